@@ -1,0 +1,113 @@
+"""What `metadata.jsonl` says is what the items are, and what it may not say is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from vqvideo.data.metadata import METADATA_NAME, Item, read_metadata, write_metadata
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def write_lines(folder: Path, *lines: str) -> None:
+    (folder / METADATA_NAME).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def test_every_key_of_a_line_reaches_its_item(tmp_path):
+    touch(tmp_path, "b/two.mp4", "one.mp4", "one.npy")
+    write_lines(
+        tmp_path,
+        '{"file": "b/two.mp4"}',
+        "",
+        '{"file": "one.mp4", "split": "test", "class": "K\u00f6ln\u2028", "speaker": "s1", '
+        '"actions": "one.npy"}',
+    )
+    assert read_metadata(tmp_path) == [
+        Item(tmp_path / "b/two.mp4", "train", None, None, None),
+        Item(tmp_path / "one.mp4", "test", "K\u00f6ln\u2028", "s1", tmp_path / "one.npy"),
+    ]
+
+
+def test_written_items_are_read_back_and_no_other_file_is_left(tmp_path):
+    touch(tmp_path, "z.mp4", "a/b.mp4", "z.npy")
+    items = [
+        Item(tmp_path / "z.mp4", "test", speaker="s\u00e9", actions=tmp_path / "z.npy"),
+        Item(tmp_path / "a/b.mp4", class_name="a\nb"),
+    ]
+    assert write_metadata(tmp_path, items) == tmp_path / METADATA_NAME
+    assert read_metadata(tmp_path) == items
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", METADATA_NAME, "z.mp4", "z.npy"]
+
+
+def test_a_failed_write_leaves_the_old_table_alone(tmp_path):
+    touch(tmp_path, "in/a.mp4", "out.mp4")
+    folder = tmp_path / "in"
+    before = write_metadata(folder, [Item(folder / "a.mp4")]).read_bytes()
+    for outside in (tmp_path / "out.mp4", folder / ".." / "out.mp4"):
+        with pytest.raises(ValueError, match=r"expected a path inside .*in, got .*out\.mp4"):
+            write_metadata(folder, [Item(folder / "a.mp4"), Item(outside)])
+    assert (folder / METADATA_NAME).read_bytes() == before
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_without_a_table_the_sub_folder_is_the_class(tmp_path):
+    touch(tmp_path, "b.MP4", "walk/x.gif", "walk/deep/y.mkv", "a.mp4", "a.txt", ".cache/z.mp4")
+    assert read_metadata(tmp_path) == [
+        Item(tmp_path / "a.mp4"),
+        Item(tmp_path / "b.MP4"),
+        Item(tmp_path / "walk/deep/y.mkv", class_name="deep"),
+        Item(tmp_path / "walk/x.gif", class_name="walk"),
+    ]
+
+
+def test_the_suffixes_to_look_for_are_the_callers_choice(tmp_path):
+    touch(tmp_path, "a.mp4", "b.wav")
+    assert read_metadata(tmp_path, suffixes=[".WAV"]) == [Item(tmp_path / "b.wav")]
+
+
+def test_a_folder_that_does_not_exist_is_not_an_empty_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"'.*nowhere' does not exist"):
+        read_metadata(tmp_path / "nowhere")
+
+
+def test_a_relative_folder_gives_paths_relative_to_the_same_place(tmp_path, monkeypatch):
+    touch(tmp_path, "data/a.mp4")
+    write_lines(tmp_path / "data", '{"file": "./x/../a.mp4"}')
+    monkeypatch.chdir(tmp_path)
+    assert read_metadata("data") == [Item(Path("data/a.mp4"))]
+    monkeypatch.chdir(tmp_path / "data")
+    assert read_metadata(".") == [Item(Path("a.mp4"))]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"file": "a.mp4"', 'expected one JSON object, got \'{"file": "a.mp4"\''),
+        ('["a.mp4"]', "expected one JSON object"),
+        ('{"file": "a.mp4", "file": "b.mp4"}', "a key comes twice"),
+        ('{"file": "b.mp4", "label": "x"}', "unknown key 'label'; a line has: file, split, class"),
+        ('{"split": "test"}', "expected the key 'file', got only: split"),
+        ("{}", "expected the key 'file', got only: none"),
+        ('{"file": "b.mp4", "class": 3}', "expected 'class' to be a non-empty string, got 3"),
+        ('{"file": "b.mp4", "speaker": ""}', "expected 'speaker' to be a non-empty string, got ''"),
+        ('{"file": "b.mp4", "split": "val"}', "to be 'train' or 'test', got 'val'"),
+        ('{"file": "gone.mp4"}', "expected 'file' to name a file below .*, got 'gone.mp4'"),
+        ('{"file": "."}', "expected 'file' to name a file below"),
+        ('{"file": "b.mp4", "actions": "b.npy"}', "expected 'actions' to name a file .*'b.npy'"),
+        ('{"file": "../outside.mp4"}', "to stay inside the folder, got '../outside.mp4'"),
+        ('{"file": "sub/../../outside.mp4"}', "to stay inside the folder"),
+        ('{"file": "/etc/hosts"}', "to stay inside the folder, got '/etc/hosts'"),
+        ('{"file": "b.mp4", "actions": "../outside.mp4"}', "'actions' to stay inside the folder"),
+        ('{"file": "./a.mp4"}', "expected each file once, but 'a.mp4' is in line 1 already"),
+    ],
+)
+def test_a_wrong_line_is_refused_by_file_and_line_number(tmp_path, line, complaint):
+    folder = tmp_path / "data"
+    touch(tmp_path, "outside.mp4", "data/a.mp4", "data/b.mp4", "data/sub/c.mp4")
+    write_lines(folder, '{"file": "a.mp4"}', line)
+    with pytest.raises(ValueError, match=rf"{METADATA_NAME}, line 2: .*{complaint}"):
+        read_metadata(folder)

@@ -1,0 +1,169 @@
+"""The causal core: who runs when, and what conditions do."""
+
+import pytest
+import torch
+
+from vqvideo.cond import Cond
+from vqvideo.nets.causal_state import CausalState
+from vqvideo.priors import PRIORS, default_prior
+from vqvideo.sampling import generate
+
+GRIDS = {1: (6,), 2: (4, 5), 3: (3, 4, 5)}
+COND = {
+    "num_classes": 3,
+    "num_speakers": 2,
+    "num_actions": 4,
+    "actions_per_code": 2,
+    "local_channels": 2,
+}
+
+
+def conditioned(rank, **cond):
+    torch.manual_seed(rank)
+    options = {"width": 8, "num_layers": 3, "cond": cond or COND}
+    prior = PRIORS.build(default_prior(rank), options, rank=rank, codebook_size=5)
+    prior = prior.double().eval()
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return prior
+
+
+def told(rank, batch=2, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    grid = GRIDS[rank]
+    return Cond(
+        class_id=torch.randint(3, (batch,), generator=draw),
+        speaker=torch.randint(2, (batch,), generator=draw),
+        actions=torch.randint(4, (batch, grid[0] * 2), generator=draw),
+        local=torch.randn(batch, 2, *grid, generator=draw, dtype=torch.double),
+    )
+
+
+@pytest.mark.parametrize("rank", GRIDS)
+def test_every_condition_reaches_the_logits(rank):
+    prior, grid = conditioned(rank), GRIDS[rank]
+    codes, cond, other = torch.randint(5, (2, *grid)), told(rank), told(rank, seed=1)
+    logits = prior.logits(codes, cond)
+    for name in ("class_id", "speaker", "actions", "local"):
+        changed = Cond(**{**vars(cond), name: getattr(other, name)})
+        assert not torch.allclose(prior.logits(codes, changed), logits), name
+    assert not torch.allclose(prior.logits(codes), logits)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_an_action_changes_its_own_code_frame_and_none_before(rank):
+    prior, grid = conditioned(rank), GRIDS[rank]
+    codes, cond = torch.randint(5, (1, *grid)), told(rank, batch=1)
+    logits = prior.logits(codes, cond)
+    for step in range(grid[0] * 2):
+        actions = cond.actions.clone()
+        actions[:, step] = (actions[:, step] + 1) % 4
+        other = prior.logits(codes, Cond(**{**vars(cond), "actions": actions}))
+        same = (other == logits).transpose(0, 2).flatten(1).all(dim=1)
+        assert same[: step // 2].all()
+        assert not same[step // 2]
+
+
+@pytest.mark.parametrize("rank", GRIDS)
+def test_cached_and_full_sampling_agree_under_conditions(rank):
+    prior, grid = conditioned(rank), GRIDS[rank]
+    cached = generate(prior, grid, batch=2, cond=told(rank), method="cached")
+    full = generate(prior, grid, batch=2, cond=told(rank), method="full")
+    assert torch.equal(cached, full)
+
+
+def test_continuous_actions_work_like_discrete_ones():
+    prior = conditioned(3, action_dim=2, actions_per_code=2)
+    cond = Cond(actions=torch.randn(2, 6, 2, dtype=torch.double))
+    cached = generate(prior, GRIDS[3], batch=2, cond=cond, method="cached")
+    assert torch.equal(cached, generate(prior, GRIDS[3], batch=2, cond=cond, method="full"))
+
+
+def test_two_samplers_can_share_a_prior():
+    prior = conditioned(3)
+    codes = torch.randint(5, (1, *GRIDS[3]))
+    states = [prior.start(1, GRIDS[3]) for _ in range(2)]
+    with torch.no_grad():
+        for code in codes.flatten():
+            logits = [state.logits() for state in states]
+            assert torch.equal(*logits)
+            for state in states:
+                state.push(code[None])
+
+
+def test_a_whole_known_frame_equals_its_codes_one_by_one():
+    prior, grid = conditioned(3), GRIDS[3]
+    codes = torch.randint(5, (2, *grid))
+    with torch.no_grad():
+        stepped, jumped = prior.start(2, grid), prior.start(2, grid)
+        for code in codes[:, 0].flatten(1).T:
+            stepped.push(code)
+        jumped.push_frame(codes[:, 0])
+        for code in codes[:, 1].flatten(1).T:
+            torch.testing.assert_close(stepped.logits(), jumped.logits())
+            stepped.push(code)
+            jumped.push(code)
+
+
+def test_a_whole_frame_fits_only_at_its_start():
+    state = conditioned(3).start(1, GRIDS[3])
+    state.push(torch.tensor([1]))
+    with pytest.raises(ValueError, match=r"fits only at its start, not at \(0, 0, 1\)"):
+        state.push_frame(torch.zeros(1, 4, 5, dtype=torch.long))
+
+
+@pytest.mark.parametrize("rank", GRIDS)
+def test_time_runs_once_a_frame_rows_once_a_row_and_this_row_once_a_code(rank, monkeypatch):
+    from vqvideo.nets import causal_state
+
+    calls = {"time": 0, "vertical": 0, "horizontal": 0}
+    for name in calls:
+        original = getattr(causal_state._LayerState, name)
+
+        def counted(self, *given, name=name, original=original):
+            calls[name] += 1
+            return original(self, *given)
+
+        monkeypatch.setattr(causal_state._LayerState, name, counted)
+    generate(conditioned(rank), GRIDS[rank], method="cached")
+    frames, rows, columns = (1,) * (3 - rank) + GRIDS[rank]
+    layers = 3
+    assert calls["horizontal"] == layers * frames * rows * columns
+    assert calls["vertical"] == layers * frames * (rows - 1)
+    assert calls["time"] == (layers * (frames - 1) if rank == 3 else 0)
+
+
+@pytest.mark.parametrize("grid", [(1, 1, 1), (1, 4, 5), (3, 1, 5), (3, 4, 1), (2, 2, 2)])
+def test_grids_smaller_than_the_kernels_step_like_the_whole(grid):
+    prior = conditioned(3, num_classes=3)
+    cached = generate(prior, grid, batch=2, method="cached")
+    assert torch.equal(cached, generate(prior, grid, batch=2, method="full"))
+
+
+def test_the_state_lives_outside_the_modules():
+    prior = conditioned(2)
+    names = set(vars(prior.net))
+    CausalState(prior.net, 1, (1, 4, 5), None)
+    assert set(vars(prior.net)) == names
+
+
+def test_wrong_conditions_are_refused_in_words():
+    prior = conditioned(3, num_actions=4, actions_per_code=2)
+    codes = torch.zeros(1, *GRIDS[3], dtype=torch.long)
+    with pytest.raises(ValueError, match=r"actions must have shape \[1, 6\], got \[1, 5\]"):
+        prior.logits(codes, Cond(actions=torch.zeros(1, 5, dtype=torch.long)))
+    with pytest.raises(ValueError, match="was not built to take class_id"):
+        prior.logits(
+            codes,
+            Cond(
+                actions=torch.zeros(1, 6, dtype=torch.long),
+                class_id=torch.zeros(1, dtype=torch.long),
+            ),
+        )
+
+
+@pytest.mark.parametrize("rank", GRIDS)
+def test_another_rank_names_the_prior_to_choose(rank):
+    for other in set(GRIDS) - {rank}:
+        with pytest.raises(ValueError, match=f"for rank {other} choose '{default_prior(other)}'"):
+            PRIORS.build(default_prior(rank), rank=other, codebook_size=5)

@@ -1,0 +1,308 @@
+"""Checkpoints come back bit for bit, or not at all; writing one never costs the old one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import vqvideo
+from vqvideo import checkpoint
+from vqvideo.checkpoint import CONFIG, FORMAT_VERSION, WEIGHTS, CheckpointError
+from vqvideo.generator import Generator
+from vqvideo.registry import UnknownNameError
+
+TINY = {
+    "sample_shape": (8, 12),
+    "encoder": {"width": 8, "num_blocks": 1},
+    "quantizer": {"codebook_size": 7, "code_dim": 3},
+    "decoder": {"width": 8, "num_blocks": 1},
+    "prior": {"width": 8, "num_layers": 2, "first_kernel": 3},
+}
+
+
+def build(seed: int = 0, **changes) -> Generator:
+    """A tiny model in which no weight and no statistic has the value it is built with."""
+    torch.manual_seed(seed)
+    generator = vqvideo.build("image", **{**TINY, **changes})
+    for tensor in generator.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) - 0.4)
+        elif tensor.dtype == torch.bool:
+            tensor.logical_not_()
+    return generator
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    vqvideo.save(build(), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def rewrite_header(folder: Path, **changes) -> None:
+    header = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**header, **changes}))
+
+
+def assert_same_weights(a: Generator, b: Generator) -> None:
+    first, second = a.state_dict(), b.state_dict()
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert second[name].dtype == tensor.dtype, name
+        assert torch.equal(second[name], tensor), name
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# -- there and back -------------------------------------------------------------------------
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
+    generator = build().train()
+    vqvideo.save(generator, tmp_path / "new" / "run")  # parents are made
+    assert names_in(tmp_path / "new" / "run") == [CONFIG, WEIGHTS]
+    again = vqvideo.load(str(tmp_path / "new" / "run"))
+    assert_same_weights(generator, again)
+    assert again.config == generator.config
+    assert not any(part.training for part in again.modules())
+    x = torch.rand(2, 3, 8, 12) * 2 - 1
+    generator.eval()
+    assert torch.equal(again.vqvae.encode(x), generator.vqvae.encode(x))
+    assert torch.equal(again.sample(seed=5), generator.sample(seed=5))
+
+
+def test_a_model_without_a_prior_comes_back_without_one(tmp_path):
+    generator = build()
+    generator.prior = None
+    vqvideo.save(generator, tmp_path / "run")
+    again = vqvideo.load(tmp_path / "run")
+    assert again.prior is None
+    assert_same_weights(generator, again)
+
+
+def test_saving_changes_nothing_in_the_model(tmp_path):
+    generator, same = build(), build()
+    vqvideo.save(generator, tmp_path / "run", dtype="float16")
+    assert_same_weights(generator, same)
+
+
+def test_half_precision_on_disk_is_for_parameters_and_single_precision_in_memory(tmp_path):
+    generator = build()
+    vqvideo.save(generator, tmp_path / "half", dtype="float16")
+    parameters = {name for name, _ in generator.named_parameters()}
+    on_disk = load_file(tmp_path / "half" / WEIGHTS)
+    for name, tensor in generator.state_dict().items():
+        expected = tensor.half() if name in parameters else tensor
+        assert on_disk[name].dtype == expected.dtype, name
+        assert torch.equal(on_disk[name], expected), name
+    again = vqvideo.load(tmp_path / "half")
+    for name, tensor in again.state_dict().items():
+        expected = generator.state_dict()[name]
+        assert tensor.dtype == expected.dtype, name
+        assert torch.equal(tensor, expected.half().float() if name in parameters else expected)
+    # The codebook of `ema` is a buffer, so the codes an encoder output gets do not move.
+    assert torch.equal(again.vqvae.quantizer.codebook, generator.vqvae.quantizer.codebook)
+
+
+def test_the_header_says_what_is_stored_in_plain_json(stored):
+    header = json.loads((stored / CONFIG).read_text())
+    assert header == {
+        "format_version": FORMAT_VERSION,
+        "dtype": "float32",
+        "has_prior": True,
+        "model": json.loads(json.dumps(build().config.to_dict())),
+    }
+
+
+def test_a_generator_put_together_by_hand_cannot_be_saved(tmp_path):
+    generator = build()
+    with pytest.raises(ValueError, match=r"only a generator built from a config can be saved; see"):
+        vqvideo.save(Generator(generator.vqvae, generator.prior), tmp_path / "run")
+    assert names_in(tmp_path) == []
+
+
+# -- what is no checkpoint ------------------------------------------------------------------
+
+
+def test_a_folder_that_does_not_exist_is_not_found(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint folder .*nowhere"):
+        vqvideo.load(tmp_path / "nowhere")
+
+
+def test_another_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match=r"is no checkpoint: it has no config\.json"):
+        vqvideo.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"not json", b"\xff\xfe\x00\x80"], ids=["empty", "half", "text", "bytes"]
+)
+def test_a_header_that_is_not_json_is_named(stored, content):
+    (stored / CONFIG).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run/config\.json is not JSON"):
+        vqvideo.load(stored)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format_version": 1}'])
+def test_json_that_is_no_header_is_told_what_a_header_holds(stored, content):
+    (stored / CONFIG).write_text(content)
+    with pytest.raises(
+        CheckpointError, match=r"must hold exactly dtype, format_version, has_prior, model$"
+    ):
+        vqvideo.load(stored)
+
+
+def test_an_entry_too_many_in_the_header_is_refused(stored):
+    rewrite_header(stored, licence="free")
+    with pytest.raises(CheckpointError, match="must hold exactly dtype"):
+        vqvideo.load(stored)
+
+
+@pytest.mark.parametrize("news", [{}, {"tokenizer": "none"}], ids=["same entries", "more entries"])
+def test_a_newer_format_asks_for_a_newer_version(stored, news):
+    rewrite_header(stored, format_version=FORMAT_VERSION + 1, **news)
+    complaint = f"has format version {FORMAT_VERSION + 1}; this vqvideo reads .*: install a newer"
+    with pytest.raises(CheckpointError, match=complaint):
+        vqvideo.load(stored)
+
+
+def test_a_config_with_an_entry_nobody_knows_is_refused(stored):
+    model = json.loads((stored / CONFIG).read_text())["model"]
+    rewrite_header(stored, model={**model, "colour": 3})
+    with pytest.raises(ValueError, match="config entry 'colour' is unknown"):
+        vqvideo.load(stored)
+
+
+def test_a_part_nobody_registered_is_named_and_never_imported(stored):
+    model = json.loads((stored / CONFIG).read_text())["model"]
+    rewrite_header(stored, model={**model, "quantizer": "os:system"})
+    with pytest.raises(UnknownNameError, match="unknown quantizer 'os:system'; known: ema, "):
+        vqvideo.load(stored)
+
+
+# -- weights that do not fit ----------------------------------------------------------------
+
+
+def test_missing_and_extra_weights_are_both_named(stored):
+    tensors = load_file(stored / WEIGHTS)
+    tensors["prior.head.9.weight"] = tensors.pop("prior.head.0.weight")
+    save_file(tensors, stored / WEIGHTS)
+    with pytest.raises(
+        CheckpointError,
+        match=r"does not fit its config: missing prior\.head\.0\.weight; "
+        r"extra prior\.head\.9\.weight$",
+    ):
+        vqvideo.load(stored)
+
+
+@pytest.mark.parametrize(("drop", "extra"), [(True, "nothing"), (False, "some.thing")])
+def test_one_weight_too_few_or_too_many_is_enough_to_refuse(stored, drop, extra):
+    tensors = load_file(stored / WEIGHTS)
+    if drop:
+        del tensors["vqvae.quantizer.initialised"]  # a flag is as much a part as a weight
+    else:
+        tensors["some.thing"] = torch.zeros(1)
+    save_file(tensors, stored / WEIGHTS)
+    missing = "vqvae.quantizer.initialised" if drop else "nothing"
+    with pytest.raises(CheckpointError, match=f"missing {missing}; extra {extra}$"):
+        vqvideo.load(stored)
+
+
+def test_a_prior_that_the_header_does_not_speak_of_is_extra(stored):
+    rewrite_header(stored, has_prior=False)
+    with pytest.raises(CheckpointError, match=r"missing nothing; extra prior\."):
+        vqvideo.load(stored)
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(stored):
+    tensors = load_file(stored / WEIGHTS)
+    tensors["vqvae.quantizer.codebook"] = tensors["vqvae.quantizer.codebook"][:5].clone()
+    save_file(tensors, stored / WEIGHTS)
+    with pytest.raises(
+        CheckpointError,
+        match=r"vqvae\.quantizer\.codebook has shape \[5, 3\], its config builds \[7, 3\]",
+    ):
+        vqvideo.load(stored)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_damaged_weights_are_named_by_file(stored, keep):
+    weights = stored / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"run/model\.safetensors cannot be read: "):
+        vqvideo.load(stored)
+
+
+def test_missing_weights_are_named_by_file(stored):
+    (stored / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=r"run/model\.safetensors cannot be read: "):
+        vqvideo.load(stored)
+
+
+# -- writing over an old one ----------------------------------------------------------------
+
+
+def test_an_existing_folder_is_written_over_only_when_asked(stored):
+    before = (stored / WEIGHTS).read_bytes()
+    with pytest.raises(FileExistsError, match=r"run exists; choose another folder or overwrite=T"):
+        vqvideo.save(build(seed=1), stored)
+    assert (stored / WEIGHTS).read_bytes() == before
+
+
+def test_overwriting_replaces_everything_and_leaves_nothing_else_behind(stored, tmp_path):
+    (stored / "old-notes.txt").write_text("of the old model")
+    newer = build(seed=1, quantizer={"codebook_size": 9, "code_dim": 3})
+    vqvideo.save(newer, stored, overwrite=True)
+    assert names_in(stored) == [CONFIG, WEIGHTS]
+    assert names_in(tmp_path) == ["run"]
+    assert_same_weights(vqvideo.load(stored), newer)
+
+
+def test_a_crash_while_writing_leaves_the_old_checkpoint(stored, tmp_path, monkeypatch):
+    def half_written(tensors, file):
+        Path(file).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", half_written)
+    with pytest.raises(OSError, match="no space left"):
+        vqvideo.save(build(seed=1), stored, overwrite=True)
+    assert names_in(tmp_path) == ["run"]
+    assert_same_weights(vqvideo.load(stored), build())
+
+
+def test_a_crash_while_writing_a_first_checkpoint_leaves_nothing(tmp_path, monkeypatch):
+    def fail(tensors, file):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        vqvideo.save(build(), tmp_path / "run")
+    assert names_in(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_checkpoint(stored, monkeypatch):
+    rename = Path.rename
+
+    def refuse(path, target):
+        if path.suffix == ".tmp":  # the new folder, complete under its temporary name
+            raise OSError("permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="permission denied"):
+        vqvideo.save(build(seed=1), stored, overwrite=True)
+    assert_same_weights(vqvideo.load(stored), build())
+
+
+def test_what_an_earlier_crash_left_is_not_in_the_way(stored, tmp_path):
+    for name in (".run.old", f".run.{checkpoint.os.getpid()}.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / WEIGHTS).write_bytes(b"half")
+    vqvideo.save(build(seed=1), stored, overwrite=True)
+    assert names_in(tmp_path) == ["run"]
+    assert_same_weights(vqvideo.load(stored), build(seed=1))

@@ -1,0 +1,212 @@
+"""Conditions: what a model may be told, and what it says to anything else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vqvideo.cond import Cond, CondSpec
+
+SIZES = (
+    "num_classes",
+    "num_speakers",
+    "num_actions",
+    "action_dim",
+    "actions_per_code",
+    "local_channels",
+)
+BATCH, GRID = 2, (3, 4, 5)
+ACTIONS = torch.arange(12).view(2, 6) % 4  # two data frames for each of the three code frames
+
+
+def everything() -> Cond:
+    return Cond(
+        class_id=torch.tensor([1, 6]),
+        speaker=torch.tensor([0, 2]),
+        actions=ACTIONS,
+        local=torch.arange(2 * 2 * 60.0).view(2, 2, *GRID),
+    )
+
+
+TAKES_EVERYTHING = CondSpec(
+    num_classes=7, num_speakers=3, num_actions=4, actions_per_code=2, local_channels=2
+)
+
+
+# -- what a model was built to be told ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("value", [-1, 2.5, "3", None])
+def test_a_size_is_a_whole_number_from_zero_on(name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be an integer >= 0, got {value!r}"):
+        CondSpec(**{name: value})
+
+
+def test_actions_are_either_discrete_or_continuous():
+    with pytest.raises(ValueError, match=r"discrete \(num_actions\) or continuous \(action_dim\)"):
+        CondSpec(num_actions=3, action_dim=2)
+
+
+def test_a_code_frame_owns_at_least_one_action():
+    with pytest.raises(ValueError, match="actions_per_code must be at least 1, got 0"):
+        CondSpec(actions_per_code=0)
+
+
+def test_a_spec_comes_from_itself_from_nothing_or_from_plain_data():
+    spec = CondSpec(num_classes=7, action_dim=2)
+    assert CondSpec.of(spec) is spec
+    assert CondSpec.of(None) == CondSpec.of({}) == CondSpec()
+    assert CondSpec.of({"num_classes": 7, "action_dim": 2}) == spec
+
+
+def test_a_size_that_does_not_exist_is_answered_with_those_that_do():
+    with pytest.raises(ValueError, match=rf"no size 'classes'; it has: {', '.join(SIZES)}$"):
+        CondSpec.of({"classes": 3})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "takes_actions"),
+    [
+        ({"num_classes": 1}, False),
+        ({"num_speakers": 1}, False),
+        ({"local_channels": 1}, False),
+        ({"num_actions": 1}, True),
+        ({"action_dim": 1}, True),
+    ],
+)
+def test_a_spec_with_any_condition_is_not_empty(sizes, takes_actions):
+    assert CondSpec().is_empty
+    assert CondSpec(actions_per_code=4).is_empty
+    assert not CondSpec(**sizes).is_empty
+    assert CondSpec(**sizes).takes_actions is takes_actions
+
+
+# -- the values -----------------------------------------------------------------------------
+
+
+def test_what_fits_is_accepted():
+    everything().check(TAKES_EVERYTHING, BATCH, GRID)
+    Cond().check(CondSpec(), BATCH, GRID)
+    Cond(actions=torch.randn(2, 6, 3)).check(
+        CondSpec(action_dim=3, actions_per_code=2), BATCH, GRID
+    )
+    Cond(local=torch.randn(2, 3, 11)).check(CondSpec(local_channels=3), BATCH, (11,))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values", "complaint"),
+    [
+        (
+            {"num_classes": 7},
+            {},
+            r"this model needs class_id of shape \[2\]; none were given",
+        ),
+        (
+            {"num_speakers": 3},
+            {},
+            r"this model needs speaker of shape \[2\]; none were given",
+        ),
+        (
+            {"num_actions": 4, "actions_per_code": 2},
+            {},
+            r"this model needs actions of shape \[2, 6\]; none were given",
+        ),
+        (
+            {"action_dim": 3},
+            {},
+            r"this model needs actions of shape \[2, 3, 3\]; none were given",
+        ),
+        (
+            {"local_channels": 2},
+            {},
+            r"this model needs local of shape \[2, 2, 3, 4, 5\]; none were given",
+        ),
+        ({}, {"class_id": torch.zeros(2).long()}, "this model was not built to take class_id"),
+        ({}, {"speaker": torch.zeros(2).long()}, "this model was not built to take speaker"),
+        ({}, {"actions": torch.zeros(2, 3).long()}, "this model was not built to take actions"),
+        ({}, {"local": torch.zeros(2, 1, 3, 4, 5)}, "this model was not built to take local"),
+        (
+            {"num_classes": 7},
+            {"class_id": torch.zeros(3).long()},
+            r"class_id must have shape \[2\], got \[3\]",
+        ),
+        (
+            {"num_speakers": 7},
+            {"speaker": torch.zeros(2, 1).long()},
+            r"speaker must have shape \[2\], got \[2, 1\]",
+        ),
+        (
+            {"num_actions": 4, "actions_per_code": 2},
+            {"actions": torch.zeros(2, 3).long()},
+            r"actions must have shape \[2, 6\], got \[2, 3\]",
+        ),
+        (
+            {"action_dim": 3},
+            {"actions": torch.zeros(2, 3)},
+            r"actions must have shape \[2, 3, 3\], got \[2, 3\]",
+        ),
+        (
+            {"local_channels": 2},
+            {"local": torch.zeros(2, 2, 4, 3, 5)},
+            r"local must have shape \[2, 2, 3, 4, 5\], got \[2, 2, 4, 3, 5\]",
+        ),
+        (
+            {"num_classes": 7},
+            {"class_id": torch.tensor([0, 7])},
+            r"class_id must be integers in \[0, 7\), got torch.int64 values from 0 to 7",
+        ),
+        (
+            {"num_speakers": 3},
+            {"speaker": torch.tensor([-1, 2])},
+            r"speaker must be integers in \[0, 3\), got torch.int64 values from -1 to 2",
+        ),
+        (
+            {"num_actions": 4},
+            {"actions": torch.tensor([[0, 1, 2], [3, 4, 0]])},
+            r"actions must be integers in \[0, 4\), got torch.int64 values from 0 to 4",
+        ),
+        (
+            {"num_classes": 7},
+            {"class_id": torch.tensor([0.0, 1.5])},
+            r"class_id must be integers in \[0, 7\), got torch.float32 values from 0.0 to 1.5",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(sizes, values, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Cond(**values).check(CondSpec(**sizes), BATCH, GRID)
+
+
+def test_frames_cuts_the_actions_and_nothing_else():
+    cond = everything()
+    part = cond.frames(1, 4)
+    assert part.actions.tolist() == [[1, 2, 3], [3, 0, 1]]
+    assert (part.class_id, part.speaker, part.local) == (cond.class_id, cond.speaker, cond.local)
+    assert Cond(class_id=cond.class_id).frames(1, 4).actions is None
+
+
+@pytest.mark.parametrize(
+    "items", [slice(1, 2), torch.tensor([1]), torch.tensor([False, True])], ids=str
+)
+def test_indexing_picks_the_same_items_of_every_condition(items):
+    cond = everything()
+    part = cond[items]
+    assert part.class_id.tolist() == [6]
+    assert part.speaker.tolist() == [2]
+    assert part.actions.tolist() == [[2, 3, 0, 1, 2, 3]]
+    assert torch.equal(part.local, cond.local[1:])
+    part.check(TAKES_EVERYTHING, 1, GRID)
+
+
+def test_items_can_be_repeated_and_what_is_not_told_stays_untold():
+    part = Cond(speaker=torch.tensor([4, 5]))[torch.tensor([1, 1, 0])]
+    assert part.speaker.tolist() == [5, 5, 4]
+    assert (part.class_id, part.actions, part.local) == (None, None, None)
+
+
+def test_to_moves_everything_that_is_told():
+    moved = everything().to("meta")
+    values = (moved.class_id, moved.speaker, moved.actions, moved.local)
+    assert [value.device.type for value in values] == ["meta"] * 4
+    assert Cond(speaker=torch.tensor([4, 5])).to("meta").class_id is None

@@ -1,0 +1,150 @@
+"""Models by name: each one builds, wrong names are helped, weights fit one model only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import vqvideo
+from vqvideo import models
+from vqvideo.config import MODELS
+from vqvideo.registry import UnknownNameError
+
+# name -> an input smaller than what the model is made for, and the grid of its codes
+INPUTS = {
+    "audio": ((1, 384), (6,)),
+    "image": ((3, 12, 20), (3, 5)),
+    "video": ((3, 8, 4, 12), (2, 1, 3)),
+}
+TINY = {
+    "sample_shape": (8, 12),
+    "encoder": {"width": 8, "num_blocks": 1},
+    "quantizer": {"codebook_size": 7, "code_dim": 3},
+    "decoder": {"width": 8, "num_blocks": 1},
+    "prior": {"width": 8, "num_layers": 2, "first_kernel": 3},
+}
+
+
+def test_the_built_in_models_are_one_for_each_rank():
+    assert set(INPUTS) <= set(vqvideo.list_models())
+    assert [MODELS.get(name)().rank for name in INPUTS] == [1, 2, 3]
+
+
+@pytest.fixture(scope="module", params=INPUTS)
+def built(request):
+    """A model's name, and the model."""
+    torch.manual_seed(0)
+    return request.param, vqvideo.build(request.param)
+
+
+def test_every_model_is_built_as_its_config_says_and_for_use(built):
+    name, generator = built
+    config = MODELS.get(name)()
+    assert generator.config == config
+    assert generator.sample_shape == config.sample_shape
+    assert len(generator.vqvae.grid_shape(config.sample_shape)) == config.rank
+    assert generator.prior.codebook_size == generator.vqvae.quantizer.codebook_size
+    assert not any(part.training for part in generator.modules())
+
+
+def test_every_model_gives_each_position_the_entry_of_its_own_vector(built):
+    name, generator = built
+    shape, grid = INPUTS[name]
+    x = torch.rand(2, *shape) * 2 - 1
+    with torch.no_grad():
+        vectors = generator.vqvae.encoder(x).movedim(1, -1).flatten(0, -2)
+        generator.vqvae.quantizer.codebook[: len(vectors)] = vectors
+    codes = generator.vqvae.encode(x)
+    assert codes.tolist() == torch.arange(len(vectors)).view(2, *grid).tolist()
+
+
+def test_every_model_decodes_and_scores_codes_of_a_smaller_grid(built):
+    name, generator = built
+    shape, grid = INPUTS[name]
+    codes = torch.randint(generator.prior.codebook_size, (2, *grid))
+    decoded = generator.vqvae.decode(codes)
+    assert decoded.shape == (2, *shape)
+    assert decoded.abs().max() <= 1
+    log_prob = generator.prior.log_prob(codes)
+    assert log_prob.shape == (2,)
+    assert (log_prob < 0).all()
+
+
+def test_models_are_listed_by_wildcard():
+    assert vqvideo.list_models("vid*") == ["video"]
+    assert vqvideo.list_models("nothing*") == []
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_an_unknown_model_is_answered_with_the_nearest_and_with_all(pretrained):
+    with pytest.raises(
+        UnknownNameError,
+        match=r"^unknown model 'vidoe'; did you mean 'video'\?; known: .*audio.*image.*video",
+    ):
+        vqvideo.build("vidoe", pretrained=pretrained)
+
+
+def test_options_merge_with_those_of_the_model():
+    quantizer = vqvideo.build("image", **TINY).vqvae.quantizer
+    assert (quantizer.codebook_size, quantizer.code_dim) == (7, 3)
+    changed = vqvideo.build("image", **{**TINY, "quantizer": {"codebook_size": 9}})
+    assert changed.vqvae.quantizer.codebook_size == 9
+    assert changed.vqvae.quantizer.code_dim == MODELS.get("image")().quantizer.options["code_dim"]
+    assert changed.prior.codebook_size == 9
+
+
+def test_a_part_under_another_name_starts_from_its_own_defaults():
+    generator = vqvideo.build("image", **{**TINY, "quantizer": "vector"})
+    assert type(generator.vqvae.quantizer).__name__ == "VectorQuantizer"
+    assert generator.config.quantizer.options == {}
+
+
+def test_the_model_itself_is_not_changed_by_what_is_built_from_it():
+    before = MODELS.get("image")()
+    vqvideo.build("image", **TINY)
+    assert MODELS.get("image")() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"codebook_size": 7}, "a model has no entry 'codebook_size'; it has: channels, "),
+        (
+            {"quantizer": {"codebook_sise": 7}},
+            "no option 'codebook_sise'; did you mean 'codebook_s",
+        ),
+    ],
+)
+def test_changes_that_do_not_exist_are_refused(changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        vqvideo.build("image", **changes)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A package that ships weights for `image`, of a tiny model."""
+    generator = vqvideo.build("image", **TINY)
+    vqvideo.save(generator, tmp_path / "image")
+    monkeypatch.setattr(models, "SHIPPED", tmp_path)
+    return generator
+
+
+def test_pretrained_loads_the_weights_that_ship(shipped):
+    x = torch.rand(2, 3, 8, 12) * 2 - 1
+    generator = vqvideo.build("image", pretrained=True)
+    assert torch.equal(generator.vqvae.encode(x), shipped.vqvae.encode(x))
+    assert torch.equal(generator.sample(seed=4), shipped.sample(seed=4))
+
+
+def test_pretrained_weights_and_changes_do_not_go_together(shipped):
+    with pytest.raises(
+        ValueError, match="fit the model as it is; leave out quantizer, rate or pre"
+    ):
+        vqvideo.build("image", pretrained=True, quantizer={"codebook_size": 7}, rate=2.0)
+
+
+def test_a_model_without_weights_says_which_have_them(shipped, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "NOTICE").write_text("not a model")
+    with pytest.raises(ValueError, match=r"weights ship for 'audio'; they do for: image, other$"):
+        vqvideo.build("audio", pretrained=True)

@@ -1,0 +1,5 @@
+"""`python -m vqvideo` is the command `vqvideo`."""
+
+from vqvideo.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,141 @@
+"""Conditioning: what a model is told besides the codes.
+
+`CondSpec` says what a model was built to be told, `Cond` carries the values for one batch.
+A model built for a condition also runs without one (`cond=None`): unconditionally, no fake
+labels needed. A `Cond` that is given must hold everything its model was built for.
+
+Actions are aligned with data frames: `actions[:, j]` is the action that led into frame j, so
+frame 0 carries whatever led to it (0, "none", at the start of a recording). With a temporal
+stride s, code frame i owns the s actions i*s ... i*s + s - 1, which led into its s data frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondSpec:
+    """Sizes of the conditions a model takes; 0 means it does not take that one.
+
+    Attributes:
+        num_classes: classes; `Cond.class_id` lies in [0, num_classes).
+        num_speakers: speakers; `Cond.speaker` lies in [0, num_speakers).
+        num_actions: discrete actions; `Cond.actions` is int64 `[b, t]`.
+        action_dim: length of a continuous action; `Cond.actions` is float `[b, t, action_dim]`.
+        actions_per_code: data frames, and so actions, per code frame: the temporal stride.
+        local_channels: channels of the map `Cond.local` `[b, c, *grid]`.
+    """
+
+    num_classes: int = 0
+    num_speakers: int = 0
+    num_actions: int = 0
+    action_dim: int = 0
+    actions_per_code: int = 1
+    local_channels: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+        if self.num_actions and self.action_dim:
+            raise ValueError("actions are discrete (num_actions) or continuous (action_dim)")
+        if self.actions_per_code < 1:
+            raise ValueError(f"actions_per_code must be at least 1, got {self.actions_per_code}")
+
+    @classmethod
+    def of(cls, spec: CondSpec | Mapping[str, Any] | None) -> CondSpec:
+        """The spec itself, or the one a plain mapping (from a config) describes."""
+        if isinstance(spec, CondSpec):
+            return spec
+        known = cls.__dataclass_fields__
+        for name in spec or {}:
+            if name not in known:
+                raise ValueError(f"cond has no size {name!r}; it has: {', '.join(known)}")
+        return cls(**(spec or {}))
+
+    @property
+    def takes_actions(self) -> bool:
+        return bool(self.num_actions or self.action_dim)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.num_classes or self.num_speakers or self.takes_actions or self.local_channels
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cond:
+    """Values of the conditions for a batch.
+
+    Attributes:
+        class_id: int64 `[b]`.
+        speaker: int64 `[b]`.
+        actions: int64 `[b, t]` or float `[b, t, a]`, one per data frame.
+        local: float `[b, c, *grid]`, one vector per code.
+    """
+
+    class_id: Tensor | None = None
+    speaker: Tensor | None = None
+    actions: Tensor | None = None
+    local: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Cond:
+        """The same conditions on another device."""
+        moved = {name: value.to(device) for name, value in self._given().items()}
+        return Cond(**moved)
+
+    def __getitem__(self, items: slice | Tensor) -> Cond:
+        """The conditions of some items of the batch."""
+        return Cond(**{name: value[items] for name, value in self._given().items()})
+
+    def frames(self, start: int, stop: int) -> Cond:
+        """The same conditions with the actions of data frames `start` to `stop`."""
+        return replace(self, actions=None if self.actions is None else self.actions[:, start:stop])
+
+    def check(self, spec: CondSpec, batch: int, grid: tuple[int, ...]) -> None:
+        """Raise `ValueError` unless this is exactly what a model of `spec` needs for a grid."""
+        frames = grid[0] * spec.actions_per_code
+        action_shape = (batch, frames) + ((spec.action_dim,) if spec.action_dim else ())
+        self._check_ids("class_id", self.class_id, spec.num_classes, (batch,))
+        self._check_ids("speaker", self.speaker, spec.num_speakers, (batch,))
+        if spec.action_dim:
+            self._check_shape("actions", self.actions, action_shape)
+        else:
+            self._check_ids("actions", self.actions, spec.num_actions, action_shape)
+        if spec.local_channels or self.local is not None:
+            self._check_shape("local", self.local, (batch, spec.local_channels, *grid))
+
+    def _given(self) -> dict[str, Tensor]:
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _check_ids(
+        self, name: str, ids: Tensor | None, number: int, shape: tuple[int, ...]
+    ) -> None:
+        if not number and ids is None:
+            return
+        if not number:
+            raise ValueError(f"this model was not built to take {name}")
+        self._check_shape(name, ids, shape)
+        assert ids is not None
+        if ids.is_floating_point() or (
+            ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < number
+        ):
+            raise ValueError(
+                f"{name} must be integers in [0, {number}), "
+                f"got {ids.dtype} values from {ids.min().item()} to {ids.max().item()}"
+            )
+
+    @staticmethod
+    def _check_shape(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
+        if value is None:
+            raise ValueError(f"this model needs {name} of shape {list(shape)}; none were given")
+        if tuple(value.shape) != shape:
+            raise ValueError(f"{name} must have shape {list(shape)}, got {list(value.shape)}")

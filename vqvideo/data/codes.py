@@ -1,0 +1,74 @@
+"""Code grids in a file: what a prior is trained on, encoded once.
+
+A safetensors file: `codes` `[n, *grid]` in the smallest integer type, conditions beside them,
+and a header that says what made them. Memory-mapped and free of pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vqvideo.data.clips import Sample
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSet(Dataset[Sample]):
+    """Codes of many clips.
+
+    Attributes:
+        codes: int64 `[n, *grid]`.
+        codebook_size: K.
+        conditions: `class_id`, `speaker` `[n]`, `actions` `[n, t]`, where known.
+    """
+
+    codes: Tensor
+    codebook_size: int
+    conditions: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: int) -> Sample:
+        told = {name: values[index] for name, values in self.conditions.items()}
+        return {"codes": self.codes[index], **told}
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; a crash midway leaves the old one."""
+        path = Path(path)
+        small = torch.uint8 if self.codebook_size <= 256 else torch.int32
+        header = {"format_version": FORMAT_VERSION, "codebook_size": self.codebook_size}
+        temporary = path.with_name(f".{path.name}.tmp")
+        save_file(
+            {"codes": self.codes.to(small).contiguous(), **self.conditions},
+            temporary,
+            metadata={"vqvideo_codes": json.dumps(header)},
+        )
+        temporary.replace(path)
+
+    @staticmethod
+    def load(path: str | Path) -> CodeSet:
+        """Read a file that `save` wrote.
+
+        Raises:
+            ValueError: it is another kind of file, or of a version this one cannot read.
+        """
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("vqvideo_codes", "{}"))
+            if header.get("format_version") != FORMAT_VERSION:
+                raise ValueError(
+                    f"{path} must be a code file of format version {FORMAT_VERSION}, "
+                    f"got {header.get('format_version', 'no code file')}"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        codes = tensors.pop("codes").long()
+        return CodeSet(codes=codes, codebook_size=header["codebook_size"], conditions=tensors)

@@ -1,0 +1,193 @@
+"""Records first-person walks with their actions in ViZDoom's free labyrinth.
+
+The data are episodes of the scenario `my_way_home`, rooms joined by corridors, with textures
+of the Freedoom project: free to use and free to ship.
+
+Not here: how one walks (maze_walk.py), reading the episodes; their table is
+`vqvideo.data.metadata`.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vqvideo.data.maze_walk import FloorPlan
+from vqvideo.data.maze_walk import Walker as _Walker
+from vqvideo.data.maze_walk import room as _room  # noqa: F401 - tests/data/test_maze.py asks here
+from vqvideo.data.metadata import METADATA_NAME, Item, Split, write_metadata
+from vqvideo.media import from_uint8, write_video
+
+ACTIONS = ("none", "turn left", "turn right", "forward", "forward left", "forward right")
+TICS_PER_FRAME = 4
+FPS = 35 / TICS_PER_FRAME  # Doom runs at 35 tics a second
+
+# Buttons of each action: turn left, turn right, move forward.
+_BUTTONS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1))
+
+
+def record_maze(
+    out: str | Path,
+    *,
+    num_episodes: int = 200,
+    num_frames: int = 101,
+    size: tuple[int, int] = (64, 64),
+    seed: int = 0,
+    test_fraction: float = 0.1,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Records walks through the labyrinth as videos with one action between two frames.
+
+    Writes `episode_00000.mp4` and `episode_00000.actions.npy`, int8 `[num_frames - 1]`, for
+    each episode: `actions[t]`, an index into `ACTIONS`, leads from frame t to frame t + 1.
+    `metadata.jsonl` is written last: a folder that has one is complete.
+
+    Args:
+        out: a new or empty folder.
+        num_episodes: how many; each starts in a random place.
+        num_frames: of each episode, at 8.75 frames/s.
+        size: height and width of a frame, even numbers. The game draws 240x320; the largest
+            centred part of the right shape is cut out and averaged down, so nothing is
+            distorted, and a square frame shows less of the sides.
+        seed: episode i is decided by `seed + i` alone, whichever episodes went before.
+        test_fraction: the share of episodes, rounded, whose split is "test": the last ones.
+        overwrite: whether episodes recorded into `out` earlier may be removed. Other files in
+            the folder stay.
+        progress: called with (episodes done, `num_episodes`) after each episode.
+
+    Returns:
+        The path of `metadata.jsonl`.
+
+    Raises:
+        ImportError: vizdoom is not installed.
+        FileExistsError: `out` is not empty and `overwrite` is False.
+        ValueError: a number makes no sense; the message says which.
+    """
+    _check(num_episodes, num_frames, size, test_fraction)
+    out, items = Path(out).absolute(), []
+    num_train = num_episodes - round(num_episodes * test_fraction)
+    with _open_game() as game:
+        _make_room(out, overwrite)
+        for index in range(num_episodes):
+            frames, actions = _walk(game, seed + index, num_frames, size)
+            video = out / f"episode_{index:05d}.mp4"
+            write_video(video, from_uint8(torch.from_numpy(frames).permute(3, 0, 1, 2)), FPS)
+            _save(video.with_suffix(".actions.npy"), actions)
+            split: Split = "train" if index < num_train else "test"
+            items.append(Item(video, split=split, actions=video.with_suffix(".actions.npy")))
+            if progress is not None:
+                progress(index + 1, num_episodes)
+    return write_metadata(out, items)
+
+
+def _check(num_episodes: int, num_frames: int, size: tuple[int, int], fraction: float) -> None:
+    if num_episodes < 1:
+        raise ValueError(f"expected num_episodes of at least 1, got {num_episodes}")
+    if num_frames < 2:
+        raise ValueError(f"expected num_frames of at least 2, got {num_frames}")
+    if min(size) < 2 or any(length % 2 for length in size):
+        raise ValueError(f"expected size to be an even height and an even width, got {size}")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"expected test_fraction between 0 and 1, got {fraction}")
+
+
+def _make_room(out: Path, overwrite: bool) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if not overwrite and any(out.iterdir()):
+        raise FileExistsError(
+            f"folder {str(out)!r} is not empty; choose another, or replace the episodes in it "
+            "with overwrite=True"
+        )
+    # The table goes first: an interrupted run must not leave one that is wrong.
+    for pattern in (METADATA_NAME, "episode_*.mp4", "episode_*.actions.npy"):
+        for path in out.glob(pattern):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _open_game() -> Iterator[Any]:  # a vizdoom.DoomGame, a type unknown without the package
+    try:
+        import vizdoom
+    except ImportError as error:
+        raise ImportError(
+            "recording the labyrinth needs vizdoom; install it with: pip install 'vqvideo[maze]'"
+        ) from error
+    game = vizdoom.DoomGame()
+    game.load_config(str(Path(vizdoom.scenarios_path) / "my_way_home.cfg"))
+    game.set_window_visible(False)
+    game.set_sound_enabled(False)
+    game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X240)
+    game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+    for part in ("hud", "weapon", "crosshair", "decals", "particles", "messages"):
+        getattr(game, f"set_render_{part}")(False)
+    button, variable = vizdoom.Button, vizdoom.GameVariable
+    game.set_available_buttons([button.TURN_LEFT, button.TURN_RIGHT, button.MOVE_FORWARD])
+    game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.ANGLE])
+    game.set_sectors_info_enabled(True)
+    game.set_objects_info_enabled(True)
+    game.set_episode_timeout(0)  # an episode is as long as it is asked to be
+    # The engine reads and leaves its settings where it is started: give it a place of its own.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        game.set_doom_config_path(str(Path(folder) / "engine.ini"))
+        with contextlib.chdir(folder):
+            game.init()
+        try:
+            yield game
+        finally:
+            game.close()
+
+
+def _walk(
+    game: Any, seed: int, num_frames: int, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    """One episode: frames `[t, h, w, 3]` and the actions `[t - 1]` between them."""
+    rng = np.random.default_rng(seed)
+    game.set_seed(seed)
+    game.new_episode()
+    state = game.get_state()
+    lines = [line for sector in state.sectors for line in sector.lines if line.is_blocking]
+    walls = [(line.x1, line.y1, line.x2, line.y2) for line in lines]
+    goals = [(o.position_x, o.position_y) for o in state.objects if o.name == "GreenArmor"]
+    x, y, _ = state.game_variables
+    walker = _Walker(FloorPlan(walls, goals, start=(x, y)), rng)
+    frames, actions = [], []
+    # The first steps are not recorded: the player appears at rest, often facing a wall.
+    for t in range(-int(rng.integers(12, 24)), num_frames):
+        state = game.get_state()
+        if state is None:
+            raise RuntimeError(f"the episode of seed {seed} ended early, before frame {t}")
+        x, y, angle = state.game_variables
+        action = walker.act((x, y), angle)
+        if t >= 0:
+            frames.append(_shrink(state.screen_buffer, size))
+            actions.append(action)
+        game.make_action(list(_BUTTONS[action]), TICS_PER_FRAME)
+    return np.stack(frames), np.array(actions[:-1], dtype=np.int8)
+
+
+def _shrink(screen: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The largest centred part with the shape of `size`, averaged down to it."""
+    height, width = screen.shape[:2]
+    scale = min(height / size[0], width / size[1])
+    top, left = (height - size[0] * scale) / 2, (width - size[1] * scale) / 2
+    box = (left, top, width - left, height - top)
+    image = Image.fromarray(screen).resize((size[1], size[0]), Image.Resampling.BOX, box)
+    return np.asarray(image)
+
+
+def _save(path: Path, array: NDArray[np.int8]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

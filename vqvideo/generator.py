@@ -1,0 +1,194 @@
+"""A VQ-VAE and a prior together: sample codes, decode them; continue a clip; score data.
+
+Two-stage generation as in sections 3.3 and 4 of van den Oord et al. 2017: codes are drawn from
+the prior in raster order (ancestral sampling) and decoded by one pass of the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vqvideo.cond import Cond
+from vqvideo.grid import codes_needed
+from vqvideo.metrics import bits_per_dim
+from vqvideo.priors import Prior
+from vqvideo.sampling import Method, generate
+from vqvideo.vqvae import VQVAE
+
+
+class Score(NamedTuple):
+    """Two terms of a lower bound of log p(x), per item, in nats `[b]` (section 3.2).
+
+    log p(x) >= reconstruction + prior.
+
+    Attributes:
+        reconstruction: log p(x | z_q).
+        prior: log p(codes | cond).
+        num_dims: dimensions of an item.
+        is_density: whether the reconstruction term is a density.
+    """
+
+    reconstruction: Tensor
+    prior: Tensor
+    num_dims: int
+    is_density: bool
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """Bits per dimension `[b]`; raises `ValueError` where the likelihood is a density."""
+        if self.is_density:
+            raise ValueError(
+                "this model's likelihood is a density, which gives no bits per dimension; "
+                "a normalised discrete likelihood over the 256 values would"
+            )
+        return bits_per_dim(-(self.reconstruction + self.prior), self.num_dims)
+
+
+class Generator(nn.Module):
+    """What `vqvideo.build` and `vqvideo.load` return.
+
+    Args:
+        vqvae: first stage.
+        prior: over its codes; None until one is trained.
+        config: what it was built from, stored in its checkpoint.
+        sample_shape: axes of the data that `sample` makes by default.
+    """
+
+    def __init__(
+        self,
+        vqvae: VQVAE,
+        prior: Prior | None = None,
+        config: Any = None,
+        sample_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.vqvae = vqvae
+        self.prior = prior
+        self.config = config
+        self.sample_shape = sample_shape or getattr(config, "sample_shape", None)
+
+    def sample(
+        self,
+        *,
+        num_samples: int = 1,
+        shape: tuple[int, ...] | None = None,
+        cond: Cond | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        method: Method = "auto",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """New data `[num_samples, c, *shape]` in [-1, 1].
+
+        Args:
+            num_samples: sample i depends on `seed` and i only.
+            shape: axes of the data, each divisible by the downsampling; None takes the shape
+                the model was configured for.
+            cond: what the prior is told.
+            temperature, top_k, top_p, seed, method, progress: see `vqvideo.sampling.generate`.
+        """
+        axes = shape or self.sample_shape
+        if axes is None:
+            raise ValueError("this model has no sample_shape; give the shape of the data to make")
+        codes = generate(
+            self._prior(),
+            self.vqvae.grid_shape(axes),
+            batch=num_samples,
+            cond=cond,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            method=method,
+            progress=progress,
+        )
+        return self.vqvae.decode(codes)
+
+    def continue_clip(
+        self,
+        first_frames: Tensor,
+        num_frames: int,
+        *,
+        actions: Tensor | None = None,
+        cond: Cond | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        method: Method = "auto",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """A clip `[b, c, n + num_frames, ...]` whose first n frames are the given ones.
+
+        The given frames are encoded; their codes stay as they are while the prior draws the
+        codes that follow. They come back as they were given, not as they would be decoded.
+
+        Args:
+            first_frames: `[b, c, n, ...]`; n must be a whole number of code frames.
+            num_frames: frames to add; the last code frame is cropped if it is not used up.
+            actions: short for `cond=Cond(actions=...)`.
+            cond: what the prior is told about the whole clip, its actions one per frame, the
+                frames that are cropped at the end included.
+            temperature, top_k, top_p, seed, method, progress: see `vqvideo.sampling.generate`.
+
+        Raises:
+            ValueError: n is no multiple of the temporal stride, or num_frames is below 1.
+        """
+        prior, stride = self._prior(), self.vqvae.downsampling[0]
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be at least 1, got {num_frames}")
+        if actions is not None:
+            cond = replace(cond or Cond(), actions=actions)
+        start = self.vqvae.encode(first_frames)
+        added = codes_needed(num_frames, stride)
+        empty = start.new_zeros(len(start), added, *start.shape[2:])
+        known = torch.cat([start, empty], dim=1)
+        mask = torch.zeros(known.shape[1:], dtype=torch.bool)
+        mask[: start.shape[1]] = True
+        codes = generate(
+            prior,
+            tuple(known.shape[1:]),
+            batch=len(known),
+            cond=cond,
+            known=known,
+            mask=mask,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            method=method,
+            progress=progress,
+        )
+        clip = self.vqvae.decode(codes)[:, :, : first_frames.shape[2] + num_frames]
+        clip[:, :, : first_frames.shape[2]] = first_frames
+        return clip
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, cond: Cond | None = None) -> Score:
+        """The two terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats."""
+        was_training = self.training
+        self.eval()
+        try:
+            parameters, quantized = self.vqvae(x)
+            return Score(
+                reconstruction=self.vqvae.likelihood.log_prob(parameters, x),
+                prior=self._prior().log_prob(quantized.codes, cond),
+                num_dims=x[0].numel(),
+                is_density=self.vqvae.likelihood.is_density,
+            )
+        finally:
+            self.train(was_training)
+
+    def _prior(self) -> Prior:
+        if self.prior is None:
+            raise ValueError(
+                "this model has no prior yet; train one (vqvideo train-prior) or build with prior="
+            )
+        return self.prior

@@ -1,0 +1,64 @@
+"""What every command does about models and devices: from what a user types to a `Generator`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vqvideo.checkpoint import load
+from vqvideo.generator import Generator
+from vqvideo.models import build
+
+
+def open_model(model: str, device: str = "auto") -> Generator:
+    """A trained model: the folder of a checkpoint or of a run, else a model that ships.
+
+    Args:
+        model: a path (it has a slash or exists) or a name with weights in the package.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "mps", ...
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: an unknown name or device.
+    """
+    folder = Path(model)
+    if folder.is_dir() or "/" in model or "\\" in model:
+        inside = folder / "model"  # where a training run keeps its checkpoint
+        generator = load(inside if inside.is_dir() else folder)
+    else:
+        generator = build(model, pretrained=True)
+    return generator.to(choose_device(device)).eval()
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of that name; "auto" prefers CUDA, then MPS, then the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.backends.mps.is_available():
+            device = "mps"
+    try:
+        return torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError) as cause:
+        raise ValueError(f"device {device!r} cannot be used here: {cause}") from cause
+
+
+def output_files(out: Path, number: int, overwrite: bool, *beside: str) -> list[Path]:
+    """`number` files called like `out`, numbered from 1 if there are several.
+
+    Checked before any work is done, together with files of the same stem and the suffixes
+    `beside`.
+
+    Raises:
+        FileExistsError: one of them exists and overwrite is False.
+    """
+    files = (
+        [out]
+        if number == 1
+        else [out.with_name(f"{out.stem}_{index + 1}{out.suffix}") for index in range(number)]
+    )
+    for file in [*files, *(out.with_suffix(suffix) for suffix in beside)]:
+        if file.exists() and not overwrite:
+            raise FileExistsError(f"{file} exists; give another --out or --overwrite")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return files

@@ -1,0 +1,76 @@
+"""`vqvideo train-prior`: the second stage, over the codes of a trained VQ-VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqvideo.config import build_generator
+from vqvideo.data.codes import CodeSet
+from vqvideo.generator import Generator
+from vqvideo.jobs.model import open_model
+from vqvideo.jobs.train_vqvae import check_run_folder, windows
+from vqvideo.training import TrainingConfig, encode_dataset
+from vqvideo.training import train_prior as fit
+
+
+def train_prior(
+    *,
+    vqvae: str,
+    data: str,
+    out: str,
+    config: TrainingConfig,
+    prior: Mapping[str, Any] | str | None = None,
+    step: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """Train a prior; returns the last held-out figures.
+
+    The folder is encoded once; the codes stay in the run's folder (`codes_train.safetensors`,
+    `codes_test.safetensors`) and a folder of a run that has them can be given as `data`.
+
+    Args:
+        vqvae: the run or checkpoint of a trained VQ-VAE, or a model that ships.
+        data: a folder of files, or one with code files.
+        out: the run's folder; its model holds both stages.
+        config: steps, batch size and so on.
+        prior: another prior, or other options, than the model's config says.
+        step: see `train_vqvae`.
+        overwrite: train into a folder that holds a run already.
+        progress: called with (windows encoded, windows in all).
+    """
+    check_run_folder(out, overwrite)
+    first_stage = open_model(vqvae, "cpu")
+    changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
+    torch.manual_seed(config.seed)
+    generator = build_generator(changed)
+    generator.vqvae = first_stage.vqvae
+    sets = [_codes(generator, data, split, step, progress) for split in ("train", "test")]
+    Path(out).mkdir(parents=True, exist_ok=True)
+    for split, codes in zip(("train", "test"), sets, strict=True):
+        codes.save(Path(out) / f"codes_{split}.safetensors")
+    return fit(generator, sets[0], sets[1], out, config)
+
+
+def _codes(
+    generator: Generator,
+    data: str,
+    split: str,
+    step: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> CodeSet:
+    stored = Path(data) / f"codes_{split}.safetensors"
+    if stored.is_file():
+        codes = CodeSet.load(stored)
+        expected = generator.vqvae.quantizer.codebook_size
+        if codes.codebook_size != expected:
+            raise ValueError(
+                f"{stored} holds codes of a codebook of {codes.codebook_size}, "
+                f"this model's has {expected}"
+            )
+        return codes
+    return encode_dataset(generator.vqvae, windows(data, generator, split, step), progress)

@@ -1,0 +1,58 @@
+"""Models by name: build one, with or without the weights that ship with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vqvideo import presets  # noqa: F401 - registers the built-in models
+from vqvideo.checkpoint import load
+from vqvideo.config import MODELS, build_generator
+from vqvideo.generator import Generator
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def build(model: str, *, pretrained: bool = False, **changes: Any) -> Generator:
+    """Build a model by its name.
+
+    Args:
+        model: see `list_models`.
+        pretrained: load the weights that ship with the package.
+        changes: entries of its config (see `vqvideo.config.GeneratorConfig`). A part may be a
+            name, `prior="masked3d"`, or a mapping, `quantizer={"name": "ema",
+            "codebook_size": 1024}`; under the same name the other options stay as they are.
+
+    Returns:
+        A `Generator` in evaluation mode.
+
+    Raises:
+        UnknownNameError: no such model or part; the message suggests and lists.
+        ValueError: an option that does not exist, or changes to a pretrained model.
+
+    >>> generator = build("image", quantizer={"codebook_size": 64})
+    >>> generator.vqvae.quantizer.codebook_size
+    64
+    """
+    config = MODELS.get(model)()
+    if not pretrained:
+        return build_generator(config.updated(**changes)).eval()
+    if changes:
+        raise ValueError(
+            f"pretrained weights fit the model as it is; leave out {', '.join(changes)} "
+            f"or pretrained=True"
+        )
+    folder = SHIPPED / model
+    if not folder.is_dir():
+        shipped = sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())
+        raise ValueError(f"no weights ship for {model!r}; they do for: {', '.join(shipped)}")
+    return load(folder)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of models, those of installed plugins included; `pattern` is a wildcard.
+
+    >>> list_models("vid*")
+    ['video']
+    """
+    return MODELS.names(pattern)

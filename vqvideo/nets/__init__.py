@@ -1,0 +1,1 @@
+"""Networks of any rank: convolutions, encoders, decoders and the causal core."""

@@ -1,0 +1,9 @@
+"""Priors p(codes | cond), chosen by the rank of the code grid."""
+
+from vqvideo.priors.base import PRIORS, Prior, default_prior
+from vqvideo.priors.causal import CausalPrior
+from vqvideo.priors.masked3d import masked3d
+from vqvideo.priors.pixelcnn import pixelcnn
+from vqvideo.priors.wavenet import wavenet
+
+__all__ = ["PRIORS", "CausalPrior", "Prior", "default_prior", "masked3d", "pixelcnn", "wavenet"]

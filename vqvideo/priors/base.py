@@ -1,0 +1,94 @@
+"""What every prior is: p(codes | cond) over a code grid, in raster order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqvideo.cond import Cond, CondSpec
+from vqvideo.nets.causal import ReceptiveField
+from vqvideo.registry import Registry
+from vqvideo.sampling import PriorState
+
+
+class Prior(nn.Module, ABC):
+    """Interface of all priors; `vqvideo.testing.check_prior` holds its laws.
+
+    A registered builder takes `rank` and `codebook_size` besides its own options.
+
+    Attributes:
+        rank: axes of the code grid.
+        codebook_size: K; codes lie in [0, K).
+        cond: what the prior can be told.
+        receptive_field: which earlier positions a position depends on; None means all.
+        exact_likelihood: whether `log_prob` is exact or a lower bound.
+    """
+
+    rank: int
+    codebook_size: int
+    cond: CondSpec
+    receptive_field: ReceptiveField | None = None
+    exact_likelihood: ClassVar[bool] = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; a prior without weights works on the CPU."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @abstractmethod
+    def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
+        """Logits `[b, K, *grid]` of every position given all earlier ones, for codes
+        `[b, *grid]`; strictly causal in raster order (frame, row, column).
+        """
+
+    def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
+        """`logits`, so that wrappers that hook `forward` (data parallel) work."""
+        return self.logits(codes, cond)
+
+    def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
+        """Log p(codes | cond) in nats, `[b]`."""
+        nats = F.cross_entropy(self.logits(codes, cond).float(), codes, reduction="none")
+        return -nats.flatten(1).sum(dim=1)
+
+    def start(
+        self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
+    ) -> PriorState | None:
+        """A state for step-by-step sampling, or None if there is none."""
+        return None
+
+    def _check(self, codes: Tensor) -> None:
+        if codes.ndim != 1 + self.rank or codes.is_floating_point():
+            raise ValueError(
+                f"codes must be integers [batch, *grid] with {self.rank} grid axes, "
+                f"got {codes.dtype} {list(codes.shape)}"
+            )
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            raise ValueError(
+                f"codes must lie in [0, {self.codebook_size}), "
+                f"got values from {int(codes.min())} to {int(codes.max())}"
+            )
+
+
+PRIORS: Registry[Prior] = Registry("prior")
+
+
+def one_rank_only(name: str, rank: int, works: int) -> None:
+    """Raise `ValueError` when a prior that is made for one rank is asked for another."""
+    if rank != works:
+        raise ValueError(
+            f"prior {name!r} is for code grids of rank {works}, not {rank}; "
+            f"for rank {rank} choose {default_prior(rank)!r}"
+        )
+
+
+def default_prior(rank: int) -> str:
+    """The name of the prior for code grids of a rank: WaveNet, PixelCNN, masked 3D convolution.
+
+    >>> default_prior(3)
+    'masked3d'
+    """
+    return {1: "wavenet", 2: "pixelcnn", 3: "masked3d"}[rank]

@@ -1,0 +1,109 @@
+"""The prior that WaveNet, PixelCNN and the masked 3D convolution have in common.
+
+Codes are embedded, the causal core turns them into features of each position from earlier ones,
+and a small head that works position by position gives the logits. The three published priors are
+this one with their rank and their defaults (wavenet.py, pixelcnn.py, masked3d.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from vqvideo.cond import Cond, CondSpec
+from vqvideo.nets.causal import CausalNet
+from vqvideo.nets.causal_state import CausalState
+from vqvideo.nets.cond import CondEmbedding
+from vqvideo.priors.base import Prior
+
+
+class CausalPrior(Prior):
+    """Embedding, causal core, head.
+
+    Args:
+        rank: axes of the code grid.
+        codebook_size: K.
+        width: channels of the core.
+        reaches: how far each layer looks; see `CausalLayer`.
+        dilations: of each layer.
+        time_kernel: frames each layer's time stack sees.
+        dropout: in training.
+        cond: what the prior can be told.
+    """
+
+    def __init__(
+        self,
+        *,
+        rank: int,
+        codebook_size: int,
+        width: int,
+        reaches: Sequence[int],
+        dilations: Sequence[int],
+        time_kernel: int = 2,
+        dropout: float = 0.0,
+        cond: CondSpec | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.rank, self.codebook_size, self.cond = rank, codebook_size, CondSpec.of(cond)
+        self.embedding = nn.Embedding(codebook_size, width)
+        conditioned = not self.cond.is_empty
+        self.cond_embedding = CondEmbedding(self.cond, rank, width) if conditioned else None
+        self.net = CausalNet(
+            rank=rank,
+            width=width,
+            reaches=reaches,
+            dilations=dilations,
+            time_kernel=time_kernel,
+            cond_width=width if conditioned else 0,
+            dropout=dropout,
+        )
+        self.receptive_field = self.net.receptive_field
+        self.head = nn.Sequential(
+            nn.LayerNorm(width),  # over the channels of one position: sees no other position
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, codebook_size),
+        )
+
+    def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
+        self._check(codes)
+        embedded = self.embedding(codes).movedim(-1, 1)
+        told = self._tell(cond, len(codes), tuple(codes.shape[1:]))
+        features = self.net(embedded, told)
+        return self.head(features.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
+
+    def start(
+        self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
+    ) -> _CausalPriorState:
+        return _CausalPriorState(self, batch, grid, self._tell(cond, batch, grid))
+
+    def _tell(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:
+        if cond is None:
+            return None
+        if self.cond_embedding is None:
+            cond.check(self.cond, batch, grid)  # raises unless it is empty
+            return None
+        return self.cond_embedding(cond, batch, grid)  # type: ignore[no-any-return]
+
+
+class _CausalPriorState:
+    """The step-by-step form of a `CausalPrior`; see `vqvideo.sampling.PriorState`."""
+
+    def __init__(
+        self, prior: CausalPrior, batch: int, grid: tuple[int, ...], told: Tensor | None
+    ) -> None:
+        self.embedding, self.head = prior.embedding, prior.head
+        frames, height, width = (1,) * (3 - len(grid)) + grid
+        self.net = CausalState(prior.net, batch, (frames, height, width), told)
+
+    def logits(self) -> Tensor:
+        return self.head(self.net.features())  # type: ignore[no-any-return]
+
+    def push(self, codes: Tensor) -> None:
+        self.net.push(self.embedding(codes))
+
+    def push_frame(self, codes: Tensor) -> None:
+        self.net.push_frame(self.embedding(codes).movedim(-1, 1))

@@ -1,0 +1,81 @@
+"""The `ema` quantizer: a codebook that follows its vectors by a moving average.
+
+No gradient reaches the codebook: each entry tracks the mean of the encoder vectors it wins
+(van den Oord et al. 2017, appendix A.1, eq. 6 to 8), so only the commitment loss reaches the
+optimizer. Statistics move in training mode only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqvideo.quantizers.base import QUANTIZERS
+from vqvideo.quantizers.codebook import CodebookQuantizer
+
+LAPLACE = 1e-5  # keeps an entry that wins nothing from dividing by zero
+
+
+@QUANTIZERS.register("ema")
+class EMAQuantizer(CodebookQuantizer):
+    """Nearest-code quantizer whose entries are moving averages.
+
+    With n_i the number of vectors that entry i won in a step and s_i their sum,
+    N_i <- gamma N_i + (1 - gamma) n_i, m_i <- gamma m_i + (1 - gamma) s_i, e_i = m_i / N_i,
+    where N is smoothed: (N_i + eps) / (sum N + K eps) * sum N with eps = 1e-5.
+
+    Args:
+        codebook_size: K, the number of entries.
+        code_dim: d, the length of an entry.
+        ema_decay: gamma in [0, 1); the paper uses 0.99.
+        revive_below: an entry is dead when it wins fewer than this share of the mean number of
+            vectors per entry; it is replaced by a vector of the batch, and its N_i and m_i are
+            reset with it. 0 turns revival off.
+        auto_step: call `step()` inside a training forward. A training loop that accumulates
+            gradients sets this to False and calls `step()` after each optimizer step.
+
+    >>> quantizer = EMAQuantizer(codebook_size=8, code_dim=4).eval()
+    >>> quantizer(torch.zeros(2, 4, 3)).codes.shape
+    torch.Size([2, 3])
+    """
+
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(
+        self,
+        *,
+        codebook_size: int = 512,
+        code_dim: int = 64,
+        ema_decay: float = 0.99,
+        revive_below: float = 0.02,
+        auto_step: bool = True,
+    ) -> None:
+        super().__init__(
+            codebook_size=codebook_size,
+            code_dim=code_dim,
+            revive_below=revive_below,
+            auto_step=auto_step,
+        )
+        if not 0 <= ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {ema_decay}")
+        self.ema_decay = ema_decay
+        self.register_buffer("codebook", torch.randn(codebook_size, code_dim))
+        self.register_buffer("counts", torch.zeros(codebook_size))
+        self.register_buffer("sums", torch.zeros(codebook_size, code_dim))
+
+    def _codebook_loss(self, vectors: Tensor, nearest: Tensor) -> Tensor:
+        return torch.zeros((), device=vectors.device)
+
+    def _move(self, counts: Tensor, sums: Tensor) -> None:
+        self.counts.lerp_(counts, 1 - self.ema_decay)
+        self.sums.lerp_(sums, 1 - self.ema_decay)
+        total = self.counts.sum()
+        smooth = (self.counts + LAPLACE) / (total + self.codebook_size * LAPLACE) * total
+        self.codebook.copy_(self.sums / smooth[:, None])
+
+    def _place(self, entries: Tensor, vectors: Tensor, load: Tensor) -> None:
+        self.codebook[entries] = vectors
+        self.counts[entries] = load
+        self.sums[entries] = vectors * load

@@ -1,0 +1,188 @@
+"""The training loop, once, for whatever can say its loss: accelerate does the devices.
+
+`train` runs a `Task`: it draws batches, steps AdamW under a warm-up and a linear decay, shows a
+progress bar, measures on held-out data now and then, and leaves a log, curves, pictures and the
+model in the run's folder. What is learnt and what is shown is the task's business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from vqvideo.data.clips import Sample
+from vqvideo.training.curves import write_curves
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: items per step and process.
+        learning_rate: at its highest, after the warm-up.
+        warmup_steps: steps over which the learning rate rises.
+        weight_decay: of AdamW.
+        eval_every: steps between two measurements on held-out data.
+        precision: of the networks; the quantizer always works in float32. "auto" is bf16 where
+            the processor has instructions for it, else fp32.
+        seed: decides the initial weights and the order of the data.
+        num_workers: processes that read data.
+    """
+
+    steps: int
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    eval_every: int = 200
+    precision: Precision = "auto"
+    seed: int = 0
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "eval_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision must be auto, fp32 or bf16, got {self.precision!r}")
+
+
+class Task(Protocol):
+    """What `train` needs to know of a model."""
+
+    model: nn.Module
+
+    def batches(self, config: TrainingConfig) -> DataLoader[Sample]:
+        """Training data, in an order that `config.seed` decides."""
+
+    def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        """Scalar to minimise, and figures to log; `model` is `self.model` as wrapped."""
+
+    def after_step(self) -> None:
+        """Once after every optimizer step."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures on held-out data."""
+
+    def show(self, folder: Path, step: int) -> None:
+        """Pictures into the run's folder."""
+
+    def save(self, folder: Path) -> None:
+        """The model into the run's folder."""
+
+
+def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, float]:
+    """Train and return the last held-out figures.
+
+    Writes into `out`: `model/` (a checkpoint, replaced at each measurement), `log.jsonl` (one
+    line per measurement), `curves.png`, pictures, and `training.json` (the config).
+    """
+    from accelerate import Accelerator  # imports for a second; only training needs it
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "training.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    accelerator = Accelerator(mixed_precision=_mixed_precision(config.precision))
+    optimizer = torch.optim.AdamW(
+        task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    model, optimizer, loader = accelerator.prepare(task.model, optimizer, task.batches(config))
+    batches = _endless(loader)
+    log = _Log(out / "log.jsonl", config.steps, accelerator.is_main_process)
+    figures: dict[str, float] = {}
+    for step in range(1, config.steps + 1):
+        model.train()
+        loss, figures = task.loss(model, next(batches))
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step}; the last good model is in {out}; "
+                f"a lower learning_rate usually helps"
+            )
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        task.after_step()
+        log.seen(loss.item(), figures)
+        if step % config.eval_every == 0 or step == config.steps:
+            model.eval()
+            figures = task.evaluate()
+            if accelerator.is_main_process:
+                log.measured(step, figures)
+                task.show(out, step)
+                task.save(out / "model")
+                write_curves(out / "log.jsonl", out / "curves.png")
+    log.close()
+    return figures
+
+
+class _Log:
+    """The progress bar on stderr and the lines of `log.jsonl`."""
+
+    def __init__(self, path: Path, steps: int, shown: bool) -> None:
+        self.path, self.start = path, time.monotonic()
+        self.losses: list[float] = []
+        self.bar = tqdm(total=steps, unit="step", disable=None if shown else True)
+        path.write_text("")
+
+    def seen(self, loss: float, figures: dict[str, float]) -> None:
+        self.losses.append(loss)
+        shown = {"loss": loss, **figures}
+        self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
+        self.bar.update()
+
+    def measured(self, step: int, figures: dict[str, float]) -> None:
+        line: dict[str, Any] = {
+            "step": step,
+            "seconds": round(time.monotonic() - self.start, 1),
+            "loss": sum(self.losses) / len(self.losses),
+            **{f"held_out_{name}": value for name, value in figures.items()},
+        }
+        self.losses.clear()
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _rate(step: int, config: TrainingConfig) -> float:
+    """Share of the learning rate: up over the warm-up, then down to a twentieth at the end."""
+    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    return rise * (1 - 0.95 * min(1.0, step / config.steps))
+
+
+def _mixed_precision(precision: Precision) -> str:
+    if precision == "auto":
+        if torch.cuda.is_available():
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = bool(torch.backends.mkldnn.is_available()) and _cpu_has_bf16()
+        precision = "bf16" if fast else "fp32"
+    return "bf16" if precision == "bf16" else "no"
+
+
+def _cpu_has_bf16() -> bool:
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
+def _endless(loader: DataLoader[Sample]) -> Iterator[Sample]:
+    while True:
+        yield from loader

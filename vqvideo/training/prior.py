@@ -1,0 +1,112 @@
+"""Second stage: a prior over the codes of a VQ-VAE that no longer changes (section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vqvideo.checkpoint import save
+from vqvideo.data.clips import ClipDataset, Sample, cond_of
+from vqvideo.data.codes import CodeSet
+from vqvideo.generator import Generator
+from vqvideo.media import write_contact_sheet
+from vqvideo.metrics import code_histogram, entropy_nats
+from vqvideo.training.loop import TrainingConfig, train
+from vqvideo.vqvae import VQVAE
+
+
+def train_prior(
+    generator: Generator, codes: CodeSet, held_out: CodeSet, out: str | Path, config: TrainingConfig
+) -> dict[str, float]:
+    """Train `generator.prior` on codes; the VQ-VAE does not change by a bit.
+
+    Args:
+        generator: with a trained `vqvae` and a `prior`.
+        codes: to train on.
+        held_out: to measure on.
+        out: the run's folder; gets `model/`, `log.jsonl`, `curves.png` and `samples.png`.
+        config: steps, batch size and so on.
+
+    Returns:
+        The last held-out figures: `nats_per_code`, beside `unigram_nats`, the entropy of the
+        held-out codes' own histogram, which a prior must beat.
+    """
+    return train(PriorTask(generator, codes, held_out), config, out)
+
+
+class PriorTask:
+    """See `vqvideo.training.loop.Task`."""
+
+    def __init__(self, generator: Generator, codes: CodeSet, held_out: CodeSet) -> None:
+        if generator.prior is None:
+            raise ValueError("the generator has no prior to train; build one with prior=NAME")
+        self.generator, self.prior = generator, generator.prior
+        self.model: nn.Module = self.prior
+        self.codes, self.held_out = codes, held_out
+        generator.vqvae.eval().requires_grad_(False)
+
+    def batches(self, config: TrainingConfig) -> DataLoader[Sample]:
+        order = torch.Generator().manual_seed(config.seed)
+        return DataLoader(
+            self.codes,
+            batch_size=min(config.batch_size, len(self.codes)),
+            shuffle=True,
+            drop_last=True,
+            generator=order,
+        )
+
+    def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        codes = batch["codes"]
+        logits = model(codes, cond_of(batch, self.prior.cond))
+        return F.cross_entropy(logits.float(), codes), {}
+
+    def after_step(self) -> None:
+        """A prior has nothing to do between steps."""
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        nats = 0.0
+        for batch in DataLoader(self.held_out, batch_size=16):
+            cond = cond_of(batch, self.prior.cond)
+            nats -= self.prior.log_prob(batch["codes"], cond).sum().item()
+        counts = code_histogram(self.held_out.codes, self.prior.codebook_size)
+        return {
+            "nats_per_code": nats / self.held_out.codes.numel(),
+            "unigram_nats": entropy_nats(counts).item(),
+        }
+
+    def show(self, folder: Path, step: int) -> None:
+        if self.prior.rank > 1:
+            batch = next(iter(DataLoader(self.held_out, batch_size=2)))
+            cond = cond_of(batch, self.prior.cond)
+            samples = self.generator.sample(num_samples=len(batch["codes"]), cond=cond)
+            frames = samples if self.prior.rank == 3 else samples[:, :, None]
+            write_contact_sheet(folder / "samples.png", frames, overwrite=True)
+
+    def save(self, folder: Path) -> None:
+        save(self.generator, folder, overwrite=True)
+
+
+@torch.no_grad()
+def encode_dataset(
+    vqvae: VQVAE, data: ClipDataset, progress: Callable[[int, int], None] | None = None
+) -> CodeSet:
+    """The codes of every window of a data set, with the conditions that the data has."""
+    codes: list[Tensor] = []
+    told: dict[str, list[Tensor]] = {}
+    for batch in DataLoader(data, batch_size=16):
+        codes.append(vqvae.encode(batch.pop("x")))
+        for name, values in batch.items():
+            told.setdefault(name, []).append(values)
+        if progress:
+            progress(sum(map(len, codes)), len(data))
+    return CodeSet(
+        codes=torch.cat(codes),
+        codebook_size=vqvae.quantizer.codebook_size,
+        conditions={name: torch.cat(values) for name, values in told.items()},
+    )
