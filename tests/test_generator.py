@@ -88,7 +88,7 @@ def test_what_follows_is_drawn_from_the_prior_given_the_prefix():
 
 def test_a_prefix_of_half_a_code_frame_says_which_lengths_work():
     with pytest.raises(
-        ValueError, match="frames 5 is not divisible .* 2; crop or pad it to 4 or 6"
+        ValueError, match=r"frames 5 is not divisible .* 2; crop or pad it to 4 or 6"
     ):
         small_generator(3).continue_clip(torch.zeros(1, 3, 5, 8, 12), 3)
 

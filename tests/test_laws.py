@@ -11,6 +11,7 @@ from vqvideo.likelihoods import LIKELIHOODS, GaussianLikelihood
 from vqvideo.priors import PRIORS, CausalPrior, default_prior
 from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, VectorQuantizer
 from vqvideo.sampling import gumbel_noise
+from vqvideo.testing.priors import every_code_in_the_receptive_field_is_seen
 
 BUILT_IN_PRIORS = [(default_prior(rank), rank) for rank in (1, 2, 3)]
 
@@ -202,7 +203,7 @@ def test_a_leak_of_less_than_rounding_is_still_found_by_gradient():
             return logits + 1e-30 * self.embedding(codes).movedim(-1, 1)[:, :5]
 
     with pytest.raises(AssertionError, match="a leak"):
-        testing.every_code_in_the_receptive_field_is_seen(Whispers, 2)
+        every_code_in_the_receptive_field_is_seen(Whispers, 2)
 
 
 # -- planted faults: likelihoods ------------------------------------------------------------

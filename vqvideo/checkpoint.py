@@ -1,8 +1,8 @@
 """Models as folders: `config.json` and `model.safetensors`. Strict both ways, no pickle.
 
 The folder is written whole under a temporary name and then renamed, so a crash leaves either
-the old one or the new one. Weights may be stored in float16 (`config.json` says so); in memory
-they are always float32.
+the old one or the new one. Weights may be stored in float16 or, a quarter of the size, in int8
+with a scale per row (`config.json` says so); in memory they are always float32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.generator import Generator
 
 FORMAT_VERSION = 1
+SCALE = ".int8_scale"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+DType = Literal["float32", "float16", "int8"]
 
 
 class CheckpointError(ValueError):
@@ -33,7 +37,7 @@ def save(
     generator: Generator,
     folder: str | Path,
     *,
-    dtype: Literal["float32", "float16"] = "float32",
+    dtype: DType = "float32",
     overwrite: bool = False,
 ) -> None:
     """Write a checkpoint that `load` reads.
@@ -41,7 +45,8 @@ def save(
     Args:
         generator: built from a config; its prior may be None.
         folder: to write; missing parents are made.
-        dtype: of weights on disk. Buffers (codebooks, statistics) stay as they are.
+        dtype: of weights on disk: "float32", "float16", or "int8", which rounds each row of a
+            matrix or kernel to 255 steps. Buffers (codebooks, statistics) stay as they are.
         overwrite: replace a folder that exists.
 
     Raises:
@@ -54,10 +59,9 @@ def save(
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
     parameters = {name for name, _ in generator.named_parameters()}
-    tensors = {
-        name: _for_disk(tensor, dtype if name in parameters else "float32")
-        for name, tensor in generator.state_dict().items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in generator.state_dict().items():
+        tensors.update(_for_disk(name, tensor, dtype if name in parameters else "float32"))
     header = {
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
@@ -95,7 +99,7 @@ def load(folder: str | Path) -> Generator:
     if not header["has_prior"]:
         generator.prior = None
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = _from_disk(load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as cause:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {cause}") from cause
     _check_names(folder, set(tensors), generator.state_dict())
@@ -115,16 +119,19 @@ def _read_header(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file.parent} is no checkpoint: it has no {file.name}")
     try:
         header = json.loads(file.read_text())
-    except json.JSONDecodeError as cause:
+    except ValueError as cause:  # JSONDecodeError, UnicodeDecodeError
         raise CheckpointError(f"{file} is not JSON: {cause}") from cause
     expected = {"format_version", "dtype", "has_prior", "model"}
-    if not isinstance(header, dict) or set(header) != expected:
-        raise CheckpointError(f"{file} must hold exactly {', '.join(sorted(expected))}")
-    if header["format_version"] != FORMAT_VERSION:
+    wrong = CheckpointError(f"{file} must hold exactly {', '.join(sorted(expected))}")
+    if not isinstance(header, dict) or "format_version" not in header:
+        raise wrong
+    if header["format_version"] != FORMAT_VERSION:  # first: another format has other entries
         raise CheckpointError(
             f"{file} has format version {header['format_version']}; this vqvideo reads "
             f"{FORMAT_VERSION}: install a newer one"
         )
+    if set(header) != expected:
+        raise wrong
     return header
 
 
@@ -138,9 +145,29 @@ def _check_names(folder: Path, stored: set[str], expected: dict[str, Tensor]) ->
         )
 
 
-def _for_disk(tensor: Tensor, dtype: str) -> Tensor:
+def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if dtype == "float16" and tensor.dtype == torch.float32 else tensor
+    if not tensor.is_floating_point() or dtype == "float32":
+        return {name: tensor}
+    if dtype == "float16":
+        return {name: tensor.half()}
+    if tensor.ndim < 2:  # biases and gains: small, and sensitive
+        return {name: tensor}
+    scale = tensor.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
+    rows = scale.reshape(-1, *(1,) * (tensor.ndim - 1))
+    return {name: (tensor / rows).round().to(torch.int8), name + SCALE: scale}
+
+
+def _from_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `_for_disk` made smaller, in float32 again."""
+    restored = {}
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = tensors[name + SCALE].reshape(-1, *(1,) * (tensor.ndim - 1))
+            restored[name] = tensor.float() * scale
+        elif not name.endswith(SCALE):
+            restored[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
+    return restored
 
 
 def _flush(file: Path) -> None:
@@ -154,5 +181,10 @@ def _swap(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

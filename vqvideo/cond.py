@@ -109,7 +109,9 @@ class Cond:
             self._check_shape("actions", self.actions, action_shape)
         else:
             self._check_ids("actions", self.actions, spec.num_actions, action_shape)
-        if spec.local_channels or self.local is not None:
+        if self.local is not None and not spec.local_channels:
+            raise ValueError("this model was not built to take local")
+        if spec.local_channels:
             self._check_shape("local", self.local, (batch, spec.local_channels, *grid))
 
     def _given(self) -> dict[str, Tensor]:

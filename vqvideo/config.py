@@ -87,6 +87,8 @@ class GeneratorConfig:
     commitment_weight: float = 0.25
 
     def __post_init__(self) -> None:
+        if not self.strides:
+            raise ValueError("strides must hold at least one level")
         object.__setattr__(self, "strides", check_strides(len(self.strides[0]), self.strides))
         object.__setattr__(self, "sample_shape", tuple(self.sample_shape))
         grid_shape(self.sample_shape, total_downsampling(self.strides))

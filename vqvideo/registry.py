@@ -188,11 +188,17 @@ class Registry(Generic[T]):
         for plugin in _scan():
             if plugin.kind != self.kind:
                 continue
-            if plugin.name in self._builders or plugin.name in reachable:
+            if self._is_taken(plugin) or plugin.name in reachable:
                 self._shadow(plugin, reachable.get(plugin.name))
             else:
                 reachable[plugin.name] = plugin
         return reachable
+
+    def _is_taken(self, plugin: Plugin) -> bool:
+        """Whether a part of another package is registered under the plugin's name."""
+        builder = self._builders.get(plugin.name)
+        package = plugin.entry_point.module.split(".")[0]
+        return builder is not None and builder.__module__.split(".")[0] != package
 
     def _shadow(self, plugin: Plugin, winner: Plugin | None) -> None:
         if plugin.status != "shadowed":

@@ -45,24 +45,26 @@ class Sampling:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
 
-    def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """Codes int64 `[...]` for logits and Gumbel noise, both `[..., K]`.
+    def check(self, codebook_size: int) -> None:
+        """Raise `ValueError` when top_k is larger than K."""
+        if self.top_k is not None and self.top_k > codebook_size:
+            raise ValueError(f"top_k is {self.top_k}, but there are {codebook_size} codes")
 
-        Raises:
-            ValueError: top_k is larger than K.
-        """
+    def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
+        """Codes int64 `[...]` for logits and Gumbel noise, both `[..., K]`."""
         if self.temperature == 0:
             return logits.argmax(dim=-1)
         return (self.filter(logits.float()) + noise).argmax(dim=-1)
 
     def filter(self, logits: Tensor) -> Tensor:
         """Logits `[..., K]` over the temperature, codes that are filtered out at -inf."""
+        self.check(logits.shape[-1])
         logits = logits / self.temperature
         if self.top_k is not None:
-            if self.top_k > logits.shape[-1]:
-                raise ValueError(f"top_k is {self.top_k}, but there are {logits.shape[-1]} codes")
-            least = logits.topk(self.top_k, dim=-1).values[..., -1:]
-            logits = logits.masked_fill(logits < least, -math.inf)
+            order = logits.sort(dim=-1, descending=True, stable=True).indices
+            kept = torch.zeros_like(logits, dtype=torch.bool)
+            kept.scatter_(-1, order[..., : self.top_k], True)
+            logits = logits.masked_fill(~kept, -math.inf)
         if self.top_p is not None and self.top_p < 1:
             ranked, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
             before = ranked.cumsum(dim=-1) - ranked
@@ -153,9 +155,10 @@ def generate(
     """
     _check_known(shape, batch, known, mask)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling.check(prior.codebook_size)
     codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
-    if known is not None:
-        codes.copy_(known)
+    if known is not None and mask is not None:
+        codes.copy_(torch.where(mask.to(known.device), known, 0))
     fixed = torch.zeros(shape, dtype=torch.bool) if mask is None else mask.cpu()
     noise = gumbel_noise(seed, batch, prior.codebook_size)
     report = progress or (lambda done, total: None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqvideo.data import maze
+from vqvideo.data import maze, maze_walk
 from vqvideo.data.maze import ACTIONS, record_maze
 from vqvideo.data.metadata import METADATA_NAME, read_metadata
 from vqvideo.media import read_video
@@ -114,13 +114,13 @@ def test_actions_stand_between_the_frames_they_join(turns):
 
 
 def test_the_player_turns_as_the_actions_say_and_never_else(vizdoom, monkeypatch):
-    angles, act = [], maze._Walker.act
+    angles, act = [], maze_walk.Walker.act
 
     def spy(walker, position, angle):
         angles.append(angle)
         return act(walker, position, angle)
 
-    monkeypatch.setattr(maze._Walker, "act", spy)
+    monkeypatch.setattr(maze_walk.Walker, "act", spy)
     with maze._open_game() as game:
         _, actions = maze._walk(game, seed=1, num_frames=61, size=(2, 2))
     turned = (np.diff(angles[-61:]) + 180) % 360 - 180  # degrees to the left
@@ -147,7 +147,7 @@ def test_the_walk_keeps_its_distance_from_walls_and_gets_around(vizdoom, tmp_pat
         def look(screen, size):
             state = game.get_state()
             depths.append(np.median(state.depth_buffer[110:130, 120:200]))
-            places.append(maze._room(state.game_variables[:2]))
+            places.append(maze_walk.room(state.game_variables[:2]))
             return np.zeros((2, 2, 3), dtype=np.uint8)
 
         monkeypatch.setattr(maze, "_shrink", look)

@@ -64,6 +64,8 @@ class ClipDataset(Dataset[Sample]):
         fit: str = "crop",
         sample_rate: int | None = None,
     ) -> None:
+        if step is not None and step < 1:
+            raise ValueError(f"step must be at least 1, got {step}")
         self.shape, self.fit, self.sample_rate = shape, fit, sample_rate
         items = read_metadata(folder, SUFFIXES[len(shape)])
         if not items:
@@ -76,7 +78,8 @@ class ClipDataset(Dataset[Sample]):
         windows = [
             Window(item, start) for item in items for start in self._starts(item, step or shape[0])
         ]
-        self.windows = _of_split(windows, split)
+        held_out = any(item.split == "test" for item in items)
+        self.windows = _of_split(windows, split, held_out)
         if not self.windows:
             raise ValueError(
                 f"{folder} gives no window of {list(shape)} for the split {split!r}: "
@@ -143,10 +146,10 @@ def cond_of(batch: Sample, spec: CondSpec) -> Cond | None:
     return Cond(**told) if told else None
 
 
-def _of_split(windows: list[Window], split: str) -> list[Window]:
+def _of_split(windows: list[Window], split: str, held_out: bool) -> list[Window]:
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-    if any(window.item.split == "test" for window in windows):
+    if held_out:
         return [window for window in windows if window.item.split == split]
     kept = len(windows) - max(1, len(windows) // 10)
     return windows[:kept] if split == "train" else windows[kept:]
@@ -155,6 +158,10 @@ def _of_split(windows: list[Window], split: str) -> list[Window]:
 def _actions(path: Path, start: int, length: int) -> Tensor:
     """One action per frame: the one that led into it; 0 for the first frame of a recording."""
     recorded = np.load(path, allow_pickle=False)
+    if recorded.ndim == 1 and not np.issubdtype(recorded.dtype, np.integer):
+        raise ValueError(
+            f"{path} must hold integers [t] or numbers [t, a], got {recorded.dtype} [t]"
+        )
     led = np.concatenate([np.zeros_like(recorded[:1]), recorded])[start : start + length]
     if len(led) < length:
         raise ValueError(

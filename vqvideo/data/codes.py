@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -48,12 +48,16 @@ class CodeSet(Dataset[Sample]):
         small = torch.uint8 if self.codebook_size <= 256 else torch.int32
         header = {"format_version": FORMAT_VERSION, "codebook_size": self.codebook_size}
         temporary = path.with_name(f".{path.name}.tmp")
-        save_file(
-            {"codes": self.codes.to(small).contiguous(), **self.conditions},
-            temporary,
-            metadata={"vqvideo_codes": json.dumps(header)},
-        )
-        temporary.replace(path)
+        tensors = {"codes": self.codes.to(small), **self.conditions}
+        try:
+            save_file(
+                {name: values.contiguous() for name, values in tensors.items()},
+                temporary,
+                metadata={"vqvideo_codes": json.dumps(header)},
+            )
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @staticmethod
     def load(path: str | Path) -> CodeSet:
@@ -62,7 +66,11 @@ class CodeSet(Dataset[Sample]):
         Raises:
             ValueError: it is another kind of file, or of a version this one cannot read.
         """
-        with safe_open(path, framework="pt") as file:
+        try:
+            file = safe_open(path, framework="pt")
+        except SafetensorError as cause:
+            raise ValueError(f"{path} is no code file, or a damaged one: {cause}") from cause
+        with file:
             header = json.loads((file.metadata() or {}).get("vqvideo_codes", "{}"))
             if header.get("format_version") != FORMAT_VERSION:
                 raise ValueError(

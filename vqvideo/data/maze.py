@@ -19,9 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqvideo.data.maze_walk import FloorPlan
-from vqvideo.data.maze_walk import Walker as _Walker
-from vqvideo.data.maze_walk import room as _room  # noqa: F401 - tests/data/test_maze.py asks here
+from vqvideo.data.maze_walk import FloorPlan, Walker
 from vqvideo.data.metadata import METADATA_NAME, Item, Split, write_metadata
 from vqvideo.media import from_uint8, write_video
 
@@ -157,7 +155,7 @@ def _walk(
     walls = [(line.x1, line.y1, line.x2, line.y2) for line in lines]
     goals = [(o.position_x, o.position_y) for o in state.objects if o.name == "GreenArmor"]
     x, y, _ = state.game_variables
-    walker = _Walker(FloorPlan(walls, goals, start=(x, y)), rng)
+    walker = Walker(FloorPlan(walls, goals, start=(x, y)), rng)
     frames, actions = [], []
     # The first steps are not recorded: the player appears at rest, often facing a wall.
     for t in range(-int(rng.integers(12, 24)), num_frames):

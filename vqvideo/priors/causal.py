@@ -78,6 +78,8 @@ class CausalPrior(Prior):
     def start(
         self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
     ) -> _CausalPriorState:
+        if len(grid) != self.rank:
+            raise ValueError(f"grid must have {self.rank} grid axes, got {grid}")
         return _CausalPriorState(self, batch, grid, self._tell(cond, batch, grid))
 
     def _tell(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:

@@ -16,7 +16,7 @@ def masked3d(
     rank: int = 3,
     codebook_size: int,
     width: int = 96,
-    num_layers: int = 10,
+    num_layers: int = 8,
     first_kernel: int = 5,
     kernel: int = 3,
     time_kernel: int = 2,

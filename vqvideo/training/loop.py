@@ -96,7 +96,10 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "training.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-    accelerator = Accelerator(mixed_precision=_mixed_precision(config.precision))
+    accelerator = Accelerator()
+    bf16 = torch.autocast(
+        accelerator.device.type, torch.bfloat16, enabled=_works_in_bf16(config.precision)
+    )
     optimizer = torch.optim.AdamW(
         task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -107,7 +110,8 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
     figures: dict[str, float] = {}
     for step in range(1, config.steps + 1):
         model.train()
-        loss, figures = task.loss(model, next(batches))
+        with bf16:
+            loss, figures = task.loss(model, next(batches))
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {step}; the last good model is in {out}; "
@@ -168,17 +172,11 @@ def _rate(step: int, config: TrainingConfig) -> float:
     return rise * (1 - 0.95 * min(1.0, step / config.steps))
 
 
-def _mixed_precision(precision: Precision) -> str:
-    if precision == "auto":
-        if torch.cuda.is_available():
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fast = bool(torch.backends.mkldnn.is_available()) and _cpu_has_bf16()
-        precision = "bf16" if fast else "fp32"
-    return "bf16" if precision == "bf16" else "no"
-
-
-def _cpu_has_bf16() -> bool:
+def _works_in_bf16(precision: Precision) -> bool:
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     can = torch.cpu.get_capabilities()
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 

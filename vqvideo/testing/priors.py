@@ -1,24 +1,10 @@
-"""The laws every part must keep, ours and a plugin's.
-
-Each `check_...` function takes something that builds the part, runs every law on it and raises
-`AssertionError` saying which law broke and where. In a downstream project:
-
-    from vqvideo.testing import check_quantizer
-
-    def test_my_quantizer_keeps_the_laws():
-        check_quantizer(MyQuantizer)
-
-Answers are computed a second, dumber way; grids have a different size on every axis, so that a
-transposed axis fails; all weights are drawn anew first, since a layer that starts at zero would
-make any law hold.
-"""
+"""The laws of priors."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,127 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqvideo.likelihoods import Likelihood
 from vqvideo.priors import Prior
-from vqvideo.quantizers import Quantizer
 from vqvideo.sampling import generate
+from vqvideo.testing.grids import GRIDS, TINY_GRIDS, differing
 
-GRIDS = {1: (11,), 2: (4, 5), 3: (3, 4, 5)}
 DRAWS = 8  # a unit that is cut off for one draw of codes can hide a path, hardly for eight
-TINY_GRIDS = {1: (6,), 2: (2, 3), 3: (2, 2, 2)}
-
-
-# -- quantizers -----------------------------------------------------------------------------
-
-
-def check_quantizer(build: Callable[..., Quantizer]) -> None:
-    """All laws of a quantizer, on grids of rank 1, 2 and 3.
-
-    Args:
-        build: called as `build(codebook_size=..., code_dim=...)`.
-    """
-    for rank in GRIDS:
-        nearest_code_wins(build, rank)
-        decode_gives_z_q(build, rank)
-        gradient_passes_straight_through(build, rank)
-    codebook_moves_in_training_only(build)
-    a_loaded_quantizer_trains_on_as_if_never_saved(build)
-    nan_is_refused(build)
-
-
-def nearest_code_wins(build: Callable[..., Quantizer], rank: int) -> None:
-    """Every vector gets the entry at the smallest distance, ties the lowest index."""
-    quantizer, z_e = _trained_quantizer(build, rank)
-    codes = quantizer(z_e).codes
-    assert codes.shape == (2, *GRIDS[rank]), f"codes must be [b, *grid], got {list(codes.shape)}"
-    table = _entries(quantizer).double()
-    for position in itertools.product(range(2), *map(range, GRIDS[rank])):
-        vector = z_e.movedim(1, -1)[position].double()
-        distances = (table - vector).square().sum(dim=1)
-        chosen, best = distances[codes[position]], distances.min()
-        assert chosen - best < 1e-4, (
-            f"rank {rank}: the vector at {list(position)} got an entry at squared distance "
-            f"{chosen:.4f}, the nearest is at {best:.4f}"
-        )
-
-
-def decode_gives_z_q(build: Callable[..., Quantizer], rank: int) -> None:
-    """decode(codes) is z_q to the bit: what is decoded later is what was trained on."""
-    quantizer, z_e = _trained_quantizer(build, rank)
-    z_q, codes, *_ = quantizer(z_e)
-    decoded = quantizer.decode(codes)
-    assert decoded.shape == z_e.shape, (
-        f"decode must give {list(z_e.shape)}, got {list(decoded.shape)}"
-    )
-    assert torch.equal(decoded, z_q), f"rank {rank}: decode(codes) differs from z_q"
-
-
-def gradient_passes_straight_through(build: Callable[..., Quantizer], rank: int) -> None:
-    """The gradient that reaches z_q reaches z_e unchanged (section 3.2 of the paper)."""
-    quantizer, z_e = _trained_quantizer(build, rank)
-    z_e.requires_grad_()
-    z_q = quantizer(z_e).z_q
-    incoming = torch.randn_like(z_q)
-    (outgoing,) = torch.autograd.grad(z_q, z_e, incoming, allow_unused=True)
-    assert outgoing is not None and torch.equal(outgoing, incoming), (
-        f"rank {rank}: the straight-through gradient is not the identity"
-    )
-
-
-def codebook_moves_in_training_only(build: Callable[..., Quantizer]) -> None:
-    """Evaluation changes no buffer and no parameter."""
-    quantizer, z_e = _trained_quantizer(build, rank=2)
-    before = copy.deepcopy(quantizer.state_dict())
-    for _ in range(3):
-        quantizer(z_e + 1)
-    changed = _differing(before, quantizer.state_dict())
-    assert not changed, f"evaluation changed {', '.join(changed)}"
-
-
-def a_loaded_quantizer_trains_on_as_if_never_saved(build: Callable[..., Quantizer]) -> None:
-    """Loading a checkpoint changes no entry, and the next training step is the same with it as
-    without: nothing is initialised again, no statistic is forgotten.
-    """
-    quantizer, z_e = _trained_quantizer(build, rank=2)
-    again = build(codebook_size=quantizer.codebook_size, code_dim=quantizer.code_dim)
-    again.load_state_dict(quantizer.state_dict())
-    _require_equal(quantizer, again, "loading changed")
-    for each in (quantizer, again):
-        torch.manual_seed(5)
-        each.train()(z_e * 1.1)
-    _require_equal(quantizer, again, "after loading and one more step, these differ:")
-
-
-def nan_is_refused(build: Callable[..., Quantizer]) -> None:
-    """NaN in z_e raises `ValueError` with its location, before it can enter a codebook."""
-    quantizer, z_e = _trained_quantizer(build, rank=2)
-    z_e[1, 2, 3, 1] = math.nan
-    try:
-        quantizer(z_e)
-    except ValueError as error:
-        assert "[1, 2, 3, 1]" in str(error), f"the error does not say where: {error}"
-    else:
-        raise AssertionError("NaN in z_e was accepted")
-
-
-def _trained_quantizer(build: Callable[..., Quantizer], rank: int) -> tuple[Quantizer, Tensor]:
-    """A quantizer after some training steps, in evaluation mode, and a batch for it."""
-    torch.manual_seed(rank)
-    quantizer = build(codebook_size=7, code_dim=4).train()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # small batches may rightly warn
-        for _ in range(3):
-            quantizer(torch.randn(2, 4, *GRIDS[rank]))
-    return quantizer.eval(), torch.randn(2, 4, *GRIDS[rank])
-
-
-def _entries(quantizer: Quantizer) -> Tensor:
-    """The codebook `[K, d]`, asked for through the front door."""
-    every = torch.arange(quantizer.codebook_size)[None]
-    return quantizer.decode(every)[0].T.detach()
-
-
-# -- priors ---------------------------------------------------------------------------------
 
 
 def check_prior(build: Callable[..., Prior], rank: int) -> None:
@@ -263,7 +133,7 @@ def sampling_leaves_no_trace(build: Callable[..., Prior], rank: int) -> None:
     first = generate(prior, TINY_GRIDS[rank], seed=1)
     assert torch.equal(random_state, torch.get_rng_state()), "sampling used the global generator"
     assert prior.training, "sampling left the prior in another mode"
-    changed = _differing(before, prior.state_dict())
+    changed = differing(before, prior.state_dict())
     assert not changed, f"sampling changed {', '.join(changed)}"
     assert torch.equal(first, generate(prior, TINY_GRIDS[rank], seed=1)), "a seed does not repeat"
 
@@ -297,43 +167,3 @@ def _embeddings_as_leaves(prior: Prior) -> Iterator[list[Tensor]]:
         yield leaves
     finally:
         handle.remove()
-
-
-# -- likelihoods ----------------------------------------------------------------------------
-
-
-def check_likelihood(build: Callable[[], Likelihood]) -> None:
-    """All laws of a likelihood, on data of rank 1, 2 and 3.
-
-    Args:
-        build: called without arguments.
-    """
-    for rank, grid in GRIDS.items():
-        torch.manual_seed(rank)
-        likelihood = build().eval()
-        x = torch.rand(2, 3, *grid) * 2 - 1
-        parameters = torch.randn(2, likelihood.num_parameters(3), *grid)
-        nats = likelihood.log_prob(parameters, x)
-        assert nats.shape == (2,), f"log_prob must be [b], got {list(nats.shape)}"
-        alone = likelihood.log_prob(parameters[1:], x[1:])
-        assert torch.allclose(nats[1:], alone), "the likelihood of an item depends on its batch"
-        for name, data in (
-            ("mode", likelihood.mode(parameters)),
-            ("sample", likelihood.sample(parameters, seed=3)),
-        ):
-            assert data.shape == x.shape, f"{name} must be {list(x.shape)}, got {list(data.shape)}"
-            assert data.abs().max() <= 1, f"{name} leaves [-1, 1]"
-        again = likelihood.sample(parameters, seed=3)
-        assert torch.equal(likelihood.sample(parameters, seed=3), again), "a seed does not repeat"
-
-
-# -- comparing states -----------------------------------------------------------------------
-
-
-def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
-    return [name for name in one if not torch.equal(one[name], other[name])]
-
-
-def _require_equal(one: nn.Module, other: nn.Module, what: str) -> None:
-    changed = _differing(one.state_dict(), other.state_dict())
-    assert not changed, f"{what} {', '.join(changed)}"

@@ -1,0 +1,91 @@
+"""Every block of the README runs, as written but shorter, and what it says is so."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vqvideo.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHORTER = {"--num-episodes": "10", "--steps": "1"}
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_blocks_run_one_after_the_other(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["clip"].shape == (1, 3, 16, 64, 64)
+    assert names["codes"].shape == (1, 4, 16, 16)
+    assert names["longer"].shape == (1, 3, 16, 64, 64)
+
+
+def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
+    pytest.importorskip("vizdoom")
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    ran = 0
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        if program != "vqvideo":
+            known = ("pip install", "pytest", "python tools/")
+            assert line.startswith(known), f"no test runs this line: {line}"
+            continue
+        for option, value in SHORTER.items():
+            if option in arguments:
+                arguments[arguments.index(option) + 1] = value
+        assert main(arguments) == 0, line
+        ran += 1
+    assert ran == 6
+    assert Path("outputs/mine.mp4").is_file()
+    assert Path("outputs/walk.mp4").is_file()
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_import_is_quick_and_brings_in_nothing_that_is_slow():
+    code = (
+        "import sys, vqvideo; "
+        "slow = ('timm', 'torchvision', 'decord', 'accelerate', 'matplotlib', 'vizdoom'); "
+        "print([name for name in slow if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_wheel_works_without_the_checkout(tmp_path):
+    """Built without the network, unpacked elsewhere, run with nothing of this folder in sight."""
+    pytest.importorskip("hatchling")
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".git", "outputs", "runs", "__pycache__")
+    )
+    build = "from hatchling.build import build_wheel; print(build_wheel('..'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=True
+    )
+    wheel = tmp_path / done.stdout.split()[-1]
+    installed = tmp_path / "installed"
+    shutil.unpack_archive(wheel, installed, format="zip")
+    (tmp_path / "away").mkdir()
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from vqvideo.cli import main; "
+    code += f"import vqvideo; assert vqvideo.__file__.startswith({str(installed)!r}); "
+    code += "raise SystemExit(main(['generate', '--num-frames', '4']))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path / "away", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "away" / "outputs" / "clip.mp4").is_file()

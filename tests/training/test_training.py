@@ -1,0 +1,147 @@
+"""The two stages learn, leave what they promise, and touch nothing else."""
+
+import json
+
+import pytest
+import torch
+
+import vqvideo
+from vqvideo.data.clips import ClipDataset
+from vqvideo.data.codes import CodeSet
+from vqvideo.training import TrainingConfig, encode_dataset, train_prior, train_vqvae
+
+
+def sets(folder, step=2):
+    return (
+        ClipDataset(folder, (16, 64, 64), step=step),
+        ClipDataset(folder, (16, 64, 64), split="test", step=step),
+    )
+
+
+@pytest.fixture(scope="module")
+def first_stage(clips, small_changes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "vqvae"
+    torch.manual_seed(0)
+    generator = vqvideo.build("video", **small_changes)
+    config = TrainingConfig(
+        steps=30, batch_size=4, eval_every=15, learning_rate=3e-3, warmup_steps=5, precision="fp32"
+    )
+    figures = train_vqvae(generator, *sets(clips), out, config)
+    return out, figures, generator
+
+
+def rows(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_first_stage_learns_and_leaves_log_curves_and_pictures(first_stage):
+    out, figures, _ = first_stage
+    log = rows(out)
+    assert [row["step"] for row in log] == [15, 30]
+    assert log[1]["held_out_psnr_db"] == figures["psnr_db"] > log[0]["held_out_psnr_db"] + 1
+    assert log[1]["loss"] < log[0]["loss"]
+    for picture in ("curves.png", "reconstructions.png"):
+        assert (out / picture).stat().st_size > 1000
+    assert json.loads((out / "training.json").read_text())["steps"] == 30
+
+
+def test_the_checkpoint_of_a_run_is_the_model_that_was_trained(first_stage):
+    out, _, generator = first_stage
+    loaded = vqvideo.load(out / "model")
+    assert loaded.prior is None
+    torch.testing.assert_close(
+        loaded.vqvae.state_dict(), generator.vqvae.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_held_out_psnr_is_that_of_the_held_out_clips(first_stage, clips):
+    _, figures, generator = first_stage
+    data = sets(clips)[1]
+    x = torch.stack([data[i]["x"] for i in range(len(data))])
+    again = generator.vqvae.decode(generator.vqvae.encode(x))
+    expected = 10 * torch.log10(4 / (again - x).square().mean())
+    assert figures["psnr_db"] == pytest.approx(expected.item(), abs=1e-3)
+
+
+def test_the_prior_learns_and_the_first_stage_does_not_change_by_a_bit(
+    first_stage, clips, tmp_path
+):
+    first = vqvideo.load(first_stage[0] / "model")
+    generator = vqvideo.load(first_stage[0] / "model")
+    torch.manual_seed(0)
+    from vqvideo.config import build_generator
+
+    generator.prior = build_generator(generator.config).prior
+    codes, held_out = (encode_dataset(generator.vqvae, data) for data in sets(clips))
+    config = TrainingConfig(steps=20, batch_size=8, eval_every=10, warmup_steps=5, precision="fp32")
+    figures = train_prior(generator, codes, held_out, tmp_path, config)
+    assert rows(tmp_path)[1]["held_out_nats_per_code"] < rows(tmp_path)[0]["held_out_nats_per_code"]
+    assert figures["nats_per_code"] < torch.log(torch.tensor(32.0))
+    torch.testing.assert_close(
+        generator.vqvae.state_dict(), first.vqvae.state_dict(), rtol=0, atol=0
+    )
+    assert (tmp_path / "samples.png").is_file()
+    assert vqvideo.load(tmp_path / "model").prior is not None
+
+
+def test_nats_per_code_is_the_mean_over_held_out_codes(first_stage, clips, tmp_path):
+    generator = first_stage[2]
+    held_out = encode_dataset(generator.vqvae, sets(clips)[1])
+    config = TrainingConfig(steps=1, eval_every=1, precision="fp32")
+    figures = train_prior(generator, held_out, held_out, tmp_path, config)
+    expected = -generator.prior.log_prob(held_out.codes).sum() / held_out.codes.numel()
+    assert figures["nats_per_code"] == pytest.approx(expected.item(), rel=1e-4)
+    share = torch.bincount(held_out.codes.flatten()) / held_out.codes.numel()
+    entropy = -(share[share > 0] * share[share > 0].log()).sum()
+    assert figures["unigram_nats"] == pytest.approx(entropy.item(), rel=1e-4)
+
+
+def test_a_loss_that_turns_nan_stops_with_the_step(first_stage, clips, tmp_path):
+    generator = vqvideo.load(first_stage[0] / "model")
+    with torch.no_grad():
+        next(generator.vqvae.decoder.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1;.*learning_rate"):
+        train_vqvae(generator, *sets(clips), tmp_path, TrainingConfig(steps=3, precision="fp32"))
+
+
+def test_the_same_seed_gives_the_same_weights(clips, small_changes, tmp_path):
+    results = []
+    for name in ("a", "b"):
+        torch.manual_seed(3)
+        generator = vqvideo.build("video", **small_changes)
+        config = TrainingConfig(steps=3, batch_size=2, precision="fp32", seed=3)
+        train_vqvae(generator, *sets(clips), tmp_path / name, config)
+        results.append(generator.vqvae.state_dict())
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+
+
+def test_a_prior_with_conditions_needs_data_that_has_them(first_stage, clips, tmp_path):
+    generator = vqvideo.build(
+        "video",
+        prior={"width": 8, "num_layers": 2, "cond": {"num_classes": 2}},
+        quantizer={"codebook_size": 32},
+    )
+    codes = CodeSet(codes=torch.zeros(4, 4, 16, 16, dtype=torch.long), codebook_size=32)
+    with pytest.raises(ValueError, match="takes class_id, which the data does not have"):
+        train_prior(generator, codes, codes, tmp_path, TrainingConfig(steps=1, precision="fp32"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": 1, "batch_size": 0}, "batch_size must be at least 1"),
+        ({"steps": 1, "precision": "int8"}, "auto, fp32 or bf16, got 'int8'"),
+    ],
+)
+def test_impossible_training_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**options)
+
+
+def test_bf16_trains_with_the_quantizer_in_float32(clips, small_changes, tmp_path):
+    torch.manual_seed(0)
+    generator = vqvideo.build("video", **small_changes)
+    config = TrainingConfig(steps=2, batch_size=2, precision="bf16")
+    train_vqvae(generator, *sets(clips), tmp_path, config)
+    assert all(value.dtype != torch.bfloat16 for value in generator.state_dict().values())

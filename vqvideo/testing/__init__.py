@@ -1,0 +1,20 @@
+"""The laws every part must keep, ours and a plugin's.
+
+Each `check_...` function takes something that builds the part, runs every law on it and raises
+`AssertionError` saying which law broke and where. In a downstream project:
+
+    from vqvideo.testing import check_quantizer
+
+    def test_my_quantizer_keeps_the_laws():
+        check_quantizer(MyQuantizer)
+
+Answers are computed a second, dumber way; grids have a different size on every axis, so that a
+transposed axis fails; all weights are drawn anew first, since a layer that starts at zero would
+make any law hold.
+"""
+
+from vqvideo.testing.likelihoods import check_likelihood
+from vqvideo.testing.priors import check_prior
+from vqvideo.testing.quantizers import check_quantizer
+
+__all__ = ["check_likelihood", "check_prior", "check_quantizer"]
