@@ -376,7 +376,9 @@ def test_wrong_options_of_generate_are_those_of_sampling(prior, method):
 
 
 def test_a_method_that_does_not_exist_is_answered_with_those_that_do(prior):
-    with pytest.raises(ValueError, match="must be auto, cached, full or fixed_point, got 'fast'"):
+    with pytest.raises(
+        ValueError, match="method must be auto, cached, full, fixed_point, got 'fast'"
+    ):
         generate(prior, GRID, method="fast")
 
 

@@ -6,9 +6,8 @@ the prior in raster order (ancestral sampling) and decoded by one pass of the de
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from vqvideo.cond import Cond
 from vqvideo.grid import codes_needed
 from vqvideo.metrics import bits_per_dim
 from vqvideo.priors import Prior
-from vqvideo.sampling import Method, generate
+from vqvideo.sampling import SamplingOptions, generate
 from vqvideo.vqvae import VQVAE
 
 
@@ -78,12 +77,7 @@ class Generator(nn.Module):
         num_samples: int = 1,
         shape: tuple[int, ...] | None = None,
         cond: Cond | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-        method: Method = "auto",
-        progress: Callable[[int, int], None] | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Tensor:
         """New data `[num_samples, c, *shape]` in [-1, 1].
 
@@ -92,7 +86,8 @@ class Generator(nn.Module):
             shape: axes of the data, each divisible by the downsampling; None takes the shape
                 the model was configured for.
             cond: what the prior is told.
-            temperature, top_k, top_p, seed, method, progress: see `vqvideo.sampling.generate`.
+            options: temperature, top_k, top_p, seed, method, progress, as
+                `vqvideo.sampling.generate` takes them.
         """
         axes = shape or self.sample_shape
         if axes is None:
@@ -102,12 +97,7 @@ class Generator(nn.Module):
             self.vqvae.grid_shape(axes),
             batch=num_samples,
             cond=cond,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            method=method,
-            progress=progress,
+            **options,
         )
         return self.vqvae.decode(codes)
 
@@ -118,12 +108,7 @@ class Generator(nn.Module):
         *,
         actions: Tensor | None = None,
         cond: Cond | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-        method: Method = "auto",
-        progress: Callable[[int, int], None] | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Tensor:
         """A clip `[b, c, n + num_frames, ...]` whose first n frames are the given ones.
 
@@ -136,7 +121,8 @@ class Generator(nn.Module):
             actions: short for `cond=Cond(actions=...)`.
             cond: what the prior is told about the whole clip, its actions one per frame, the
                 frames that are cropped at the end included.
-            temperature, top_k, top_p, seed, method, progress: see `vqvideo.sampling.generate`.
+            options: temperature, top_k, top_p, seed, method, progress, as
+                `vqvideo.sampling.generate` takes them.
 
         Raises:
             ValueError: n is no multiple of the temporal stride, or num_frames is below 1.
@@ -159,12 +145,7 @@ class Generator(nn.Module):
             cond=cond,
             known=known,
             mask=mask,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            method=method,
-            progress=progress,
+            **options,
         )
         clip = self.vqvae.decode(codes)[:, :, : first_frames.shape[2] + num_frames]
         clip[:, :, : first_frames.shape[2]] = first_frames

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from vqvideo.cond import Cond
 
 Method = Literal["auto", "cached", "full", "fixed_point"]
+Progress = Callable[[int, int], None]
 POSITIONS_AT_ONCE = 64  # noise is drawn in blocks of fixed length, so a stream of it never depends
 # on who asks for it
 
@@ -72,6 +73,17 @@ class Sampling:
             dropped.scatter_(-1, order, before >= self.top_p)
             logits = logits.masked_fill(dropped, -math.inf)
         return logits
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The options of `generate` that say how codes are drawn, for functions that hand them on."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    seed: int
+    method: Method
+    progress: Progress | None
 
 
 class PriorState(Protocol):
@@ -134,7 +146,7 @@ def generate(
     top_p: float | None = None,
     seed: int = 0,
     method: Method = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Ancestral sampling of code grids: int64 `[batch, *shape]`.
 
@@ -153,105 +165,99 @@ def generate(
             all three give the same codes. "auto" is "cached" where the prior has a state.
         progress: called with (codes done, codes in all).
     """
+    if method not in get_args(Method):
+        raise ValueError(f"method must be {', '.join(get_args(Method))}, got {method!r}")
     _check_known(shape, batch, known, mask)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling.check(prior.codebook_size)
     codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
     if known is not None and mask is not None:
         codes.copy_(torch.where(mask.to(known.device), known, 0))
-    fixed = torch.zeros(shape, dtype=torch.bool) if mask is None else mask.cpu()
-    noise = gumbel_noise(seed, batch, prior.codebook_size)
-    report = progress or (lambda done, total: None)
+    task = _Task(
+        sampling=sampling,
+        codes=codes.flatten(1),
+        fixed=torch.zeros(shape, dtype=torch.bool).flatten()
+        if mask is None
+        else mask.cpu().flatten(),
+        noise=(drawn.to(codes.device) for drawn in gumbel_noise(seed, batch, prior.codebook_size)),
+        report=progress or (lambda done, total: None),
+    )
     was_training = getattr(prior, "training", False)
     if was_training:
         prior.eval()  # type: ignore[attr-defined]
     try:
         state = prior.start(batch, shape, cond) if method in ("auto", "cached") else None
         if state is not None:
-            return _cached(state, sampling, codes, fixed, noise, report)
-        if method == "cached":
+            flat = _cached(task, state, shape)
+        elif method == "cached":
             raise ValueError(
                 f"{type(prior).__name__} has no step-by-step state; use method='full' or "
                 f"'fixed_point'"
             )
-        if method == "fixed_point":
-            return _fixed_point(prior, sampling, codes, fixed, noise, cond, report)
-        if method not in ("auto", "full"):
-            raise ValueError(f"method must be auto, cached, full or fixed_point, got {method!r}")
-        return _full(prior, sampling, codes, fixed, noise, cond, report)
+        else:
+
+            def logits(flat: Tensor) -> Tensor:
+                return prior.logits(flat.view_as(codes), cond).flatten(2)
+
+            flat = (_fixed_point if method == "fixed_point" else _full)(task, logits)
+        return flat.view_as(codes)
     finally:
         if was_training:
             prior.train()  # type: ignore[attr-defined]
 
 
-def _cached(
-    state: PriorState,
-    sampling: Sampling,
-    codes: Tensor,
-    fixed: Tensor,
-    noise: Iterator[Tensor],
-    report: Callable[[int, int], None],
-) -> Tensor:
-    flat, is_fixed = codes.flatten(1), fixed.flatten()
-    total = is_fixed.numel()
-    frame = fixed[0].numel() if fixed.ndim == 3 else total + 1
+class _Task(NamedTuple):
+    """Codes to fill in: `codes` `[b, n]` in raster order, of which those under `fixed` stay."""
+
+    sampling: Sampling
+    codes: Tensor
+    fixed: Tensor
+    noise: Iterator[Tensor]
+    report: Progress
+
+
+def _cached(task: _Task, state: PriorState, shape: tuple[int, ...]) -> Tensor:
+    codes, total = task.codes, len(task.fixed)
+    frame = math.prod(shape[1:]) if len(shape) == 3 else 0  # only rank 3 has frames
     index = 0
     while index < total:
-        if index % frame == 0 and is_fixed[index : index + frame].all():
-            state.push_frame(codes[:, index // frame])
+        if frame and index % frame == 0 and task.fixed[index : index + frame].all():
+            state.push_frame(codes[:, index : index + frame].reshape(len(codes), *shape[1:]))
             for _ in range(frame):
-                next(noise)
+                next(task.noise)
             index += frame
         else:
-            drawn = next(noise).to(codes.device)
-            if not is_fixed[index]:
-                flat[:, index] = sampling.choose(state.logits(), drawn)
-            state.push(flat[:, index])
+            drawn = next(task.noise)
+            if not task.fixed[index]:
+                codes[:, index] = task.sampling.choose(state.logits(), drawn)
+            state.push(codes[:, index])
             index += 1
-        report(index, total)
-    return flat.view_as(codes)
+        task.report(index, total)
+    return codes
 
 
-def _full(
-    prior: SamplesCodes,
-    sampling: Sampling,
-    codes: Tensor,
-    fixed: Tensor,
-    noise: Iterator[Tensor],
-    cond: Cond | None,
-    report: Callable[[int, int], None],
-) -> Tensor:
-    flat, is_fixed = codes.flatten(1), fixed.flatten()
-    for index in range(is_fixed.numel()):
-        drawn = next(noise).to(codes.device)
-        if not is_fixed[index]:
-            logits = prior.logits(flat.view_as(codes), cond).flatten(2)[..., index]
-            flat[:, index] = sampling.choose(logits, drawn)
-        report(index + 1, is_fixed.numel())
-    return flat.view_as(codes)
+def _full(task: _Task, logits: Callable[[Tensor], Tensor]) -> Tensor:
+    codes, total = task.codes, len(task.fixed)
+    for index in range(total):
+        drawn = next(task.noise)
+        if not task.fixed[index]:
+            codes[:, index] = task.sampling.choose(logits(codes)[..., index], drawn)
+        task.report(index + 1, total)
+    return codes
 
 
-def _fixed_point(
-    prior: SamplesCodes,
-    sampling: Sampling,
-    codes: Tensor,
-    fixed: Tensor,
-    noise: Iterator[Tensor],
-    cond: Cond | None,
-    report: Callable[[int, int], None],
-) -> Tensor:
+def _fixed_point(task: _Task, logits: Callable[[Tensor], Tensor]) -> Tensor:
     """After n passes the first n codes are final, so it ends after at most all of them."""
-    total = fixed.numel()
-    drawn = torch.stack([next(noise) for _ in range(total)], dim=1).to(codes.device)
-    keep = fixed.flatten().to(codes.device)
-    flat = codes.flatten(1)
+    codes, total = task.codes, len(task.fixed)
+    drawn = torch.stack([next(task.noise) for _ in range(total)], dim=1)
+    fixed = task.fixed.to(codes.device)
     while True:
-        logits = prior.logits(flat.view_as(codes), cond).flatten(2).movedim(1, 2)
-        again = torch.where(keep, flat, sampling.choose(logits, drawn))
-        report(int((again == flat).all(dim=0).long().cumprod(dim=0).sum()), total)
-        if torch.equal(again, flat):
-            return flat.view_as(codes)
-        flat = again
+        again = task.sampling.choose(logits(codes).movedim(1, 2), drawn)
+        again = torch.where(fixed, codes, again)
+        task.report(int((again == codes).all(dim=0).long().cumprod(dim=0).sum()), total)
+        if torch.equal(again, codes):
+            return codes
+        codes = again
 
 
 def _check_known(

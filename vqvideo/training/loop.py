@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vqvideo.data.clips import Sample
@@ -66,8 +66,9 @@ class Task(Protocol):
 
     model: nn.Module
 
-    def batches(self, config: TrainingConfig) -> DataLoader[Sample]:
-        """Training data, in an order that `config.seed` decides."""
+    @property
+    def data(self) -> Dataset[Sample]:
+        """What to train on."""
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         """Scalar to minimise, and figures to log; `model` is `self.model` as wrapped."""
@@ -104,7 +105,9 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
         task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
-    model, optimizer, loader = accelerator.prepare(task.model, optimizer, task.batches(config))
+    model, optimizer, loader = accelerator.prepare(
+        task.model, optimizer, _loader(task.data, config)
+    )
     batches = _endless(loader)
     log = _Log(out / "log.jsonl", config.steps, accelerator.is_main_process)
     figures: dict[str, float] = {}
@@ -179,6 +182,19 @@ def _works_in_bf16(precision: Precision) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     can = torch.cpu.get_capabilities()
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
+def _loader(data: Dataset[Sample], config: TrainingConfig) -> DataLoader[Sample]:
+    """Batches in an order that the seed decides, anew in every pass over the data."""
+    return DataLoader(
+        data,
+        batch_size=min(config.batch_size, len(data)),  # type: ignore[arg-type]
+        shuffle=True,
+        drop_last=True,
+        generator=torch.Generator().manual_seed(config.seed),
+        num_workers=config.num_workers,
+        persistent_workers=config.num_workers > 0,
+    )
 
 
 def _endless(loader: DataLoader[Sample]) -> Iterator[Sample]:

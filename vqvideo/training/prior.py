@@ -47,18 +47,8 @@ class PriorTask:
             raise ValueError("the generator has no prior to train; build one with prior=NAME")
         self.generator, self.prior = generator, generator.prior
         self.model: nn.Module = self.prior
-        self.codes, self.held_out = codes, held_out
+        self.data, self.held_out = codes, held_out
         generator.vqvae.eval().requires_grad_(False)
-
-    def batches(self, config: TrainingConfig) -> DataLoader[Sample]:
-        order = torch.Generator().manual_seed(config.seed)
-        return DataLoader(
-            self.codes,
-            batch_size=min(config.batch_size, len(self.codes)),
-            shuffle=True,
-            drop_last=True,
-            generator=order,
-        )
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         codes = batch["codes"]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from vqvideo.checkpoint import save
 from vqvideo.data.clips import ClipDataset, Sample
@@ -50,18 +49,6 @@ class VQVAETask:
         self.model: nn.Module = self.vqvae.to(memory_format=self.format)
         self.held_out = _some_of(held_out)
         self.vqvae.quantizer.auto_step = False  # the loop calls step() itself
-
-    def batches(self, config: TrainingConfig) -> DataLoader[Sample]:
-        order = torch.Generator().manual_seed(config.seed)
-        return DataLoader(
-            self.data,
-            batch_size=min(config.batch_size, len(self.data)),
-            shuffle=True,
-            drop_last=True,
-            generator=order,
-            num_workers=config.num_workers,
-            persistent_workers=config.num_workers > 0,
-        )
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         x = batch["x"].contiguous(memory_format=self.format)
