@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vqvideo"
 
 FLOORS = [
-    ["registry", "grid", "cond", "metrics", "media"],
+    ["registry", "grid", "cond", "metrics", "modes", "media"],
     ["quantizers", "nets", "sampling", "data"],
     ["likelihoods", "priors"],
     ["vqvae"],
@@ -25,7 +25,7 @@ NAMED = {  # rooms of the lower floors name what they may import
     **{room: set() for room in FLOORS[0]},
     "quantizers": {"registry", "metrics"},
     "nets": {"registry", "grid", "cond"},
-    "sampling": {"cond"},
+    "sampling": {"cond", "modes"},
     "data": {"media", "grid", "cond"},
     "likelihoods": {"registry", "cond", "nets", "sampling"},
     "priors": {"registry", "grid", "cond", "nets", "sampling"},

@@ -385,3 +385,15 @@ def test_looking_at_plugins_draws_no_warning_of_its_own(install):
         warnings.simplefilter("error")
         assert plugin_called("ema").package == "rival"
     assert "rival" not in sys.modules
+
+
+def test_a_builder_that_takes_anything_is_given_anything():
+    shapes = Registry("prior")
+
+    @shapes.register("open")
+    def build(*, side, **rest):
+        return side, rest
+
+    assert shapes.build("open", {"side": 1, "colour": "red"}) == (1, {"colour": "red"})
+    with pytest.raises(ValueError, match="needs the option 'side'"):
+        shapes.build("open", {"colour": "red"})

@@ -440,3 +440,11 @@ def test_a_known_frame_is_taken_whole_and_counted(prior):
     assert torch.equal(drawn[:, 0], known[:, 0])
     # Its noise is passed over, not put off: each position keeps the noise that is its own.
     assert torch.equal(generate(video, (3, 1, 2), **options, method="full"), drawn)
+
+
+def test_a_known_code_outside_the_codebook_is_refused(prior):
+    known = torch.full((1, 3, 4), K)
+    mask = torch.zeros(3, 4, dtype=torch.bool)
+    mask[0, 0] = True
+    with pytest.raises(ValueError, match=rf"known codes must lie in \[0, {K}\), got values"):
+        generate(prior, (3, 4), known=known, mask=mask)

@@ -36,6 +36,9 @@ class Part:
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _plain(self.options))
+
     @classmethod
     def of(cls, part: Part | str | Mapping[str, Any]) -> Part:
         """A part from its short forms: a name, or a mapping with the name and options."""
@@ -44,7 +47,7 @@ class Part:
         if isinstance(part, str):
             return cls(part)
         if isinstance(part, Mapping) and isinstance(part.get("name"), str):
-            return cls(part["name"], {k: _plain(v) for k, v in part.items() if k != "name"})
+            return cls(part["name"], {k: v for k, v in part.items() if k != "name"})
         raise ValueError(f"a part is a name or a mapping with a 'name', got {part!r}")
 
     def updated(self, change: Part | str | Mapping[str, Any]) -> Part:
@@ -175,4 +178,6 @@ def _plain(value: Any) -> Any:
     """Lists as tuples, all the way down, so that a config read from JSON equals the original."""
     if isinstance(value, list | tuple):
         return tuple(_plain(entry) for entry in value)
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
     return value

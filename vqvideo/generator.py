@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vqvideo.cond import Cond
 from vqvideo.grid import codes_needed
 from vqvideo.metrics import bits_per_dim
+from vqvideo.modes import evaluating
 from vqvideo.priors import Prior
 from vqvideo.sampling import SamplingOptions, generate
 from vqvideo.vqvae import VQVAE
@@ -154,9 +155,7 @@ class Generator(nn.Module):
     @torch.no_grad()
     def log_prob(self, x: Tensor, cond: Cond | None = None) -> Score:
         """The two terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats."""
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             parameters, quantized = self.vqvae(x)
             return Score(
                 reconstruction=self.vqvae.likelihood.log_prob(parameters, x),
@@ -164,8 +163,6 @@ class Generator(nn.Module):
                 num_dims=x[0].numel(),
                 is_density=self.vqvae.likelihood.is_density,
             )
-        finally:
-            self.train(was_training)
 
     def _prior(self) -> Prior:
         if self.prior is None:

@@ -164,23 +164,18 @@ class Registry(Generic[T]):
     ) -> None:
         """Raise `ValueError` when the part called `name` does not take these options."""
         given = given or {}
-        parameters = inspect.signature(self.get(name)).parameters
-        free = [option for option in parameters if option not in given]
+        parameters = inspect.signature(self.get(name)).parameters.values()
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        free = [p.name for p in named if p.name not in given]
         unknown = sorted(set(options) - set(free))
-        if unknown:
+        if unknown and len(named) == len(parameters):  # else it takes anything
             raise ValueError(
                 f"{self.kind} {name!r} has no option {unknown[0]!r}"
                 f"{_did_you_mean(unknown[0], free)}; it takes: {', '.join(free) or 'none'}"
             )
-        missing = [
-            option
-            for option, parameter in parameters.items()
-            if parameter.default is inspect.Parameter.empty
-            and option not in options
-            and option not in given
-        ]
-        if missing:
-            raise ValueError(f"{self.kind} {name!r} needs the option {missing[0]!r}")
+        for parameter in named:
+            if parameter.default is parameter.empty and parameter.name not in {**options, **given}:
+                raise ValueError(f"{self.kind} {name!r} needs the option {parameter.name!r}")
 
     def _plugins(self) -> dict[str, Plugin]:
         """The plugins of this kind that can be reached by name."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
+from vqvideo.modes import evaluating
 
 Method = Literal["auto", "cached", "full", "fixed_point"]
 Progress = Callable[[int, int], None]
@@ -167,7 +168,7 @@ def generate(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be {', '.join(get_args(Method))}, got {method!r}")
-    _check_known(shape, batch, known, mask)
+    _check_known(shape, batch, known, mask, prior.codebook_size)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling.check(prior.codebook_size)
     codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
@@ -176,34 +177,23 @@ def generate(
     task = _Task(
         sampling=sampling,
         codes=codes.flatten(1),
-        fixed=torch.zeros(shape, dtype=torch.bool).flatten()
-        if mask is None
-        else mask.cpu().flatten(),
+        fixed=(torch.zeros(shape, dtype=torch.bool) if mask is None else mask.cpu()).flatten(),
         noise=(drawn.to(codes.device) for drawn in gumbel_noise(seed, batch, prior.codebook_size)),
         report=progress or (lambda done, total: None),
     )
-    was_training = getattr(prior, "training", False)
-    if was_training:
-        prior.eval()  # type: ignore[attr-defined]
-    try:
+    with evaluating(prior):
         state = prior.start(batch, shape, cond) if method in ("auto", "cached") else None
         if state is not None:
-            flat = _cached(task, state, shape)
-        elif method == "cached":
+            return _cached(task, state, shape).view_as(codes)
+        if method == "cached":
             raise ValueError(
                 f"{type(prior).__name__} has no step-by-step state; use method='full' or "
                 f"'fixed_point'"
             )
-        else:
-
-            def logits(flat: Tensor) -> Tensor:
-                return prior.logits(flat.view_as(codes), cond).flatten(2)
-
-            flat = (_fixed_point if method == "fixed_point" else _full)(task, logits)
-        return flat.view_as(codes)
-    finally:
-        if was_training:
-            prior.train()  # type: ignore[attr-defined]
+        recompute = _fixed_point if method == "fixed_point" else _full
+        return recompute(
+            task, lambda flat: prior.logits(flat.view_as(codes), cond).flatten(2)
+        ).view_as(codes)
 
 
 class _Task(NamedTuple):
@@ -261,7 +251,11 @@ def _fixed_point(task: _Task, logits: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _check_known(
-    shape: tuple[int, ...], batch: int, known: Tensor | None, mask: Tensor | None
+    shape: tuple[int, ...],
+    batch: int,
+    known: Tensor | None,
+    mask: Tensor | None,
+    codebook_size: int,
 ) -> None:
     if (known is None) != (mask is None):
         raise ValueError("known and mask go together: codes, and where they hold")
@@ -271,3 +265,10 @@ def _check_known(
         raise ValueError(
             f"mask must be bool of shape {list(shape)}, got {mask.dtype} {list(mask.shape)}"
         )
+    if known is not None and mask is not None:
+        kept = known[:, mask.to(known.device)]
+        if kept.numel() and not 0 <= int(kept.min()) <= int(kept.max()) < codebook_size:
+            raise ValueError(
+                f"known codes must lie in [0, {codebook_size}), "
+                f"got values from {int(kept.min())} to {int(kept.max())}"
+            )

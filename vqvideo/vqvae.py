@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vqvideo.grid import data_shape, grid_shape
 from vqvideo.likelihoods import Likelihood
+from vqvideo.modes import evaluating
 from vqvideo.nets.autoencoder import Decoder, Encoder
 from vqvideo.quantizers import Quantized, Quantizer
 
@@ -122,13 +123,13 @@ class VQVAE(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Codes int64 `[b, *grid]` of data `[b, c, *axes]` in [-1, 1]. Moves no codebook."""
         self._check(x)
-        with _evaluating(self):
+        with evaluating(self):
             return self.quantizer(self.encoder(x)).codes  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Data `[b, c, *axes]` in [-1, 1]: the mode of p(x | z_q) for codes `[b, *grid]`."""
-        with _evaluating(self):
+        with evaluating(self):
             return self.likelihood.mode(self.decoder(self.quantizer.decode(codes)))
 
     def grid_shape(self, axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -151,18 +152,3 @@ class VQVAE(nn.Module):
                 f"data holds {len(bad)} values that are NaN or infinite, "
                 f"the first at [batch, channel, *axes] = {bad[0].tolist()}"
             )
-
-
-class _evaluating:  # noqa: N801 - used like a function
-    """Context in which a module is in evaluation mode; its parts get their modes back after."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.modes = [(part, part.training) for part in module.modules()]
-
-    def __enter__(self) -> None:
-        for part, _ in self.modes:
-            part.training = False
-
-    def __exit__(self, *_: object) -> None:
-        for part, mode in self.modes:
-            part.training = mode

@@ -326,3 +326,8 @@ def test_data_that_lacks_what_a_model_takes_is_refused(videos, sizes, missing):
     batch = next(iter(DataLoader(ClipDataset(videos, SHAPE), batch_size=2)))
     with pytest.raises(ValueError, match=f"the model takes {missing}, which the data does not hav"):
         cond_of(batch, CondSpec(**sizes))
+
+
+def test_sound_needs_a_sample_rate(tmp_path):
+    with pytest.raises(ValueError, match="need a sample_rate in Hz"):
+        ClipDataset(tmp_path, (100,))

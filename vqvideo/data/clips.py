@@ -66,6 +66,8 @@ class ClipDataset(Dataset[Sample]):
     ) -> None:
         if step is not None and step < 1:
             raise ValueError(f"step must be at least 1, got {step}")
+        if len(shape) == 1 and sample_rate is None:
+            raise ValueError("windows of sound need a sample_rate in Hz")
         self.shape, self.fit, self.sample_rate = shape, fit, sample_rate
         items = read_metadata(folder, SUFFIXES[len(shape)])
         if not items:

@@ -45,6 +45,8 @@ class CodeSet(Dataset[Sample]):
     def save(self, path: str | Path) -> None:
         """Write the file; a crash midway leaves the old one."""
         path = Path(path)
+        if len(self.codes) and not 0 <= self.codes.min() <= self.codes.max() < self.codebook_size:
+            raise ValueError(f"codes must lie in [0, {self.codebook_size}) to be stored")
         small = torch.uint8 if self.codebook_size <= 256 else torch.int32
         header = {"format_version": FORMAT_VERSION, "codebook_size": self.codebook_size}
         temporary = path.with_name(f".{path.name}.tmp")

@@ -44,7 +44,7 @@ def train_prior(
         progress: called with (windows encoded, windows in all).
     """
     check_run_folder(out, overwrite)
-    first_stage = open_model(vqvae, "cpu")
+    first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
     torch.manual_seed(config.seed)
     generator = build_generator(changed)

@@ -128,7 +128,6 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
         task.after_step()
         log.seen(loss.item(), figures)
         if step % config.eval_every == 0 or step == config.steps:
-            model.eval()
             figures = task.evaluate()
             if accelerator.is_main_process:
                 log.measured(step, figures)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vqvideo.checkpoint import save
+from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample, cond_of
 from vqvideo.data.codes import CodeSet
 from vqvideo.generator import Generator
 from vqvideo.media import write_contact_sheet
 from vqvideo.metrics import code_histogram, entropy_nats
+from vqvideo.modes import evaluating
 from vqvideo.training.loop import TrainingConfig, train
 from vqvideo.vqvae import VQVAE
 
@@ -48,11 +50,10 @@ class PriorTask:
         self.generator, self.prior = generator, generator.prior
         self.model: nn.Module = self.prior
         self.data, self.held_out = codes, held_out
-        generator.vqvae.eval().requires_grad_(False)
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         codes = batch["codes"]
-        logits = model(codes, cond_of(batch, self.prior.cond))
+        logits = model(codes, self._told(batch))
         return F.cross_entropy(logits.float(), codes), {}
 
     def after_step(self) -> None:
@@ -61,9 +62,10 @@ class PriorTask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         nats = 0.0
-        for batch in DataLoader(self.held_out, batch_size=16):
-            cond = cond_of(batch, self.prior.cond)
-            nats -= self.prior.log_prob(batch["codes"], cond).sum().item()
+        with evaluating(self.prior):
+            for batch in DataLoader(self.held_out, batch_size=16):
+                codes, cond = batch["codes"].to(self.prior.device), self._told(batch)
+                nats -= self.prior.log_prob(codes, cond).sum().item()
         counts = code_histogram(self.held_out.codes, self.prior.codebook_size)
         return {
             "nats_per_code": nats / self.held_out.codes.numel(),
@@ -73,13 +75,17 @@ class PriorTask:
     def show(self, folder: Path, step: int) -> None:
         if self.prior.rank > 1:
             batch = next(iter(DataLoader(self.held_out, batch_size=2)))
-            cond = cond_of(batch, self.prior.cond)
-            samples = self.generator.sample(num_samples=len(batch["codes"]), cond=cond)
+            self.generator.to(self.prior.device)
+            samples = self.generator.sample(num_samples=len(batch["codes"]), cond=self._told(batch))
             frames = samples if self.prior.rank == 3 else samples[:, :, None]
-            write_contact_sheet(folder / "samples.png", frames, overwrite=True)
+            write_contact_sheet(folder / "samples.png", frames.cpu(), overwrite=True)
 
     def save(self, folder: Path) -> None:
         save(self.generator, folder, overwrite=True)
+
+    def _told(self, batch: Sample) -> Cond | None:
+        cond = cond_of(batch, self.prior.cond)
+        return cond.to(self.prior.device) if cond else None
 
 
 @torch.no_grad()
@@ -90,7 +96,8 @@ def encode_dataset(
     codes: list[Tensor] = []
     told: dict[str, list[Tensor]] = {}
     for batch in DataLoader(data, batch_size=16):
-        codes.append(vqvae.encode(batch.pop("x")))
+        x = batch.pop("x").to(next(vqvae.parameters()).device)
+        codes.append(vqvae.encode(x).cpu())
         for name, values in batch.items():
             told.setdefault(name, []).append(values)
         if progress:

@@ -12,6 +12,7 @@ from vqvideo.data.clips import ClipDataset, Sample
 from vqvideo.generator import Generator
 from vqvideo.media import write_contact_sheet
 from vqvideo.metrics import code_histogram, psnr_db, usage
+from vqvideo.modes import evaluating
 from vqvideo.training.loop import TrainingConfig, train
 
 HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
@@ -35,7 +36,13 @@ def train_vqvae(
             `reconstructions.png` (originals above their reconstructions, held out).
         config: steps, batch size and so on.
     """
-    return train(VQVAETask(generator, data, held_out), config, out)
+    quantizer = generator.vqvae.quantizer
+    own = quantizer.auto_step
+    quantizer.auto_step = False  # the loop calls step() itself, after each optimizer step
+    try:
+        return train(VQVAETask(generator, data, held_out), config, out)
+    finally:
+        quantizer.auto_step = own
 
 
 class VQVAETask:
@@ -48,10 +55,9 @@ class VQVAETask:
         self.format = MEMORY_FORMAT.get(self.vqvae.rank, torch.contiguous_format)
         self.model: nn.Module = self.vqvae.to(memory_format=self.format)
         self.held_out = _some_of(held_out)
-        self.vqvae.quantizer.auto_step = False  # the loop calls step() itself
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        x = batch["x"].contiguous(memory_format=self.format)
+        x = self._like_weights(batch["x"])
         loss = self.vqvae.loss(x, model(x))
         figures = {
             "psnr_db": psnr_db(loss.mode, x),
@@ -64,28 +70,38 @@ class VQVAETask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        squared, counts = 0.0, torch.zeros(self.vqvae.quantizer.codebook_size, dtype=torch.long)
-        for x in self.held_out.split(8):
-            codes = self.vqvae.encode(x)
-            squared += (self.vqvae.decode(codes) - x).square().sum().item()
-            counts += code_histogram(codes, len(counts))
-        mse = squared / self.held_out.numel()
+        loss, squared = 0.0, 0.0
+        counts = torch.zeros(self.vqvae.quantizer.codebook_size, dtype=torch.long)
+        with evaluating(self.vqvae):
+            for batch in self.held_out.split(8):
+                x = self._like_weights(batch)
+                found = self.vqvae.loss(x)
+                loss += found.total.item() * len(x)
+                squared += (found.mode - x).square().sum().item()
+                counts += code_histogram(found.quantized.codes, len(counts)).cpu()
+        rmse = (squared / self.held_out.numel()) ** 0.5
         return {
-            "psnr_db": psnr_db(torch.zeros(1), torch.tensor([mse**0.5])),
+            "loss": loss / len(self.held_out),
+            "psnr_db": psnr_db(torch.zeros(1), torch.tensor([rmse])),
             "usage": usage(counts),
         }
 
     def show(self, folder: Path, step: int) -> None:
         if self.vqvae.rank > 1:
-            x = self.held_out[:2]
+            x = self._like_weights(self.held_out[:2])
             again = self.vqvae.decode(self.vqvae.encode(x))
             strips = torch.stack([x, again], dim=1).flatten(0, 1)
             frames = strips if self.vqvae.rank == 3 else strips[:, :, None]
-            write_contact_sheet(folder / "reconstructions.png", frames, overwrite=True)
+            write_contact_sheet(folder / "reconstructions.png", frames.cpu(), overwrite=True)
 
     def save(self, folder: Path) -> None:
         first_stage = Generator(self.vqvae, None, self.generator.config)
         save(first_stage, folder, overwrite=True)
+
+    def _like_weights(self, x: Tensor) -> Tensor:
+        """Data where the weights are, laid out in memory as they are."""
+        device = next(self.vqvae.parameters()).device
+        return x.to(device).contiguous(memory_format=self.format)
 
 
 def _some_of(data: ClipDataset) -> Tensor:
