@@ -178,27 +178,6 @@ def test_what_does_not_fit_is_refused_by_name(sizes, values, complaint):
         Cond(**values).check(CondSpec(**sizes), BATCH, GRID)
 
 
-def test_frames_cuts_the_actions_and_nothing_else():
-    cond = everything()
-    part = cond.frames(1, 4)
-    assert part.actions.tolist() == [[1, 2, 3], [3, 0, 1]]
-    assert (part.class_id, part.speaker, part.local) == (cond.class_id, cond.speaker, cond.local)
-    assert Cond(class_id=cond.class_id).frames(1, 4).actions is None
-
-
-@pytest.mark.parametrize(
-    "items", [slice(1, 2), torch.tensor([1]), torch.tensor([False, True])], ids=str
-)
-def test_indexing_picks_the_same_items_of_every_condition(items):
-    cond = everything()
-    part = cond[items]
-    assert part.class_id.tolist() == [6]
-    assert part.speaker.tolist() == [2]
-    assert part.actions.tolist() == [[2, 3, 0, 1, 2, 3]]
-    assert torch.equal(part.local, cond.local[1:])
-    part.check(TAKES_EVERYTHING, 1, GRID)
-
-
 def test_items_can_be_repeated_and_what_is_not_told_stays_untold():
     part = Cond(speaker=torch.tensor([4, 5]))[torch.tensor([1, 1, 0])]
     assert part.speaker.tolist() == [5, 5, 4]

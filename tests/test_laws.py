@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from vqvideo import testing
+from vqvideo.cond import CondSpec
 from vqvideo.likelihoods import LIKELIHOODS, GaussianLikelihood
-from vqvideo.priors import PRIORS, CausalPrior, default_prior
+from vqvideo.nets.causal import ReceptiveField
+from vqvideo.priors import PRIORS, CausalPrior, Prior, default_prior
 from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, VectorQuantizer
 from vqvideo.sampling import gumbel_noise
 from vqvideo.testing.priors import every_code_in_the_receptive_field_is_seen
@@ -85,6 +87,17 @@ class ForgetsStatistics(EMAQuantizer):
         self.register_buffer("sums", self.sums, persistent=False)
 
 
+class IgnoresTheMask(VectorQuantizer):
+    def _quantize(self, z_e, mask):
+        return super()._quantize(z_e, None)
+
+
+class LosesTheLoss(VectorQuantizer):
+    def _quantize(self, z_e, mask):
+        quantized = super()._quantize(z_e, mask)
+        return quantized._replace(commitment_loss=quantized.commitment_loss * 0)
+
+
 class AcceptsNaN(VectorQuantizer):
     def _quantize(self, z_e, mask):
         return super()._quantize(z_e.nan_to_num(), mask)
@@ -99,6 +112,8 @@ class AcceptsNaN(VectorQuantizer):
         (MovesInEvaluation, "evaluation changed"),
         (FlagInPython, "after loading and one more step"),
         (ForgetsStatistics, "after loading and one more step"),
+        (IgnoresTheMask, "masked positions change the commitment_loss"),
+        (LosesTheLoss, "the commitment loss is 0.00000"),
         (AcceptsNaN, "NaN in z_e was accepted"),
     ],
 )
@@ -171,6 +186,21 @@ class OwnNoise(Wrapped):
         return state
 
 
+class ForgetsUnaskedPositions(Wrapped):
+    """A cache that is filled only where somebody asks for logits: wrong around known codes."""
+
+    def start(self, batch, grid, cond=None):
+        state = super().start(batch, grid, cond)
+        push = state.net.push
+
+        def careless(embedding):
+            state.net.is_known = True
+            push(embedding)
+
+        state.net.push = careless
+        return state
+
+
 class LeavesATrace(Wrapped):
     def start(self, batch, grid, cond=None):
         with torch.no_grad():
@@ -186,7 +216,8 @@ class LeavesATrace(Wrapped):
         (BlindAbove, "its receptive field says otherwise"),
         (NotNormalised, "probabilities sum to"),
         (WrongBias, "stepping differs from the whole"),
-        (OwnNoise, "auto and full sampling differ"),
+        (OwnNoise, "auto and fixed-point sampling differ"),
+        (ForgetsUnaskedPositions, "asked at every 3"),
         (LeavesATrace, "sampling changed|stepping differs|sampling differ"),
     ],
 )
@@ -220,6 +251,11 @@ class AveragesOverTheBatch(GaussianLikelihood):
         return nats.mean().expand_as(nats)
 
 
+class Silent(GaussianLikelihood):
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters, x) * 0
+
+
 class NewSampleEachTime(GaussianLikelihood):
     def sample(self, parameters, seed=0):
         return super().sample(parameters, seed=int(torch.randint(10**6, ())))
@@ -230,6 +266,7 @@ class NewSampleEachTime(GaussianLikelihood):
     [
         (OutOfRange, "mode leaves"),
         (AveragesOverTheBatch, "depends on its batch"),
+        (Silent, "random data is more probable than the mode"),
         (NewSampleEachTime, "a seed does not repeat"),
     ],
 )
@@ -242,3 +279,22 @@ def test_noise_is_the_same_for_a_sample_alone_and_in_a_batch():
     alone, together = gumbel_noise(3, 1, 7), gumbel_noise(3, 4, 7)
     for _ in range(200):
         assert torch.equal(next(alone)[0], next(together)[0])
+
+
+class Unigram(Prior):
+    """The least a prior can be: no code depends on another."""
+
+    def __init__(self, *, rank, codebook_size):
+        super().__init__()
+        self.rank, self.codebook_size, self.cond = rank, codebook_size, CondSpec()
+        self.scores = nn.Parameter(torch.zeros(codebook_size))
+        self.receptive_field = ReceptiveField(frames=0, rows=0, columns=0, left=0)
+
+    def logits(self, codes, cond=None):
+        shape = (1, -1, *(1,) * self.rank)
+        return self.scores.view(shape).expand(len(codes), -1, *codes.shape[1:])
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_prior_without_embeddings_and_without_a_state_can_keep_the_laws(rank):
+    testing.check_prior(Unigram, rank)

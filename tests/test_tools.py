@@ -156,12 +156,12 @@ def test_images_and_sound_train_and_generate_by_the_same_commands(tmp_path):
 
 def wrong(arguments, capsys):
     """Run a command that must fail with one line and leave nothing behind."""
-    before = sorted(Path.cwd().rglob("*.*"))
+    before = sorted(Path.cwd().rglob("*"))
     assert main(arguments) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert sorted(Path.cwd().rglob("*.*")) == before
+    assert sorted(Path.cwd().rglob("*")) == before
     return captured.err
 
 
@@ -181,7 +181,10 @@ def test_bad_input_gets_one_line_and_costs_nothing(small_model, clips, capsys):
         (["--temperature", "-1"], "temperature must be a finite number >= 0, got -1"),
         (["--top-k", "33"], "top_k is 33, but there are 32 codes"),
         (["--device", "toaster"], "device 'toaster' cannot be used here"),
-        (["--out", "clip.xyz"], "xyz"),
+        (["--out", "clip.xyz"], "--out must end in .mp4 or .gif for this model, got 'clip.xyz'"),
+        (["--fps", "0"], "fps must lie above 0 and up to 240 for a .mp4 file, got 0"),
+        (["--out", "x.gif", "--fps", "200"], "up to 50 for a .gif file, got 200"),
+        (["--prefix-frames", "4"], "are about a --prefix; there is none"),
     ]:
         assert message in wrong([*model, *arguments], capsys), arguments
     assert "did you mean 'video'?" in wrong(["generate", "--model", "vidoe"], capsys)
@@ -194,6 +197,21 @@ def test_a_size_that_does_not_fit_is_refused_before_anything_is_written(small_mo
     media.write_video("wide.mp4", torch.zeros(3, 8, 48, 96), fps=8)
     prefix = ["generate", "--model", str(small_model), "--prefix", "wide.mp4", "--fit", "refuse"]
     assert "48" in wrong(prefix, capsys)
+
+
+def test_an_unknown_option_suggests_and_lists(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", "--temperatur", "3"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "did you mean --temperature?" in error
+    assert "--top-k" in error.split("It takes:")[1]
+
+
+def test_a_folder_called_like_a_model_does_not_hide_it(small_model, capsys):
+    Path("video").mkdir()
+    assert main(["generate", "--out", "x.mp4", "--num-frames", "4"]) == 0
+    assert "video is no checkpoint" in wrong(["generate", "--model", "./video"], capsys)
 
 
 def test_existing_outputs_are_kept_unless_told_otherwise(small_model, capsys):

@@ -104,11 +104,44 @@ def test_training_lowers_the_loss():
     assert losses[-1] < losses[0] - 0.2
 
 
-def test_the_variance_is_that_of_the_first_training_batch_and_stays():
+def test_the_variance_is_the_mean_over_a_hundred_training_batches_and_then_stays():
     vqvae = small_vqvae(1)
-    torch.testing.assert_close(vqvae.likelihood.variance, data(1).var(correction=0))
-    vqvae.loss(data(1) * 0.1)
-    torch.testing.assert_close(vqvae.likelihood.variance, data(1).var(correction=0))
+    first, black = data(1).var(correction=0), torch.full((2, 3, *AXES[1]), -1.0)
+    torch.testing.assert_close(vqvae.likelihood.variance, first)
+    vqvae.likelihood.observe(black)  # an even batch counts as nearly nothing, not as all
+    torch.testing.assert_close(vqvae.likelihood.variance, (first + 1e-4) / 2)
+    for _ in range(98):
+        vqvae.likelihood.observe(data(1))
+    before = vqvae.likelihood.variance.clone()
+    torch.testing.assert_close(before, (first * 99 + 1e-4) / 100)
+    vqvae.likelihood.observe(data(1) * 0.1)
+    assert torch.equal(vqvae.likelihood.variance, before)
+
+
+def test_data_of_another_kind_is_refused_in_words():
+    vqvae = small_vqvae(2)
+    for x in (torch.zeros(1, 3, 8, 12, dtype=torch.uint8), torch.zeros(1, 1, 8, 12)):
+        with pytest.raises(ValueError, match=r"floats in \[-1, 1\] with 3 channels, got torch"):
+            vqvae.encode(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16])
+def test_a_model_in_another_precision_encodes_and_decodes(dtype):
+    vqvae = small_vqvae(2).to(dtype)
+    codes = vqvae.encode(data(2).to(dtype))
+    assert vqvae.decode(codes).shape == data(2).shape
+    assert (codes == small_vqvae(2).encode(data(2))).float().mean() > 0.8
+
+
+def test_the_fingerprint_changes_with_what_decides_the_codes_only():
+    vqvae = small_vqvae(2)
+    before = vqvae.fingerprint()
+    with torch.no_grad():
+        next(vqvae.decoder.parameters()).add_(1)
+    assert vqvae.fingerprint() == before
+    with torch.no_grad():
+        next(vqvae.encoder.parameters()).add_(1e-3)
+    assert vqvae.fingerprint() != before
 
 
 def test_an_axis_that_does_not_divide_says_which_sizes_work():

@@ -1,7 +1,8 @@
 """Models as folders: `config.json` and `model.safetensors`. Strict both ways, no pickle.
 
-The folder is written whole under a temporary name and then renamed, so a crash leaves either
-the old one or the new one. Weights may be stored in float16 or, a quarter of the size, in int8
+The folder is written whole under a temporary name and then renamed. A crash leaves the old one or
+the new one; between the two renames that replace one by the other, the old one under a name that
+`load` and `save` know. Weights may be stored in float16 or, a quarter of the size, in int8
 with a scale per row (`config.json` says so); in memory they are always float32.
 """
 
@@ -11,7 +12,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +24,7 @@ from vqvideo.generator import Generator
 
 FORMAT_VERSION = 1
 SCALE = ".int8_scale"
+CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -46,19 +48,24 @@ def save(
         generator: built from a config; its prior may be None.
         folder: to write; missing parents are made.
         dtype: of weights on disk: "float32", "float16", or "int8", which rounds each row of a
-            matrix or kernel to 255 steps. Buffers (codebooks, statistics) stay as they are.
+            matrix or kernel to 255 steps. The quantizer and all buffers stay as they are.
         overwrite: replace a folder that exists.
 
     Raises:
-        FileExistsError: the folder exists and overwrite is False.
-        ValueError: the generator was put together by hand and has no config.
+        FileExistsError: the folder exists and overwrite is False, or it holds other files than
+            a checkpoint's, which are never deleted.
+        ValueError: the generator was put together by hand and has no config, or an unknown dtype.
     """
     folder = Path(folder)
     if generator.config is None:
         raise ValueError("only a generator built from a config can be saved; see vqvideo.build")
-    if folder.exists() and not overwrite:
-        raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
-    parameters = {name for name, _ in generator.named_parameters()}
+    if dtype not in get_args(DType):
+        raise ValueError(f"dtype must be {', '.join(get_args(DType))}, got {dtype!r}")
+    _recover(folder)
+    _check_free(folder, overwrite)
+    parameters = {
+        name for name, _ in generator.named_parameters() if not name.startswith(CODEBOOKS)
+    }
     tensors: dict[str, Tensor] = {}
     for name, tensor in generator.state_dict().items():
         tensors.update(_for_disk(name, tensor, dtype if name in parameters else "float32"))
@@ -88,27 +95,31 @@ def load(folder: str | Path) -> Generator:
     Raises:
         FileNotFoundError: no such folder.
         CheckpointError: a file is missing or damaged, the format is newer than this version of
-            vqvideo, or names or shapes of weights differ from what the config builds.
-        UnknownNameError: the config names a part that nobody registered.
+            vqvideo, the config names a part that nobody registered, or names or shapes of
+            weights differ from what the config builds.
     """
     folder = Path(folder)
+    _recover(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoint folder {folder}")
     header = _read_header(folder / CONFIG)
-    generator = build_generator(GeneratorConfig.from_dict(header["model"]))
-    if not header["has_prior"]:
-        generator.prior = None
     try:
-        tensors = _from_disk(load_file(folder / WEIGHTS))
+        config = GeneratorConfig.from_dict(header["model"])
+        generator = build_generator(config, with_prior=header["has_prior"])
+    except ValueError as cause:
+        raise CheckpointError(f"{folder / CONFIG}: {cause}") from cause
+    try:
+        stored = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as cause:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {cause}") from cause
-    _check_names(folder, set(tensors), generator.state_dict())
+    tensors = _from_disk(stored) if header["dtype"] == "int8" else stored
+    state = generator.state_dict()
+    _check_names(folder, set(tensors), set(state))
     for name, tensor in tensors.items():
-        expected = generator.state_dict()[name]
-        if tensor.shape != expected.shape:
+        if tensor.shape != state[name].shape:
             raise CheckpointError(
                 f"{folder}: {name} has shape {list(tensor.shape)}, "
-                f"its config builds {list(expected.shape)}"
+                f"its config builds {list(state[name].shape)}"
             )
     generator.load_state_dict(tensors)
     return generator.eval()
@@ -130,13 +141,18 @@ def _read_header(file: Path) -> dict[str, Any]:
             f"{file} has format version {header['format_version']}; this vqvideo reads "
             f"{FORMAT_VERSION}: install a newer one"
         )
-    if set(header) != expected:
+    if (
+        set(header) != expected
+        or header["dtype"] not in get_args(DType)
+        or not isinstance(header["has_prior"], bool)
+        or not isinstance(header["model"], dict)
+    ):
         raise wrong
     return header
 
 
-def _check_names(folder: Path, stored: set[str], expected: dict[str, Tensor]) -> None:
-    missing, extra = sorted(set(expected) - stored), sorted(stored - set(expected))
+def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
+    missing, extra = sorted(expected - stored), sorted(stored - expected)
     if missing or extra:
         raise CheckpointError(
             f"{folder} does not fit its config: "
@@ -159,32 +175,61 @@ def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:
 
 
 def _from_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `_for_disk` made smaller, in float32 again."""
+    """What `_for_disk` rounded to int8, in float32 again. (float16 is widened on copying.)"""
     restored = {}
     for name, tensor in tensors.items():
-        if tensor.dtype == torch.int8:
+        if name + SCALE in tensors:
             scale = tensors[name + SCALE].reshape(-1, *(1,) * (tensor.ndim - 1))
             restored[name] = tensor.float() * scale
         elif not name.endswith(SCALE):
-            restored[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
+            restored[name] = tensor
     return restored
 
 
-def _flush(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows keeps names without being asked
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def _swap(new: Path, folder: Path) -> None:
     """Put `new` in the place of `folder`; an old folder goes only once the new one is there."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(_old(folder), ignore_errors=True)
     if folder.exists():
-        folder.rename(old)
+        folder.rename(_old(folder))
     try:
         new.rename(folder)
     except BaseException:
-        if old.exists():
-            old.rename(folder)
+        _recover(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _flush(folder.parent)
+    shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    """Put back the old folder if a crash came between the two renames."""
+    if _old(folder).is_dir() and not folder.exists():
+        _old(folder).rename(folder)
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    foreign = sorted(names - {CONFIG, WEIGHTS})
+    if foreign:
+        raise FileExistsError(
+            f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; "
+            f"choose another folder"
+        )

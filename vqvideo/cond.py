@@ -1,8 +1,9 @@
 """Conditioning: what a model is told besides the codes.
 
 `CondSpec` says what a model was built to be told, `Cond` carries the values for one batch.
-A model built for a condition also runs without one (`cond=None`): unconditionally, no fake
-labels needed. A `Cond` that is given must hold everything its model was built for.
+A model built for a condition also runs without one (`cond=None`), no fake labels needed; what
+that is worth depends on whether it was trained so. A `Cond` that is given must hold everything
+its model was built for.
 
 Actions are aligned with data frames: `actions[:, j]` is the action that led into frame j, so
 frame 0 carries whatever led to it (0, "none", at the start of a recording). With a temporal
@@ -12,7 +13,7 @@ stride s, code frame i owns the s actions i*s ... i*s + s - 1, which led into it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -90,14 +91,6 @@ class Cond:
         """The same conditions on another device."""
         moved = {name: value.to(device) for name, value in self._given().items()}
         return Cond(**moved)
-
-    def __getitem__(self, items: slice | Tensor) -> Cond:
-        """The conditions of some items of the batch."""
-        return Cond(**{name: value[items] for name, value in self._given().items()})
-
-    def frames(self, start: int, stop: int) -> Cond:
-        """The same conditions with the actions of data frames `start` to `stop`."""
-        return replace(self, actions=None if self.actions is None else self.actions[:, start:stop])
 
     def check(self, spec: CondSpec, batch: int, grid: tuple[int, ...]) -> None:
         """Raise `ValueError` unless this is exactly what a model of `spec` needs for a grid."""

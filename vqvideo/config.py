@@ -143,8 +143,8 @@ class GeneratorConfig:
 MODELS: Registry[GeneratorConfig] = Registry("model")
 
 
-def build_generator(config: GeneratorConfig) -> Generator:
-    """Build every part of a config, untrained.
+def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Generator:
+    """Build every part of a config, untrained; without a prior, the first stage alone.
 
     Raises:
         UnknownNameError: a part nobody registered.
@@ -162,12 +162,14 @@ def build_generator(config: GeneratorConfig) -> Generator:
         channels=likelihood.num_parameters(config.channels),
         **shared,
     )
-    prior = PRIORS.build(
-        config.prior.name,
-        config.prior.options,
-        rank=config.rank,
-        codebook_size=quantizer.codebook_size,
-    )
+    prior = None
+    if with_prior:
+        prior = PRIORS.build(
+            config.prior.name,
+            config.prior.options,
+            rank=config.rank,
+            codebook_size=quantizer.codebook_size,
+        )
     vqvae = VQVAE(
         encoder, quantizer, decoder, likelihood, commitment_weight=config.commitment_weight
     )

@@ -17,8 +17,16 @@ def psnr_db(x: Tensor, reference: Tensor) -> float:
     >>> round(psnr_db(torch.zeros(4), torch.full((4,), 0.2)), 2)
     20.0
     """
-    error = (x.double() - reference.double()).square().mean().item()
-    return math.inf if error == 0 else 10 * math.log10(4 / error)
+    return psnr_db_of_mse((x.float() - reference.float()).square().mean().item())
+
+
+def psnr_db_of_mse(mse: float) -> float:
+    """The same from the mean squared error of data in [-1, 1].
+
+    >>> round(psnr_db_of_mse(0.04), 2)
+    20.0
+    """
+    return math.inf if mse == 0 else 10 * math.log10(4 / mse)
 
 
 def code_histogram(codes: Tensor, codebook_size: int) -> Tensor:

@@ -61,7 +61,7 @@ class Sampling:
     def filter(self, logits: Tensor) -> Tensor:
         """Logits `[..., K]` over the temperature, codes that are filtered out at -inf."""
         self.check(logits.shape[-1])
-        logits = logits / self.temperature
+        logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature
         if self.top_k is not None:
             order = logits.sort(dim=-1, descending=True, stable=True).indices
             kept = torch.zeros_like(logits, dtype=torch.bool)
@@ -168,6 +168,9 @@ def generate(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be {', '.join(get_args(Method))}, got {method!r}")
+    shape = tuple(shape)
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
     _check_known(shape, batch, known, mask, prior.codebook_size)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling.check(prior.codebook_size)
@@ -241,13 +244,17 @@ def _fixed_point(task: _Task, logits: Callable[[Tensor], Tensor]) -> Tensor:
     codes, total = task.codes, len(task.fixed)
     drawn = torch.stack([next(task.noise) for _ in range(total)], dim=1)
     fixed = task.fixed.to(codes.device)
-    while True:
+    for _ in range(total + 1):
         again = task.sampling.choose(logits(codes).movedim(1, 2), drawn)
         again = torch.where(fixed, codes, again)
         task.report(int((again == codes).all(dim=0).long().cumprod(dim=0).sum()), total)
         if torch.equal(again, codes):
             return codes
         codes = again
+    raise RuntimeError(
+        f"no fixed point after {total} passes: a logit depends on its own or a later code; "
+        f"vqvideo.testing.check_prior says which"
+    )
 
 
 def _check_known(
@@ -259,8 +266,11 @@ def _check_known(
 ) -> None:
     if (known is None) != (mask is None):
         raise ValueError("known and mask go together: codes, and where they hold")
-    if known is not None and tuple(known.shape) != (batch, *shape):
-        raise ValueError(f"known must have shape {[batch, *shape]}, got {list(known.shape)}")
+    if known is not None and (tuple(known.shape) != (batch, *shape) or known.is_floating_point()):
+        raise ValueError(
+            f"known must be integers of shape {[batch, *shape]}, "
+            f"got {known.dtype} {list(known.shape)}"
+        )
     if mask is not None and (tuple(mask.shape) != shape or mask.dtype != torch.bool):
         raise ValueError(
             f"mask must be bool of shape {list(shape)}, got {mask.dtype} {list(mask.shape)}"

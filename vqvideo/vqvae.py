@@ -13,6 +13,7 @@ One class for audio, images and video: the parts it is given know their rank.
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import torch
@@ -132,6 +133,15 @@ class VQVAE(nn.Module):
         with evaluating(self):
             return self.likelihood.mode(self.decoder(self.quantizer.decode(codes)))
 
+    def fingerprint(self) -> str:
+        """A hash of all that decides which codes data gets: encoder and quantizer."""
+        digest = hashlib.sha256()
+        for part in (self.encoder, self.quantizer):
+            for name, tensor in part.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def grid_shape(self, axes: tuple[int, ...]) -> tuple[int, ...]:
         """The code grid of data with these axes; raises `ValueError` where one does not divide."""
         return grid_shape(axes, self.downsampling)
@@ -144,6 +154,11 @@ class VQVAE(nn.Module):
         if x.ndim != 2 + self.rank:
             raise ValueError(
                 f"data must be [batch, channels, *axes] with {self.rank} axes, got {list(x.shape)}"
+            )
+        if not x.is_floating_point() or x.shape[1] != self.encoder.channels:
+            raise ValueError(
+                f"data must be floats in [-1, 1] with {self.encoder.channels} channels, "
+                f"got {x.dtype} {list(x.shape)}"
             )
         self.grid_shape(tuple(x.shape[2:]))
         if not torch.isfinite(x).all():

@@ -195,6 +195,13 @@ def test_ties_go_to_the_lowest_index():
     assert nearest_codes(torch.tensor([[0.9, 0.0], [0.0, 0.9]]), codebook).tolist() == [0, 1]
 
 
+def test_the_search_is_right_far_from_the_origin():
+    draw = torch.Generator().manual_seed(0)
+    codebook = torch.randn(64, 8, generator=draw) + 1000
+    vectors = codebook[torch.arange(64)] + 0.01 * torch.randn(64, 8, generator=draw)
+    assert torch.equal(nearest_codes(vectors, codebook), torch.arange(64))
+
+
 def test_chunks_of_the_search_do_not_show(monkeypatch):
     torch.manual_seed(0)
     vectors, codebook = torch.randn(101, 6), torch.randn(33, 6)

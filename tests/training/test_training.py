@@ -121,9 +121,35 @@ def test_a_prior_with_conditions_needs_data_that_has_them(first_stage, clips, tm
         prior={"width": 8, "num_layers": 2, "cond": {"num_classes": 2}},
         quantizer={"codebook_size": 32},
     )
-    codes = CodeSet(codes=torch.zeros(4, 4, 16, 16, dtype=torch.long), codebook_size=32)
+    codes = CodeSet(
+        codes=torch.zeros(4, 4, 16, 16, dtype=torch.long), codebook_size=32, fingerprint="any"
+    )
     with pytest.raises(ValueError, match="takes class_id, which the data does not have"):
         train_prior(generator, codes, codes, tmp_path, TrainingConfig(steps=1, precision="fp32"))
+
+
+def test_an_encoder_that_diverges_stops_with_the_step_too(first_stage, clips, tmp_path):
+    generator = vqvideo.load(first_stage[0] / "model")
+    with torch.no_grad():
+        next(generator.vqvae.encoder.parameters()).fill_(float("inf"))
+    with pytest.raises(FloatingPointError, match=r"not finite \(z_e holds .* at step 1; a lower"):
+        train_vqvae(generator, *sets(clips), tmp_path, TrainingConfig(steps=3, precision="fp32"))
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(first_stage, clips, tmp_path):
+    generator = vqvideo.load(first_stage[0] / "model")
+    calls = []
+
+    def spoil(grad):
+        calls.append(1)
+        return grad * float("nan") if len(calls) == 2 else grad
+
+    next(generator.vqvae.decoder.parameters()).register_hook(spoil)
+    config = TrainingConfig(steps=3, eval_every=1, batch_size=2, precision="fp32")
+    with pytest.raises(FloatingPointError, match=r"norm is nan at step 2; the last good model is"):
+        train_vqvae(generator, *sets(clips), tmp_path, config)
+    kept = vqvideo.load(tmp_path / "model").state_dict()
+    assert all(value.isfinite().all() for value in kept.values() if value.is_floating_point())
 
 
 @pytest.mark.parametrize(

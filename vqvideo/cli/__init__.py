@@ -7,9 +7,10 @@ usage, 1 with one line for a failure; --debug shows the traceback instead.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import vqvideo
@@ -25,10 +26,12 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None) -> 
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser(command)
-    options = parser.parse_args(given)
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        options.parser.error(_unknown(unknown[0], options.parser))
     try:
         result = options.run(options)
-    except (ValueError, TypeError, LookupError, OSError, ImportError, FloatingPointError) as error:
+    except Exception as error:  # a traceback is for --debug
         if options.debug:
             raise
         print(f"{parser.prog}: {_one_line(error)}", file=sys.stderr)
@@ -46,18 +49,36 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if command is not None:
         help_, add = COMMANDS[command]
-        parser = argparse.ArgumentParser(description=help_, parents=[common])
-        add(parser)
-        return parser
+        parser = argparse.ArgumentParser(description=help_, parents=[common], allow_abbrev=False)
+        return _filled(parser, add)
     parser = argparse.ArgumentParser(
         prog="vqvideo",
-        description=vqvideo.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Video, audio and images as discrete codes, and new clips from them.",
+        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=vqvideo.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (help_, add) in COMMANDS.items():
-        add(commands.add_parser(name, help=help_, description=help_, parents=[common]))
+        sub = commands.add_parser(
+            name, help=help_, description=help_, parents=[common], allow_abbrev=False
+        )
+        _filled(sub, add)
     return parser
+
+
+def _filled(
+    parser: argparse.ArgumentParser, add: Callable[[argparse.ArgumentParser], None]
+) -> argparse.ArgumentParser:
+    add(parser)
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def _unknown(given: str, parser: argparse.ArgumentParser) -> str:
+    known = [option for action in parser._actions for option in action.option_strings]
+    close = difflib.get_close_matches(given.split("=")[0], known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown option {given}{hint} It takes: {' '.join(sorted(known))}"
 
 
 def _print(result: Any, as_json: bool) -> None:
@@ -73,6 +94,8 @@ def _print(result: Any, as_json: bool) -> None:
         print(result)
 
 
-def _one_line(error: BaseException) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
+def _one_line(error: Exception) -> str:
+    """The message alone where it was written for the user, else with the kind of error."""
+    written = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
+    text = " ".join(str(error).split())
+    return text if written and text else f"{type(error).__name__}: {text}"

@@ -18,15 +18,17 @@ Progress = Callable[[int, int], None]
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="video", help="a shipped model or the folder of a run")
     parser.add_argument("--out", help="default outputs/clip.mp4; .gif works too")
-    parser.add_argument("--num-samples", type=int, default=1)
+    parser.add_argument("--num-samples", type=int, default=1, help="several are numbered")
     parser.add_argument("--num-frames", type=int, help="of the clip in all, the prefix included")
-    parser.add_argument("--fps", type=float)
+    parser.add_argument("--fps", type=float, help="of the file; default: the prefix's or model's")
     parser.add_argument("--prefix", metavar="FILE", help="a video to continue")
-    parser.add_argument("--prefix-frames", type=int, default=8, metavar="N")
-    parser.add_argument("--fit", choices=("crop", "pad", "refuse"), default="crop")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--top-k", type=int)
-    parser.add_argument("--top-p", type=float)
+    parser.add_argument("--prefix-frames", type=int, metavar="N", help="how many; default 8")
+    parser.add_argument(
+        "--fit", choices=("crop", "pad", "refuse"), help="a prefix of another size; default crop"
+    )
+    parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
+    parser.add_argument("--top-k", type=int, metavar="K", help="only the K most probable codes")
+    parser.add_argument("--top-p", type=float, metavar="P", help="only codes that make up P")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--method", choices=("auto", "cached", "full", "fixed_point"), default="auto"
@@ -37,11 +39,15 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.generate import Prefix, Sampler, generate_clip
+    from vqvideo.jobs.generate import Prefix, generate_clip
 
     prefix = None
+    given = {"num_frames": options.prefix_frames, "fit": options.fit}
+    given = {name: value for name, value in given.items() if value is not None}
     if options.prefix is not None:
-        prefix = Prefix(file=options.prefix, num_frames=options.prefix_frames, fit=options.fit)
+        prefix = Prefix(file=options.prefix, **given)
+    elif given:
+        raise ValueError("--prefix-frames and --fit are about a --prefix; there is none")
     return generate_clip(
         model=options.model,
         out=options.out,
@@ -49,13 +55,11 @@ def _generate(options: argparse.Namespace) -> Any:
         num_frames=options.num_frames,
         fps=options.fps,
         prefix=prefix,
-        sampler=Sampler(
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            seed=options.seed,
-            method=options.method,
-        ),
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+        method=options.method,
         device=options.device,
         overwrite=options.overwrite,
         progress=_bar("code"),

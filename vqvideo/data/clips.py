@@ -1,15 +1,14 @@
 """A folder of files as windows of one shape: clips of video, images, or stretches of sound.
 
 The rank of the model decides what is read: 3 axes are frames, height and width of video files,
-2 axes an image, 1 axis sound. Whole files are held out where `metadata.jsonl` says so; where it
-says nothing, the last tenth of the windows is.
+2 axes an image, 1 axis sound. Files are held out where `metadata.jsonl` says so; where it says
+nothing, every tenth file is, or the end of the only one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +25,10 @@ SUFFIXES = {
     3: (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"),
 }
 
+Fit = Literal["crop", "pad", "refuse"]
 Sample = dict[str, Tensor]
-"""`x` `[c, *axes]`, and `class_id`, `speaker` (scalars), `actions` `[t]` where they are known."""
+"""`x` `[c, *axes]`, and `class_id`, `speaker` (scalars), `actions` `[t]` where every file of the
+folder has them."""
 
 
 class Window(NamedTuple):
@@ -61,7 +62,7 @@ class ClipDataset(Dataset[Sample]):
         *,
         split: str = "train",
         step: int | None = None,
-        fit: str = "crop",
+        fit: Fit = "crop",
         sample_rate: int | None = None,
     ) -> None:
         if step is not None and step < 1:
@@ -75,17 +76,19 @@ class ClipDataset(Dataset[Sample]):
                 f"{folder} holds no file ending in {', '.join(SUFFIXES[len(shape)])} "
                 f"and no metadata.jsonl"
             )
-        self.classes = sorted({item.class_name for item in items if item.class_name})
-        self.speakers = sorted({item.speaker for item in items if item.speaker})
-        windows = [
-            Window(item, start) for item in items for start in self._starts(item, step or shape[0])
+        self.classes = _names([item.class_name for item in items])
+        self.speakers = _names([item.speaker for item in items])
+        self.has_actions = all(item.actions for item in items)
+        chosen = _of_split(items, split)
+        self.windows = [
+            Window(item, start) for item in chosen for start in self._starts(item, step or shape[0])
         ]
-        held_out = any(item.split == "test" for item in items)
-        self.windows = _of_split(windows, split, held_out)
+        if len(items) == 1:
+            self.windows = _of_the_only_file(self.windows, split, shape[0])
         if not self.windows:
             raise ValueError(
                 f"{folder} gives no window of {list(shape)} for the split {split!r}: "
-                f"{len(items)} files, {len(windows)} windows in all"
+                f"{len(items)} files, {len(chosen)} of them in this split"
             )
 
     def __len__(self) -> int:
@@ -94,11 +97,11 @@ class ClipDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         item, start = self.windows[index]
         sample: Sample = {"x": self._read(item.path, start)}
-        if item.class_name:
+        if self.classes and item.class_name:
             sample["class_id"] = torch.tensor(self.classes.index(item.class_name))
-        if item.speaker:
+        if self.speakers and item.speaker:
             sample["speaker"] = torch.tensor(self.speakers.index(item.speaker))
-        if item.actions:
+        if self.has_actions and item.actions:
             sample["actions"] = _actions(item.actions, start, self.shape[0])
         return sample
 
@@ -112,21 +115,13 @@ class ClipDataset(Dataset[Sample]):
         return range(0, length - self.shape[0] + 1, step)
 
     def _read(self, path: Path, start: int) -> Tensor:
-        readers: dict[int, Callable[[], Tensor]] = {
-            1: lambda: media.read_audio(path, sample_rate=self.sample_rate).samples[
-                :, start : start + self.shape[0]
-            ],
-            2: lambda: media.read_image(path, size=self.shape, fit=self.fit),  # type: ignore[arg-type]
-            3: lambda: (
-                media.read_video(
-                    path,
-                    range(start, start + self.shape[0]),
-                    size=self.shape[1:],  # type: ignore[arg-type]
-                    fit=self.fit,  # type: ignore[arg-type]
-                ).frames
-            ),
-        }
-        return readers[len(self.shape)]()
+        stop = start + self.shape[0]
+        if len(self.shape) == 1:
+            return media.read_audio(path, sample_rate=self.sample_rate).samples[:, start:stop]
+        height, width = self.shape[-2:]
+        if len(self.shape) == 2:
+            return media.read_image(path, size=(height, width), fit=self.fit)
+        return media.read_video(path, range(start, stop), size=(height, width), fit=self.fit).frames
 
 
 def cond_of(batch: Sample, spec: CondSpec) -> Cond | None:
@@ -148,13 +143,29 @@ def cond_of(batch: Sample, spec: CondSpec) -> Cond | None:
     return Cond(**told) if told else None
 
 
-def _of_split(windows: list[Window], split: str, held_out: bool) -> list[Window]:
+def _names(given: list[str | None]) -> list[str]:
+    """The different names, sorted; none at all unless every file has one."""
+    return sorted({name for name in given if name}) if all(given) else []
+
+
+def _of_split(items: list[Item], split: str) -> list[Item]:
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-    if held_out:
-        return [window for window in windows if window.item.split == split]
-    kept = len(windows) - max(1, len(windows) // 10)
-    return windows[:kept] if split == "train" else windows[kept:]
+    if any(item.split == "test" for item in items):
+        return [item for item in items if item.split == split]
+    if len(items) == 1:
+        return items
+    number = max(1, len(items) // 10)  # spread evenly, so that every folder gives some
+    held_out = {(2 * i + 1) * len(items) // (2 * number) for i in range(number)}
+    return [item for i, item in enumerate(items) if (i in held_out) == (split == "test")]
+
+
+def _of_the_only_file(windows: list[Window], split: str, length: int) -> list[Window]:
+    """The last tenth of the windows for testing; no frame of theirs for training."""
+    first = len(windows) - max(1, len(windows) // 10)
+    if split == "test":
+        return windows[first:]
+    return [window for window in windows if window.start + length <= windows[first].start]
 
 
 def _actions(path: Path, start: int, length: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Code grids in a file: what a prior is trained on, encoded once.
 
-A safetensors file: `codes` `[n, *grid]` in the smallest integer type, conditions beside them,
-and a header that says what made them. Memory-mapped and free of pickle.
+A safetensors file, free of pickle: `codes` `[n, *grid]`, conditions beside them, and a header
+with the fingerprint of the first stage that made them, so that codes of another are refused.
 """
 
 from __future__ import annotations
@@ -28,12 +28,22 @@ class CodeSet(Dataset[Sample]):
     Attributes:
         codes: int64 `[n, *grid]`.
         codebook_size: K.
+        fingerprint: of the first stage that made them; see `VQVAE.fingerprint`.
         conditions: `class_id`, `speaker` `[n]`, `actions` `[n, t]`, where known.
     """
 
     codes: Tensor
     codebook_size: int
+    fingerprint: str
     conditions: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.conditions.items():
+            if len(values) != len(self.codes):
+                raise ValueError(
+                    f"{name} must have one entry for each of {len(self.codes)} clips, "
+                    f"got {len(values)}"
+                )
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -48,7 +58,11 @@ class CodeSet(Dataset[Sample]):
         if len(self.codes) and not 0 <= self.codes.min() <= self.codes.max() < self.codebook_size:
             raise ValueError(f"codes must lie in [0, {self.codebook_size}) to be stored")
         small = torch.uint8 if self.codebook_size <= 256 else torch.int32
-        header = {"format_version": FORMAT_VERSION, "codebook_size": self.codebook_size}
+        header = {
+            "format_version": FORMAT_VERSION,
+            "codebook_size": self.codebook_size,
+            "fingerprint": self.fingerprint,
+        }
         temporary = path.with_name(f".{path.name}.tmp")
         tensors = {"codes": self.codes.to(small), **self.conditions}
         try:
@@ -81,4 +95,9 @@ class CodeSet(Dataset[Sample]):
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         codes = tensors.pop("codes").long()
-        return CodeSet(codes=codes, codebook_size=header["codebook_size"], conditions=tensors)
+        return CodeSet(
+            codes=codes,
+            codebook_size=header["codebook_size"],
+            fingerprint=header["fingerprint"],
+            conditions=tensors,
+        )

@@ -7,10 +7,9 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -18,10 +17,12 @@ from torch import Tensor
 from vqvideo import media
 from vqvideo.generator import Generator
 from vqvideo.grid import codes_needed
-from vqvideo.jobs.model import open_model, output_files
-from vqvideo.sampling import Method
+from vqvideo.jobs.model import evenly, open_model, output_files
+from vqvideo.sampling import SamplingOptions
 
 DEFAULT_OUT = {1: "outputs/sound.wav", 2: "outputs/image.png", 3: "outputs/clip.mp4"}
+SUFFIXES = {1: (".wav", ".flac"), 2: (".png", ".jpg", ".jpeg"), 3: (".mp4", ".gif")}
+MOST_FPS = {".mp4": 240, ".gif": 50}  # a GIF counts hundredths of a second; players want two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +40,6 @@ class Prefix:
     fit: Literal["crop", "pad", "refuse"] = "crop"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """How samples are drawn; see `vqvideo.sampling.generate`."""
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int = 0
-    method: Method = "auto"
-
-
 def generate_clip(
     *,
     model: str = "video",
@@ -58,50 +48,51 @@ def generate_clip(
     num_frames: int | None = None,
     fps: float | None = None,
     prefix: Prefix | None = None,
-    sampler: Sampler | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    **sampling: Unpack[SamplingOptions],
 ) -> list[Path]:
     """Generate, write, and return the files written: the samples, then what goes with them.
 
     Args:
         model: a model that ships or the folder of a trained one.
         out: .mp4 or .gif for video, .png for images, .wav or .flac for sound; None is
-            `outputs/clip.mp4` or its like. Beside it come a contact sheet (.png, video only)
-            and a .json with everything needed to make it again.
+            `outputs/clip.mp4` or its like. Beside it come a contact sheet (.png, video only, at
+            most 32 frames) and a .json with everything needed to make it again.
         num_samples: several are numbered from 1.
         num_frames: of the clip in all, the prefix included; rounded up to whole code frames for
             sampling, then cropped. None takes what the model was made for.
         fps: of the file; None is the prefix's own rate, else the model's.
         prefix: a real clip to continue.
-        sampler: temperature, seed and so on.
         device: see `open_model`.
         overwrite: replace files that exist.
-        progress: called with (codes done, codes in all).
+        sampling: temperature, top_k, top_p, seed, method, progress; see
+            `vqvideo.sampling.generate`.
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: before any work is done.
     """
     started = time.monotonic()
-    sampler = sampler or Sampler()
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    for name, value in (("num_samples", num_samples), ("num_frames", num_frames)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     generator = open_model(model, device)
-    target = Path(out or DEFAULT_OUT[generator.vqvae.rank])
-    beside = (".png", ".json") if generator.vqvae.rank == 3 else (".json",)
+    rank = generator.vqvae.rank
+    target = Path(out or DEFAULT_OUT[rank])
+    _check_file(target, rank, fps)
+    beside = (".png", ".json") if rank == 3 else (".json",)
     files = output_files(target, num_samples, overwrite, *beside)
-    options = {**vars(sampler), "progress": progress}
     if prefix is None:
-        data, source = _imagine(generator, num_samples, num_frames, options), None
+        data, source = _imagine(generator, num_samples, num_frames, sampling), None
     else:
-        data, source = _continue(generator, num_samples, num_frames, prefix, options)
-    rate = fps or (source["fps"] if source else generator.config.rate)
+        data, source = _continue(generator, num_samples, num_frames, prefix, sampling)
+    rate = (source["fps"] if source else generator.config.rate) if fps is None else fps
     written = _write(files, target, data.cpu(), rate, overwrite)
+    drawn = {name: value for name, value in sampling.items() if name != "progress"}
     record = {
         "model": model,
-        **vars(sampler),
-        "method": "cached" if sampler.method == "auto" else sampler.method,
+        **drawn,
+        "method": _method(generator, sampling),
         "num_samples": num_samples,
         "shape": list(data.shape[1:]),
         "rate": rate,
@@ -116,13 +107,34 @@ def generate_clip(
     return [*written, report]
 
 
+def _check_file(target: Path, rank: int, fps: float | None) -> None:
+    if target.suffix not in SUFFIXES[rank]:
+        raise ValueError(
+            f"--out must end in {' or '.join(SUFFIXES[rank])} for this model, got {str(target)!r}"
+        )
+    if fps is not None and rank != 3:
+        raise ValueError("fps is for video")
+    if fps is not None and not 0 < fps <= MOST_FPS[target.suffix]:
+        raise ValueError(
+            f"fps must lie above 0 and up to {MOST_FPS[target.suffix]} for a {target.suffix} "
+            f"file, got {fps}"
+        )
+
+
+def _method(generator: Generator, sampling: SamplingOptions) -> str:
+    """What "auto" came down to."""
+    method = sampling.get("method", "auto")
+    if method == "auto" and generator.prior is not None:
+        one = (1,) * generator.vqvae.rank
+        return "full" if generator.prior.start(1, one) is None else "cached"
+    return method
+
+
 def _imagine(
-    generator: Generator, num_samples: int, num_frames: int | None, options: dict[str, Any]
+    generator: Generator, num_samples: int, num_frames: int | None, options: SamplingOptions
 ) -> Tensor:
     length, *rest = generator.sample_shape or ()
     wanted = length if num_frames is None else num_frames
-    if wanted < 1:
-        raise ValueError(f"num_frames must be at least 1, got {wanted}")
     if generator.vqvae.rank == 2 and num_frames is not None:
         raise ValueError("this model makes images; num_frames is for video and sound")
     stride = generator.vqvae.downsampling[0]
@@ -136,12 +148,14 @@ def _continue(
     num_samples: int,
     num_frames: int | None,
     prefix: Prefix,
-    options: dict[str, Any],
+    options: SamplingOptions,
 ) -> tuple[Tensor, dict[str, Any]]:
     if generator.vqvae.rank != 3:
         raise ValueError("only a video model can continue a clip")
     length, height, width = generator.sample_shape or (0, 0, 0)
-    total = num_frames or max(length, prefix.num_frames + generator.vqvae.downsampling[0])
+    stride = generator.vqvae.downsampling[0]
+    total = num_frames or max(length, prefix.num_frames + stride)
+    generator.vqvae.grid_shape((prefix.num_frames, height, width))
     info = media.probe(prefix.file)
     if info.num_frames < prefix.num_frames:
         raise ValueError(
@@ -166,6 +180,7 @@ def _write(
     files: list[Path], target: Path, data: Tensor, rate: float, overwrite: bool
 ) -> list[Path]:
     rank = data.ndim - 2
+    target.parent.mkdir(parents=True, exist_ok=True)
     for file, sample in zip(files, data, strict=True):
         if rank == 1:
             media.write_audio(file, sample, int(rate), overwrite=overwrite)
@@ -178,7 +193,7 @@ def _write(
     if rank != 3:
         return files
     sheet = target.with_suffix(".png")
-    media.write_contact_sheet(sheet, data, overwrite=overwrite)
+    media.write_contact_sheet(sheet, evenly(data), overwrite=overwrite)
     return [*files, sheet]
 
 

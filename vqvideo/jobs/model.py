@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vqvideo.checkpoint import load
 from vqvideo.generator import Generator
-from vqvideo.models import build
+from vqvideo.models import build, list_models
 
 
 def open_model(model: str, device: str = "auto") -> Generator:
-    """A trained model: the folder of a checkpoint or of a run, else a model that ships.
+    """A trained model: one that ships, by its name, or the folder of a checkpoint or of a run.
 
     Args:
-        model: a path (it has a slash or exists) or a name with weights in the package.
+        model: a name, or a path; a folder that has the name of a model is `./name`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "mps", ...
 
     Raises:
@@ -23,7 +24,7 @@ def open_model(model: str, device: str = "auto") -> Generator:
         ValueError: an unknown name or device.
     """
     folder = Path(model)
-    if folder.is_dir() or "/" in model or "\\" in model:
+    if model not in list_models() and (folder.is_dir() or "/" in model or "\\" in model):
         inside = folder / "model"  # where a training run keeps its checkpoint
         generator = load(inside if inside.is_dir() else folder)
     else:
@@ -60,5 +61,11 @@ def output_files(out: Path, number: int, overwrite: bool, *beside: str) -> list[
     for file in [*files, *(out.with_suffix(suffix) for suffix in beside)]:
         if file.exists() and not overwrite:
             raise FileExistsError(f"{file} exists; give another --out or --overwrite")
-    out.parent.mkdir(parents=True, exist_ok=True)
     return files
+
+
+def evenly(frames: Tensor, most: int = 32) -> Tensor:
+    """At most `most` frames of clips `[n, c, t, h, w]`, evenly spread: a sheet people can read."""
+    length = frames.shape[2]
+    number = min(length, most)
+    return frames[:, :, [i * length // number for i in range(number)]]

@@ -10,7 +10,7 @@ import torch
 
 from vqvideo import media
 from vqvideo.grid import codes_needed
-from vqvideo.jobs.model import open_model, output_files
+from vqvideo.jobs.model import evenly, open_model, output_files
 from vqvideo.metrics import psnr_db
 
 
@@ -31,7 +31,8 @@ def reconstruct(
     Args:
         file: a video.
         model: a model that ships or the folder of a trained one.
-        out: .mp4; beside it comes a contact sheet (.png), originals above reconstructions.
+        out: .mp4; beside it comes a contact sheet (.png), originals above reconstructions, at
+            most 32 frames of them.
         size: (height, width) to which the video is brought; None is what the model was made for.
         fit: see `vqvideo.media.read_video`.
         device: see `open_model`.
@@ -42,17 +43,23 @@ def reconstruct(
     if vqvae.rank != 3:
         raise ValueError("reconstruct takes a video model")
     target = Path(out)
+    if target.suffix != ".mp4":
+        raise ValueError(f"--out must end in .mp4, got {out!r}")
     output_files(target, 1, overwrite, ".png")
-    height, width = size or (generator.sample_shape or ())[1:]
+    length, *own = generator.sample_shape or ()
+    height, width = size or own
+    vqvae.grid_shape((length, height, width))
     clip = media.read_video(file, size=(height, width), fit=fit)
     length, stride = clip.frames.shape[1], vqvae.downsampling[0]
     missing = codes_needed(length, stride) * stride - length
     filled = torch.cat([clip.frames, clip.frames[:, -1:].expand(-1, missing, -1, -1)], dim=1)
     codes = vqvae.encode(filled[None].to(next(vqvae.parameters()).device))
     again = vqvae.decode(codes)[0, :, :length].cpu()
-    media.write_video(target, again, clip.fps, overwrite=overwrite)
     sheet = target.with_suffix(".png")
-    media.write_contact_sheet(sheet, torch.stack([clip.frames, again]), overwrite=overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    media.write_video(target, again, clip.fps, overwrite=overwrite)
+    both = evenly(torch.stack([clip.frames, again]))
+    media.write_contact_sheet(sheet, both, overwrite=overwrite)
     figures = {
         "psnr_db": round(psnr_db(again, clip.frames), 2),
         "num_frames": length,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vqvideo.config import build_generator
+from vqvideo.data.clips import cond_of
 from vqvideo.data.codes import CodeSet
 from vqvideo.generator import Generator
 from vqvideo.jobs.model import open_model
@@ -66,11 +67,13 @@ def _codes(
     stored = Path(data) / f"codes_{split}.safetensors"
     if stored.is_file():
         codes = CodeSet.load(stored)
-        expected = generator.vqvae.quantizer.codebook_size
-        if codes.codebook_size != expected:
+        if codes.fingerprint != generator.vqvae.fingerprint():
             raise ValueError(
-                f"{stored} holds codes of a codebook of {codes.codebook_size}, "
-                f"this model's has {expected}"
+                f"{stored} holds codes of another first stage; give the media files, or the run "
+                f"of train-vqvae that the codes were made with"
             )
         return codes
-    return encode_dataset(generator.vqvae, windows(data, generator, split, step), progress)
+    clips = windows(data, generator, split, step)
+    assert generator.prior is not None
+    cond_of(clips[0], generator.prior.cond)  # what the data lacks is better known before encoding
+    return encode_dataset(generator.vqvae, clips, progress)

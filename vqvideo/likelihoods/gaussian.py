@@ -9,13 +9,16 @@ from torch import Tensor
 
 from vqvideo.likelihoods.base import LIKELIHOODS, Likelihood
 
+BATCHES = 100  # training batches over which the variance is measured
+LEAST = 1e-4  # an even batch must not make the reconstruction term count for everything
+
 
 @LIKELIHOODS.register("gaussian")
 class GaussianLikelihood(Likelihood):
     """x ~ N(parameters, variance), the variance that of the data.
 
-    The variance is measured on the first training batch and then stays: a buffer, so a
-    checkpoint restores it. Dividing by it puts the reconstruction term on the scale of the
+    The variance is the mean over the first hundred training batches and then stays: a buffer, so
+    a checkpoint restores it. Dividing by it puts the reconstruction term on the scale of the
     commitment loss whatever the data, which is why beta = 0.25 works everywhere (the paper,
     section 3.2, finds beta from 0.1 to 2.0 makes no difference).
 
@@ -24,21 +27,22 @@ class GaussianLikelihood(Likelihood):
 
     is_density = True
     variance: Tensor
-    initialised: Tensor
+    batches_seen: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("variance", torch.tensor(1.0))
-        self.register_buffer("initialised", torch.tensor(False))
+        self.register_buffer("batches_seen", torch.tensor(0))
 
     def num_parameters(self, channels: int) -> int:
         return channels
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        if not self.initialised:
-            self.variance.fill_(x.float().var(correction=0).clamp(min=1e-6))
-            self.initialised.fill_(True)
+        if self.batches_seen < BATCHES:
+            self.batches_seen += 1
+            spread = x.float().var(correction=0).clamp(min=LEAST)
+            self.variance += (spread - self.variance) / self.batches_seen
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         squared = (parameters.float() - x.float()).square().flatten(1).sum(dim=1)

@@ -36,10 +36,12 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         rank: number of axes.
+        channels: of the data.
         downsampling: data steps per code, one per axis.
     """
 
     rank: int
+    channels: int
     downsampling: tuple[int, ...]
 
     @abstractmethod
@@ -92,7 +94,7 @@ class ConvEncoder(Encoder):
     ) -> None:
         super().__init__()
         levels = check_strides(rank, strides)
-        self.rank, self.downsampling = rank, downsampling(levels)
+        self.rank, self.channels, self.downsampling = rank, channels, downsampling(levels)
         layers: list[nn.Module] = []
         for index, level in enumerate(levels):
             layers += [nn.ReLU()] if index else []
@@ -167,7 +169,7 @@ class PatchifyEncoder(Encoder):
         super().__init__()
         levels = check_strides(rank, strides)
         _check_levels(levels, widths, num_blocks)
-        self.rank, self.downsampling = rank, downsampling(levels)
+        self.rank, self.channels, self.downsampling = rank, channels, downsampling(levels)
         layers: list[nn.Module] = []
         before = channels
         for level, width, blocks in zip(levels, widths, num_blocks, strict=True):

@@ -161,6 +161,11 @@ class CausalNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not reaches or min(*reaches, *dilations, time_kernel) < 1:
+            raise ValueError(
+                f"a causal core needs at least one layer, and reaches, dilations and time_kernel "
+                f"of at least 1, got {list(reaches)}, {list(dilations)} and {time_kernel}"
+            )
         self.rank, self.width = rank, width
         self.layers = nn.ModuleList(
             CausalLayer(

@@ -23,7 +23,8 @@ class CausalState:
         grid: `(t, h, w)`, axes that the rank lacks being 1.
         cond: as for `CausalNet.forward`.
 
-    Call `features()` for the features of the next position, then `push()` its embedding.
+    Call `features()` for the features of the next position if they are wanted, then `push()` its
+    embedding.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class CausalState:
             _LayerState(layer, layer.cond_maps(cond), self.input)  # type: ignore[arg-type, operator]
             for layer in net.layers
         ]
+        self.is_known = False  # whether H has run at this position
         self._begin_row()
 
     def features(self) -> Tensor:
         """Features `[b, c]` of the next position."""
+        self.is_known = True
         column = self.position[2]
         x = self.input[:, :, self.position[1], 0]  # a placeholder: layer 0 never reads it
         total: Tensor | float = 0.0
@@ -53,6 +56,9 @@ class CausalState:
 
     def push(self, embedding: Tensor) -> None:
         """Take the embedding `[b, c]` of the code at this position and go to the next."""
+        if not self.is_known:
+            self.features()  # positions to the right need what every layer saw here
+        self.is_known = False
         frame, row, column = self.position
         self.input[:, :, row, column] = embedding
         self.layers[0].remember(embedding, column)

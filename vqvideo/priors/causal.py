@@ -88,7 +88,21 @@ class CausalPrior(Prior):
         if self.cond_embedding is None:
             cond.check(self.cond, batch, grid)  # raises unless it is empty
             return None
-        return self.cond_embedding(cond, batch, grid)  # type: ignore[no-any-return]
+        return self.cond_embedding(cond.to(self.device), batch, grid)  # type: ignore[no-any-return]
+
+
+def reaches(first_kernel: int, kernel: int, num_layers: int) -> list[int]:
+    """How far each layer looks to either side, from the widths of (odd) kernels.
+
+    >>> reaches(first_kernel=5, kernel=3, num_layers=4)
+    [2, 1, 1, 1]
+    """
+    if num_layers < 1 or first_kernel < 3 or kernel < 3 or not first_kernel % 2 == kernel % 2 == 1:
+        raise ValueError(
+            f"kernels must be odd and at least 3, num_layers at least 1; "
+            f"got {first_kernel}, {kernel} and {num_layers}"
+        )
+    return [first_kernel // 2] + [kernel // 2] * (num_layers - 1)
 
 
 class _CausalPriorState:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vqvideo.cond import CondSpec
 from vqvideo.priors.base import PRIORS, one_rank_only
-from vqvideo.priors.causal import CausalPrior
+from vqvideo.priors.causal import CausalPrior, reaches
 
 
 @PRIORS.register("masked3d")
@@ -46,7 +46,7 @@ def masked3d(
         rank=3,
         codebook_size=codebook_size,
         width=width,
-        reaches=[first_kernel // 2] + [kernel // 2] * (num_layers - 1),
+        reaches=reaches(first_kernel, kernel, num_layers),
         dilations=(1,) * num_layers,
         time_kernel=time_kernel,
         dropout=dropout,

@@ -7,7 +7,7 @@ from typing import Any
 
 from vqvideo.cond import CondSpec
 from vqvideo.priors.base import PRIORS, one_rank_only
-from vqvideo.priors.causal import CausalPrior
+from vqvideo.priors.causal import CausalPrior, reaches
 
 
 @PRIORS.register("pixelcnn")
@@ -43,7 +43,7 @@ def pixelcnn(
         rank=2,
         codebook_size=codebook_size,
         width=width,
-        reaches=[first_kernel // 2] + [kernel // 2] * (num_layers - 1),
+        reaches=reaches(first_kernel, kernel, num_layers),
         dilations=(1,) * num_layers,
         dropout=dropout,
         cond=cond,

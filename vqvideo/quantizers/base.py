@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from vqvideo.registry import Registry
 
 
+class NotFiniteError(ValueError):
+    """NaN or infinity where a quantizer needs numbers; the message says where."""
+
+
 class Quantized(NamedTuple):
     """What a quantizer returns, in training and in evaluation alike.
 

@@ -20,7 +20,7 @@ from einops import pack, rearrange, unpack
 from torch import Tensor
 
 from vqvideo.metrics import code_histogram, perplexity
-from vqvideo.quantizers.base import Quantized, Quantizer
+from vqvideo.quantizers.base import NotFiniteError, Quantized, Quantizer
 
 LOAD_DECAY = 0.95
 Shapes = list[tuple[int, ...] | list[int]]  # as einops packs them
@@ -37,6 +37,8 @@ def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
     The squared distance |x - e|^2 orders entries as |e|^2 / 2 - x.e does, one matrix product.
     """
     codes = torch.empty(len(vectors), dtype=torch.int64, device=vectors.device)
+    centre = codebook.mean(dim=0)  # far from the origin, the difference of large numbers is noise
+    vectors, codebook = vectors - centre, codebook - centre
     half_norms = codebook.square().sum(dim=1) / 2
     rows = max(1, SCORES_AT_ONCE // len(codebook))
     for start in range(0, len(vectors), rows):
@@ -120,14 +122,14 @@ class CodebookQuantizer(Quantizer):
         seen = vectors if mask is None else vectors[mask.flatten()]
         if self.training and not self.initialised and len(seen):
             self._initialise(seen.detach())
-        codes = nearest_codes(vectors.detach(), self.codebook.detach())
-        nearest = self.codebook[codes]
+        codes = nearest_codes(vectors.detach(), self.codebook.detach().float())
+        nearest = self.codebook[codes].float()
         won = codes if mask is None else codes[mask.flatten()]
         close = nearest if mask is None else nearest[mask.flatten()]
         if self.training:
             self._gather(seen.detach(), won)
         quantized = Quantized(
-            z_q=self._to_grid(_straight_through(vectors, nearest), grid),
+            z_q=self._to_grid(_straight_through(vectors, nearest), grid).to(self.codebook.dtype),
             codes=unpack(codes, grid, "*")[0],
             commitment_loss=_mean_square(seen - close.detach()),
             codebook_loss=self._codebook_loss(seen.detach(), close),
@@ -213,7 +215,7 @@ def _check_finite(vectors: Tensor, z_e: Tensor) -> None:
     if not torch.isfinite(vectors.detach().sum()):  # one pass; a sum hides no NaN or infinity
         bad = torch.nonzero(~torch.isfinite(z_e.detach()))
         if len(bad):
-            raise ValueError(
+            raise NotFiniteError(
                 f"z_e holds {len(bad)} values that are NaN or infinite, "
                 f"the first at [batch, channel, *grid] = {bad[0].tolist()}"
             )

@@ -25,13 +25,15 @@ def check_quantizer(build: Callable[..., Quantizer]) -> None:
         nearest_code_wins(build, rank)
         decode_gives_z_q(build, rank)
         gradient_passes_straight_through(build, rank)
+        losses_are_those_of_equation_3(build, rank)
+    masked_positions_count_nowhere(build)
     codebook_moves_in_training_only(build)
     a_loaded_quantizer_trains_on_as_if_never_saved(build)
     nan_is_refused(build)
 
 
 def nearest_code_wins(build: Callable[..., Quantizer], rank: int) -> None:
-    """Every vector gets the entry at the smallest distance, ties the lowest index."""
+    """Every vector gets the entry at the smallest distance, within rounding."""
     quantizer, z_e = _trained_quantizer(build, rank)
     codes = quantizer(z_e).codes
     assert codes.shape == (2, *GRIDS[rank]), f"codes must be [b, *grid], got {list(codes.shape)}"
@@ -67,6 +69,39 @@ def gradient_passes_straight_through(build: Callable[..., Quantizer], rank: int)
     assert outgoing is not None and torch.equal(outgoing, incoming), (
         f"rank {rank}: the straight-through gradient is not the identity"
     )
+
+
+def losses_are_those_of_equation_3(build: Callable[..., Quantizer], rank: int) -> None:
+    """The commitment loss is the mean of (z_e - z_q)^2, the codebook loss the same or zero, and
+    the perplexity lies in [1, K].
+    """
+    quantizer, z_e = _trained_quantizer(build, rank)
+    out = quantizer(z_e)
+    expected = (z_e - out.z_q).double().square().mean().item()
+    assert abs(out.commitment_loss.item() - expected) < 1e-4 * max(expected, 1), (
+        f"rank {rank}: the commitment loss is {out.commitment_loss.item():.5f}, "
+        f"the mean square of z_e - z_q {expected:.5f}"
+    )
+    loss = out.codebook_loss.item()
+    assert loss == 0 or abs(loss - expected) < 1e-4 * max(expected, 1), (
+        f"rank {rank}: the codebook loss is {loss:.5f}, neither 0 nor {expected:.5f}"
+    )
+    perplexity = out.perplexity.item()
+    assert 1 - 1e-4 <= perplexity <= quantizer.codebook_size + 1e-4, (
+        f"rank {rank}: a perplexity of {perplexity:.3f} lies outside [1, K]"
+    )
+
+
+def masked_positions_count_nowhere(build: Callable[..., Quantizer]) -> None:
+    """What stands under a false mask changes no loss, no perplexity and no other code."""
+    quantizer, z_e = _trained_quantizer(build, rank=2)
+    mask = torch.rand(2, *GRIDS[2]) < 0.5
+    spoilt = torch.where(mask[:, None], z_e, z_e * 3 + 5)
+    one, other = quantizer(z_e, mask), quantizer(spoilt, mask)
+    for name in ("commitment_loss", "codebook_loss", "perplexity"):
+        difference = (getattr(one, name) - getattr(other, name)).abs().item()
+        assert difference < 1e-5, f"masked positions change the {name} by {difference:.1e}"
+    assert torch.equal(one.codes[mask], other.codes[mask]), "masked positions change other codes"
 
 
 def codebook_moves_in_training_only(build: Callable[..., Quantizer]) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vqvideo.data.clips import Sample
+from vqvideo.quantizers import NotFiniteError
 from vqvideo.training.curves import write_curves
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -113,15 +114,17 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
     figures: dict[str, float] = {}
     for step in range(1, config.steps + 1):
         model.train()
-        with bf16:
-            loss, figures = task.loss(model, next(batches))
+        try:
+            with bf16:
+                loss, figures = task.loss(model, next(batches))
+        except NotFiniteError as cause:
+            raise _diverged(f"a value is not finite ({cause})", step, out) from cause
         if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step}; the last good model is in {out}; "
-                f"a lower learning_rate usually helps"
-            )
+            raise _diverged(f"the loss is {loss.item()}", step, out)
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        if norm is not None and not math.isfinite(norm):
+            raise _diverged(f"the gradient's norm is {norm.item()}", step, out)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -138,6 +141,12 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
     return figures
 
 
+def _diverged(what: str, step: int, out: Path) -> FloatingPointError:
+    """The error of a run that cannot go on; weights that are not finite are never saved."""
+    last = f"the last good model is in {out / 'model'}; " if (out / "model").exists() else ""
+    return FloatingPointError(f"{what} at step {step}; {last}a lower learning_rate usually helps")
+
+
 class _Log:
     """The progress bar on stderr and the lines of `log.jsonl`."""
 
@@ -145,7 +154,8 @@ class _Log:
         self.path, self.start = path, time.monotonic()
         self.losses: list[float] = []
         self.bar = tqdm(total=steps, unit="step", disable=None if shown else True)
-        path.write_text("")
+        if shown:
+            path.write_text("")
 
     def seen(self, loss: float, figures: dict[str, float]) -> None:
         self.losses.append(loss)
@@ -179,7 +189,8 @@ def _works_in_bf16(precision: Precision) -> bool:
         return precision == "bf16"
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    can = torch.cpu.get_capabilities()
+    # A torch that cannot tell what the processor has works in fp32.
+    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 

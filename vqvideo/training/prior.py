@@ -105,5 +105,6 @@ def encode_dataset(
     return CodeSet(
         codes=torch.cat(codes),
         codebook_size=vqvae.quantizer.codebook_size,
+        fingerprint=vqvae.fingerprint(),
         conditions={name: torch.cat(values) for name, values in told.items()},
     )

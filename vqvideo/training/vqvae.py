@@ -11,7 +11,7 @@ from vqvideo.checkpoint import save
 from vqvideo.data.clips import ClipDataset, Sample
 from vqvideo.generator import Generator
 from vqvideo.media import write_contact_sheet
-from vqvideo.metrics import code_histogram, psnr_db, usage
+from vqvideo.metrics import code_histogram, psnr_db, psnr_db_of_mse, usage
 from vqvideo.modes import evaluating
 from vqvideo.training.loop import TrainingConfig, train
 
@@ -79,10 +79,9 @@ class VQVAETask:
                 loss += found.total.item() * len(x)
                 squared += (found.mode - x).square().sum().item()
                 counts += code_histogram(found.quantized.codes, len(counts)).cpu()
-        rmse = (squared / self.held_out.numel()) ** 0.5
         return {
             "loss": loss / len(self.held_out),
-            "psnr_db": psnr_db(torch.zeros(1), torch.tensor([rmse])),
+            "psnr_db": psnr_db_of_mse(squared / self.held_out.numel()),
             "usage": usage(counts),
         }
 
