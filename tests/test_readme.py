@@ -46,7 +46,7 @@ def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
                 arguments[arguments.index(option) + 1] = value
         assert main(arguments) == 0, line
         ran += 1
-    assert ran == 6
+    assert ran == 7
     assert Path("outputs/mine.mp4").is_file()
     assert Path("outputs/walk.mp4").is_file()
 
@@ -64,6 +64,18 @@ def test_import_is_quick_and_brings_in_nothing_that_is_slow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_import_takes_at_most_a_third_of_a_second_more_than_torch():
+    code = (
+        "import time, torch; start = time.perf_counter(); "
+        "import vqvideo; vqvideo.build; print(time.perf_counter() - start)"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(seconds) < 0.3, seconds
 
 
 def test_the_wheel_works_without_the_checkout(tmp_path):

@@ -16,7 +16,7 @@ from vqvideo.generator import Generator
 from vqvideo.grid import Strides, check_strides, grid_shape
 from vqvideo.grid import downsampling as total_downsampling
 from vqvideo.likelihoods import LIKELIHOODS
-from vqvideo.nets.autoencoder import DECODERS, ENCODERS
+from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors import PRIORS
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.registry import Registry

@@ -56,12 +56,14 @@ class Sampling:
         """Codes int64 `[...]` for logits and Gumbel noise, both `[..., K]`."""
         if self.temperature == 0:
             return logits.argmax(dim=-1)
-        return (self.filter(logits.float()) + noise).argmax(dim=-1)
+        logits = logits.float()
+        largest_is_zero = logits - logits.amax(dim=-1, keepdim=True)  # a cold one overflows not
+        return (self.filter(largest_is_zero) + noise).argmax(dim=-1)
 
     def filter(self, logits: Tensor) -> Tensor:
         """Logits `[..., K]` over the temperature, codes that are filtered out at -inf."""
         self.check(logits.shape[-1])
-        logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature
+        logits = logits / self.temperature
         if self.top_k is not None:
             order = logits.sort(dim=-1, descending=True, stable=True).indices
             kept = torch.zeros_like(logits, dtype=torch.bool)

@@ -6,13 +6,12 @@ Functions import what they call only when they run, so that --help and a wrong o
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import vqvideo
-
-Progress = Callable[[int, int], None]
+from vqvideo.cli.options import add_device, add_overwrite, progress_bar, size
+from vqvideo.cli.training import add_train_prior, add_train_vqvae
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +32,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=("auto", "cached", "full", "fixed_point"), default="auto"
     )
-    _add_device(parser)
-    _add_overwrite(parser)
+    add_device(parser)
+    add_overwrite(parser)
     parser.set_defaults(run=_generate)
 
 
@@ -62,7 +61,7 @@ def _generate(options: argparse.Namespace) -> Any:
         method=options.method,
         device=options.device,
         overwrite=options.overwrite,
-        progress=_bar("code"),
+        progress=progress_bar("code"),
     )
 
 
@@ -70,10 +69,10 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="a video")
     parser.add_argument("--model", default="video", help="a shipped model or the folder of a run")
     parser.add_argument("--out", default="outputs/reconstruction.mp4")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="default: the model's own")
+    parser.add_argument("--size", type=size, metavar="HxW", help="default: the model's own")
     parser.add_argument("--fit", choices=("crop", "pad", "refuse"), default="crop")
-    _add_device(parser)
-    _add_overwrite(parser)
+    add_device(parser)
+    add_overwrite(parser)
     parser.set_defaults(run=_reconstruct)
 
 
@@ -92,103 +91,31 @@ def _reconstruct(options: argparse.Namespace) -> Any:
     return {"files": files, **figures} if options.json else files
 
 
-def _add_training(parser: argparse.ArgumentParser, batch_size: int) -> None:
-    parser.add_argument("--data", required=True, metavar="FOLDER")
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, default=batch_size)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--eval-every", type=int, default=200, metavar="STEPS")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-workers", type=int, default=0, help="processes that read data")
-    parser.add_argument(
-        "--clip-step", type=int, metavar="FRAMES", help="between the starts of two clips"
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a shipped model or the folder of a run")
+    parser.add_argument("--out", required=True, metavar="FOLDER")
+    parser.add_argument("--dtype", choices=("int8", "float16", "float32"), default="int8")
+    add_overwrite(parser)
+    parser.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.export import export
+
+    folder, size = export(
+        model=options.model, out=options.out, dtype=options.dtype, overwrite=options.overwrite
     )
-    _add_overwrite(parser)
-
-
-def _training_config(options: argparse.Namespace) -> Any:
-    from vqvideo.training import TrainingConfig
-
-    return TrainingConfig(
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        eval_every=options.eval_every,
-        precision=options.precision,
-        seed=options.seed,
-        num_workers=options.num_workers,
-    )
-
-
-def _add_train_vqvae(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="a model's name; see `vqvideo models`")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an entry of the model's config, as quantizer.codebook_size=512; repeatable",
-    )
-    _add_training(parser, batch_size=8)
-    parser.set_defaults(run=_train_vqvae)
-
-
-def _train_vqvae(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.train_vqvae import train_vqvae
-
-    return train_vqvae(
-        model=options.model,
-        data=options.data,
-        out=options.out,
-        config=_training_config(options),
-        changes=_changes(options.set),
-        step=options.clip_step,
-        overwrite=options.overwrite,
-    )
-
-
-def _add_train_prior(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vqvae", required=True, help="a run of train-vqvae, or a shipped model")
-    parser.add_argument("--prior", help="a prior's name; default: what the model's config says")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the prior, as width=128; repeatable",
-    )
-    _add_training(parser, batch_size=8)
-    parser.set_defaults(run=_train_prior)
-
-
-def _train_prior(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.train_prior import train_prior
-
-    prior: Any = _changes(options.set)
-    if options.prior is not None:
-        prior["name"] = options.prior
-    return train_prior(
-        vqvae=options.vqvae,
-        data=options.data,
-        out=options.out,
-        config=_training_config(options),
-        prior=prior or None,
-        step=options.clip_step,
-        overwrite=options.overwrite,
-        progress=_bar("clip"),
-    )
+    return {"folder": folder, "megabytes": size / 1e6}
 
 
 def _add_record_maze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER")
     parser.add_argument("--num-episodes", type=int, default=200)
     parser.add_argument("--num-frames", type=int, default=101, help="of each episode")
-    parser.add_argument("--size", type=_size, default=(64, 64), metavar="HxW")
+    parser.add_argument("--size", type=size, default=(64, 64), metavar="HxW")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode")
     parser.add_argument("--test-fraction", type=float, default=0.1, help="episodes held out")
-    _add_overwrite(parser)
+    add_overwrite(parser)
     parser.set_defaults(run=_record_maze)
 
 
@@ -203,7 +130,7 @@ def _record_maze(options: argparse.Namespace) -> Any:
         seed=options.seed,
         test_fraction=options.test_fraction,
         overwrite=options.overwrite,
-        progress=_bar("episode"),
+        progress=progress_bar("episode"),
     )
 
 
@@ -232,71 +159,13 @@ def _plugins(options: argparse.Namespace) -> Any:
     return rows if options.json else ["  ".join(row.values()) for row in rows]
 
 
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-
-
-def _add_overwrite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
-
-
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "generate": ("Imagine a clip, or continue a real one.", _add_generate),
     "reconstruct": ("Encode and decode a video.", _add_reconstruct),
-    "train-vqvae": ("Train the first stage on a folder.", _add_train_vqvae),
-    "train-prior": ("Train a prior over the codes of a first stage.", _add_train_prior),
+    "train-vqvae": ("Train the first stage on a folder.", add_train_vqvae),
+    "train-prior": ("Train a prior over the codes of a first stage.", add_train_prior),
+    "export": ("Copy a model with smaller weights.", _add_export),
     "record-maze": ("Record walks through a labyrinth, with their actions.", _add_record_maze),
     "models": ("List the models that can be built.", _add_models),
     "plugins": ("List the parts that installed packages offer.", _add_plugins),
 }
-
-
-def _size(text: str) -> tuple[int, int]:
-    """`HxW` as two integers."""
-    try:
-        height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected HxW, as 64x64, got {text!r}") from None
-    return height, width
-
-
-def _changes(settings: Sequence[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=2"]` as `{"a": {"b": 1}, "c": 2}`; values are JSON, else text."""
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise ValueError(f"--set takes KEY=VALUE, got {setting!r}")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        *parents, last = key.split(".")
-        place = changes
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                break
-        if not isinstance(place, dict) or isinstance(place.get(last), dict):
-            raise ValueError(
-                f"--set {setting} contradicts an earlier --set of {key.split('.')[0]}; set a part "
-                f"by its name and options: part.name=..., part.option=..."
-            )
-        place[last] = value
-    return changes
-
-
-def _bar(unit: str) -> Progress:
-    """A progress bar on stderr with rate and time left; silent where stderr is no terminal."""
-    from tqdm import tqdm
-
-    bars: list[Any] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(tqdm(total=total, unit=unit, disable=None))
-        bars[0].update(done - bars[0].n)
-        if done >= total:
-            bars.pop().close()
-
-    return show

@@ -1,1 +1,6 @@
 """Networks of any rank: convolutions, encoders, decoders and the causal core."""
+
+from vqvideo.nets.autoencoder import DECODERS, ENCODERS, Decoder, Encoder
+from vqvideo.nets.timm_encoder import TimmEncoder
+
+__all__ = ["DECODERS", "ENCODERS", "Decoder", "Encoder", "TimmEncoder"]

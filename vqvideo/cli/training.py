@@ -1,0 +1,127 @@
+"""The two commands that train."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from vqvideo.cli.options import add_overwrite, progress_bar
+
+
+def _add_training(parser: argparse.ArgumentParser, batch_size: int) -> None:
+    parser.add_argument("--data", required=True, metavar="FOLDER")
+    parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--eval-every", type=int, default=200, metavar="STEPS")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-workers", type=int, default=0, help="processes that read data")
+    parser.add_argument(
+        "--clip-step", type=int, metavar="FRAMES", help="between the starts of two clips"
+    )
+    add_overwrite(parser)
+
+
+def _training_config(options: argparse.Namespace) -> Any:
+    from vqvideo.training import TrainingConfig
+
+    return TrainingConfig(
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        eval_every=options.eval_every,
+        precision=options.precision,
+        seed=options.seed,
+        num_workers=options.num_workers,
+    )
+
+
+def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo train-vqvae`."""
+    parser.add_argument("--model", required=True, help="a model's name; see `vqvideo models`")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an entry of the model's config, as quantizer.codebook_size=512; repeatable",
+    )
+    _add_training(parser, batch_size=8)
+    parser.set_defaults(run=_train_vqvae)
+
+
+def _train_vqvae(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.train_vqvae import train_vqvae
+
+    return train_vqvae(
+        model=options.model,
+        data=options.data,
+        out=options.out,
+        config=_training_config(options),
+        changes=_changes(options.set),
+        step=options.clip_step,
+        overwrite=options.overwrite,
+    )
+
+
+def add_train_prior(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo train-prior`."""
+    parser.add_argument("--vqvae", required=True, help="a run of train-vqvae, or a shipped model")
+    parser.add_argument("--prior", help="a prior's name; default: what the model's config says")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the prior, as width=128; repeatable",
+    )
+    _add_training(parser, batch_size=8)
+    parser.set_defaults(run=_train_prior)
+
+
+def _train_prior(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.train_prior import train_prior
+
+    prior: Any = _changes(options.set)
+    if options.prior is not None:
+        prior["name"] = options.prior
+    return train_prior(
+        vqvae=options.vqvae,
+        data=options.data,
+        out=options.out,
+        config=_training_config(options),
+        prior=prior or None,
+        step=options.clip_step,
+        overwrite=options.overwrite,
+        progress=progress_bar("clip"),
+    )
+
+
+def _changes(settings: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=2"]` as `{"a": {"b": 1}, "c": 2}`; values are JSON, else text."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set takes KEY=VALUE, got {setting!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *parents, last = key.split(".")
+        place = changes
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                break
+        if not isinstance(place, dict) or isinstance(place.get(last), dict):
+            raise ValueError(
+                f"--set {setting} contradicts an earlier --set of {key.split('.')[0]}; set a part "
+                f"by its name and options: part.name=..., part.option=..."
+            )
+        place[last] = value
+    return changes
