@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 
 import vqvideo
 from vqvideo import checkpoint
-from vqvideo.checkpoint import CONFIG, FORMAT_VERSION, WEIGHTS, CheckpointError
+from vqvideo.checkpoint import CONFIG, FORMAT_VERSION, SCALE, WEIGHTS, CheckpointError
 from vqvideo.generator import Generator
-from vqvideo.registry import UnknownNameError
 
 TINY = {
     "sample_shape": (8, 12),
@@ -91,10 +90,26 @@ def test_saving_changes_nothing_in_the_model(tmp_path):
     assert_same_weights(generator, same)
 
 
-def test_half_precision_on_disk_is_for_parameters_and_single_precision_in_memory(tmp_path):
-    generator = build()
+QUANTIZERS = pytest.mark.parametrize("quantizer", ["ema", "vector"])  # a buffer, a parameter
+
+
+def build_with(quantizer: str) -> Generator:
+    return build(quantizer={"name": quantizer, "codebook_size": 7, "code_dim": 3})
+
+
+def outside_the_quantizer(generator: Generator) -> set[str]:
+    names = {name for name, _ in generator.named_parameters()}
+    return {name for name in names if not name.startswith("vqvae.quantizer.")}
+
+
+@QUANTIZERS
+def test_half_precision_on_disk_is_for_parameters_and_single_precision_in_memory(
+    tmp_path, quantizer
+):
+    generator = build_with(quantizer)
     vqvideo.save(generator, tmp_path / "half", dtype="float16")
-    parameters = {name for name, _ in generator.named_parameters()}
+    assert json.loads((tmp_path / "half" / CONFIG).read_text())["dtype"] == "float16"
+    parameters = outside_the_quantizer(generator)
     on_disk = load_file(tmp_path / "half" / WEIGHTS)
     for name, tensor in generator.state_dict().items():
         expected = tensor.half() if name in parameters else tensor
@@ -105,8 +120,60 @@ def test_half_precision_on_disk_is_for_parameters_and_single_precision_in_memory
         expected = generator.state_dict()[name]
         assert tensor.dtype == expected.dtype, name
         assert torch.equal(tensor, expected.half().float() if name in parameters else expected)
-    # The codebook of `ema` is a buffer, so the codes an encoder output gets do not move.
+    # The codebook is stored as it is, so the codes an encoder output gets do not move.
     assert torch.equal(again.vqvae.quantizer.codebook, generator.vqvae.quantizer.codebook)
+
+
+@QUANTIZERS
+def test_int8_on_disk_rounds_the_rows_of_weights_with_two_axes_and_nothing_else(
+    tmp_path, quantizer
+):
+    generator = build_with(quantizer)
+    state = generator.state_dict()
+    rounded = {name for name in outside_the_quantizer(generator) if state[name].ndim >= 2}
+    assert {state[name].ndim for name in rounded} >= {2, 4}
+    zeros = min(rounded)
+    state[zeros][0] = 0  # a row without a scale of its own
+    vqvideo.save(generator, tmp_path / "int8", dtype="int8")
+    assert json.loads((tmp_path / "int8" / CONFIG).read_text())["dtype"] == "int8"
+
+    on_disk = load_file(tmp_path / "int8" / WEIGHTS)
+    assert set(on_disk) == set(state) | {name + SCALE for name in rounded}
+    again = vqvideo.load(tmp_path / "int8").state_dict()
+    for name, tensor in state.items():
+        assert again[name].dtype == tensor.dtype, name
+        if name not in rounded:
+            assert on_disk[name].dtype == tensor.dtype, name
+            assert torch.equal(on_disk[name], tensor), name
+            assert torch.equal(again[name], tensor), name
+            continue
+        rows, scale = tensor.flatten(1), on_disk[name + SCALE]
+        assert on_disk[name].dtype == torch.int8, name
+        assert on_disk[name].shape == tensor.shape, name
+        largest = rows.abs().amax(dim=1)
+        torch.testing.assert_close(scale * 127, largest, rtol=1e-6, atol=1e-9)
+        error = (again[name].flatten(1) - rows).abs()
+        assert (error <= scale[:, None] * 0.5001).all(), name  # the nearest of 255 steps
+        stored_as = on_disk[name].flatten(1).abs().amax(dim=1)
+        assert torch.equal(stored_as[largest > 0], torch.full_like(stored_as, 127)[largest > 0])
+    assert not again[zeros][0].any()
+
+
+def test_int8_again_changes_next_to_nothing(tmp_path):
+    vqvideo.save(build(), tmp_path / "once", dtype="int8")
+    once = vqvideo.load(tmp_path / "once")
+    vqvideo.save(once, tmp_path / "twice", dtype="int8")
+    twice = vqvideo.load(tmp_path / "twice").state_dict()
+    for name, tensor in once.state_dict().items():
+        torch.testing.assert_close(twice[name], tensor, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int4", "", None, torch.float16], ids=str)
+def test_weights_of_an_unknown_type_are_not_written(tmp_path, dtype):
+    with pytest.raises(ValueError, match=r"^dtype must be float32, float16, int8, got ") as refused:
+        vqvideo.save(build(), tmp_path / "new" / "run", dtype=dtype)
+    assert str(refused.value).endswith(repr(dtype))
+    assert names_in(tmp_path) == []
 
 
 def test_the_header_says_what_is_stored_in_plain_json(stored):
@@ -163,6 +230,25 @@ def test_an_entry_too_many_in_the_header_is_refused(stored):
         vqvideo.load(stored)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "int4"},
+        {"dtype": None},
+        {"dtype": ["int8"]},
+        {"has_prior": 1},
+        {"has_prior": "yes"},
+        {"model": "image"},
+        {"model": None},
+    ],
+    ids=str,
+)
+def test_a_header_with_an_entry_of_another_kind_is_refused(stored, change):
+    rewrite_header(stored, **change)
+    with pytest.raises(CheckpointError, match=r"run/config\.json must hold exactly dtype"):
+        vqvideo.load(stored)
+
+
 @pytest.mark.parametrize("news", [{}, {"tokenizer": "none"}], ids=["same entries", "more entries"])
 def test_a_newer_format_asks_for_a_newer_version(stored, news):
     rewrite_header(stored, format_version=FORMAT_VERSION + 1, **news)
@@ -174,15 +260,41 @@ def test_a_newer_format_asks_for_a_newer_version(stored, news):
 def test_a_config_with_an_entry_nobody_knows_is_refused(stored):
     model = json.loads((stored / CONFIG).read_text())["model"]
     rewrite_header(stored, model={**model, "colour": 3})
-    with pytest.raises(ValueError, match="config entry 'colour' is unknown"):
+    complaint = r"run/config\.json: config entry 'colour' is unknown"
+    with pytest.raises(CheckpointError, match=complaint):
         vqvideo.load(stored)
 
 
-def test_a_part_nobody_registered_is_named_and_never_imported(stored):
+PARTS = {
+    "encoder": "conv, patchify",
+    "quantizer": "ema, vector",
+    "decoder": "conv, patchify",
+    "likelihood": "gaussian",
+    "prior": "masked3d, pixelcnn, wavenet",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_nobody_registered_is_named_and_never_imported(stored, part):
     model = json.loads((stored / CONFIG).read_text())["model"]
-    rewrite_header(stored, model={**model, "quantizer": "os:system"})
-    with pytest.raises(UnknownNameError, match="unknown quantizer 'os:system'; known: ema, "):
+    rewrite_header(stored, model={**model, part: "os:system"})
+    complaint = rf"run/config\.json: unknown {part} 'os:system'; known: {PARTS[part]}"
+    with pytest.raises(CheckpointError, match=complaint):
         vqvideo.load(stored)
+
+
+def test_a_checkpoint_without_a_prior_does_not_need_the_priors_part(tmp_path):
+    generator = build()
+    generator.prior = None
+    vqvideo.save(generator, tmp_path / "run")
+    model = json.loads((tmp_path / "run" / CONFIG).read_text())["model"]
+    rewrite_header(tmp_path / "run", model={**model, "prior": "of a plugin that is gone"})
+    again = vqvideo.load(tmp_path / "run")
+    assert again.prior is None
+    assert_same_weights(again, generator)
+    x = torch.rand(2, 3, 8, 12) * 2 - 1
+    generator.eval()
+    assert torch.equal(again.vqvae.encode(x), generator.vqvae.encode(x))
 
 
 # -- weights that do not fit ----------------------------------------------------------------
@@ -230,6 +342,16 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(stored):
         vqvideo.load(stored)
 
 
+def test_rounded_weights_without_their_scale_are_refused(tmp_path):
+    vqvideo.save(build(), tmp_path / "run", dtype="int8")
+    tensors = load_file(tmp_path / "run" / WEIGHTS)
+    lost = min(name for name in tensors if name.endswith(SCALE))
+    del tensors[lost]
+    save_file(tensors, tmp_path / "run" / WEIGHTS)
+    with pytest.raises(CheckpointError, match=lost.removesuffix(SCALE).replace(".", r"\.")):
+        vqvideo.load(tmp_path / "run")
+
+
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_damaged_weights_are_named_by_file(stored, keep):
     weights = stored / WEIGHTS
@@ -255,12 +377,69 @@ def test_an_existing_folder_is_written_over_only_when_asked(stored):
 
 
 def test_overwriting_replaces_everything_and_leaves_nothing_else_behind(stored, tmp_path):
-    (stored / "old-notes.txt").write_text("of the old model")
     newer = build(seed=1, quantizer={"codebook_size": 9, "code_dim": 3})
     vqvideo.save(newer, stored, overwrite=True)
     assert names_in(stored) == [CONFIG, WEIGHTS]
     assert names_in(tmp_path) == ["run"]
     assert_same_weights(vqvideo.load(stored), newer)
+
+
+@pytest.mark.parametrize("foreign", ["old-notes.txt", ".git", "model"])
+def test_a_folder_that_holds_anything_else_is_never_replaced(stored, tmp_path, foreign):
+    if foreign == "old-notes.txt":
+        (stored / foreign).write_text("of the old model")
+    else:
+        (stored / foreign).mkdir()
+    complaint = rf"run holds '{foreign}', which is no part of a checkpoint; choose another folder"
+    with pytest.raises(FileExistsError, match=complaint):
+        vqvideo.save(build(seed=1), stored, overwrite=True)
+    assert names_in(stored) == sorted([CONFIG, WEIGHTS, foreign])
+    assert names_in(tmp_path) == ["run"]
+    assert_same_weights(vqvideo.load(stored), build())
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", CONFIG, WEIGHTS])
+def test_a_file_is_never_replaced_by_a_folder(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=name.replace(".", r"\.")):
+        vqvideo.save(build(), tmp_path / name, overwrite=True)
+    assert names_in(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_an_empty_folder_is_filled_when_overwriting_is_allowed(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileExistsError, match="run exists"):
+        vqvideo.save(build(), tmp_path / "run")
+    vqvideo.save(build(), tmp_path / "run", overwrite=True)
+    assert_same_weights(vqvideo.load(tmp_path / "run"), build())
+
+
+@pytest.fixture
+def between_renames(stored, tmp_path) -> Path:
+    """A crash came after the old folder was moved away and before the new one took its place."""
+    stored.rename(tmp_path / ".run.old")
+    (tmp_path / ".run.1.tmp").mkdir()  # the new one; who wrote it is gone
+    (tmp_path / ".run.1.tmp" / WEIGHTS).write_bytes(b"whole, but nobody knows")
+    return stored
+
+
+def test_loading_after_a_crash_between_the_two_renames_finds_the_old_one(between_renames):
+    assert_same_weights(vqvideo.load(between_renames), build())
+    assert names_in(between_renames.parent) == [".run.1.tmp", "run"]
+    assert_same_weights(vqvideo.load(between_renames), build())
+
+
+def test_saving_after_a_crash_between_the_two_renames_does_not_cost_the_old_one(between_renames):
+    with pytest.raises(FileExistsError, match=r"run exists; choose another folder or overwrite=T"):
+        vqvideo.save(build(seed=1), between_renames)
+    assert_same_weights(vqvideo.load(between_renames), build())
+
+
+def test_saving_over_after_a_crash_between_the_two_renames_replaces_the_old_one(between_renames):
+    vqvideo.save(build(seed=1), between_renames, overwrite=True)
+    assert names_in(between_renames.parent) == [".run.1.tmp", "run"]
+    assert_same_weights(vqvideo.load(between_renames), build(seed=1))
 
 
 def test_a_crash_while_writing_leaves_the_old_checkpoint(stored, tmp_path, monkeypatch):
@@ -296,6 +475,7 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_checkpoint(stored, 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(OSError, match="permission denied"):
         vqvideo.save(build(seed=1), stored, overwrite=True)
+    assert names_in(stored.parent) == ["run"]
     assert_same_weights(vqvideo.load(stored), build())
 
 

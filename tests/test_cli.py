@@ -59,6 +59,9 @@ def plugin(tmp_path, monkeypatch):
         [],
         ["paint"],
         ["models", "--colour"],
+        ["models", "one", "two"],
+        ["generate", "--temp", "3"],
+        ["generate", "--json=yes"],
         ["record-maze"],
         ["train-vqvae", "--model", "video"],
         ["record-maze", "--out", "x", "--size", "64"],
@@ -79,6 +82,36 @@ def test_wrong_usage_exits_with_two_and_says_so_on_stderr(arguments, capsys):
     assert "error: " in printed.err
 
 
+@pytest.mark.parametrize("option", ["--temperatur", "--temprature=3"])
+def test_an_unknown_option_suggests_the_nearest_and_lists_all(option, capsys):
+    with pytest.raises(SystemExit) as exited:
+        main(["generate", option])
+    error = capsys.readouterr().err
+    assert exited.value.code == 2
+    assert f"vqvideo generate: error: unknown option {option}; did you mean --temp" in error
+    listed = error.split("It takes:")[1].split()
+    assert listed == sorted(listed)
+    assert {"--temperature", "--prefix", "--top-k", "--json", "-h"} <= set(listed)
+
+
+def test_an_option_like_no_other_is_answered_with_those_there_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["zzz", "--qqqqq"], command="models")
+    error = capsys.readouterr().err
+    assert "unknown option --qqqqq" in error
+    assert "did you mean" not in error
+    assert error.split("It takes:")[1].split() == ["--debug", "--help", "--json", "-h"]
+
+
+def test_the_version_is_a_result(capsys):
+    with pytest.raises(SystemExit) as exited:
+        main(["--version"])
+    assert exited.value.code == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{vqvideo.__version__}\n"
+    assert printed.err == ""
+
+
 def test_a_wrong_size_shows_a_right_one(capsys):
     with pytest.raises(SystemExit):
         main(["record-maze", "--out", "x", "--size", "64"])
@@ -90,6 +123,8 @@ FAILING = [
     (["generate", "--model", "vidoe"], "unknown model 'vidoe'; did you mean 'video'?; known: "),
     (["generate", "--num-samples", "0"], "num_samples must be at least 1, got 0"),
     (["reconstruct", "x.mp4", "--model", "no/where"], "no checkpoint folder no/where"),
+    (["generate", "--prefix-frames", "4"], "--prefix-frames and --fit are about a --prefix; there"),
+    (["generate", "--fit", "crop"], "--prefix-frames and --fit are about a --prefix; there is no"),
     (["record-maze", "--out", "x", "--size", "63x64"], "an even height and an even width, got (63"),
 ]
 
@@ -118,11 +153,19 @@ def test_debug_shows_the_error_as_it_was_raised():
     ("error", "line"),
     [
         (ValueError("one\n   and two"), "one and two"),
-        (KeyError("key"), "key"),
-        (IndexError(), "IndexError"),
+        (ValueError(), "ValueError"),
+        (FileExistsError("x exists"), "x exists"),
         (ImportError("needs x"), "needs x"),
         (FloatingPointError("loss is nan"), "loss is nan"),
+        (KeyError("key"), "KeyError: 'key'"),
+        (IndexError(), "IndexError"),
+        (TypeError("not\n  a number"), "TypeError: not a number"),
+        (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+        (AttributeError("no x"), "AttributeError: no x"),
+        (Exception("anything"), "Exception: anything"),
     ],
+    ids=repr,
 )
 def test_whatever_a_job_raises_becomes_one_line(error, line, capsys, monkeypatch):
     def fail(pattern):
@@ -131,6 +174,9 @@ def test_whatever_a_job_raises_becomes_one_line(error, line, capsys, monkeypatch
     monkeypatch.setattr(vqvideo, "list_models", fail)
     assert main(["models"]) == 1
     assert capsys.readouterr().err == f"vqvideo: {line}\n"
+    with pytest.raises(type(error)) as raised:
+        main(["models", "--debug"])
+    assert raised.value is error
 
 
 def test_an_interrupted_job_says_that_it_stopped(capsys, monkeypatch):
@@ -307,11 +353,23 @@ def test_what_to_generate_reaches_the_job(called):
     )
     assert (called["model"], called["out"], called["num_samples"]) == ("run", "x.gif", 2)
     assert (called["num_frames"], called["fps"], called["prefix"]) == (9, 5.0, None)
-    sampler = called["sampler"]
-    assert (sampler.temperature, sampler.top_k, sampler.top_p, sampler.seed) == (0.7, 3, 0.9, 4)
+    assert "sampler" not in called
+    sampling = {name: called[name] for name in ("temperature", "top_k", "top_p", "seed", "method")}
+    assert sampling == {
+        "temperature": 0.7,
+        "top_k": 3,
+        "top_p": 0.9,
+        "seed": 4,
+        "method": "auto",
+    }
     assert main(["generate", "--prefix", "a.mp4", "--prefix-frames", "4", "--fit", "pad"]) == 0
     prefix = called["prefix"]
     assert (prefix.file, prefix.num_frames, prefix.fit) == ("a.mp4", 4, "pad")
+    assert main(["generate", "--prefix", "a.mp4", "--method", "full"]) == 0
+    prefix = called["prefix"]
+    assert (prefix.file, prefix.num_frames, prefix.fit) == ("a.mp4", 8, "crop")
+    assert (called["temperature"], called["top_k"], called["top_p"]) == (1.0, None, None)
+    assert (called["seed"], called["method"]) == (0, "full")
 
 
 def test_what_to_record_reaches_the_recorder(called):

@@ -178,14 +178,15 @@ def test_what_does_not_fit_is_refused_by_name(sizes, values, complaint):
         Cond(**values).check(CondSpec(**sizes), BATCH, GRID)
 
 
-def test_items_can_be_repeated_and_what_is_not_told_stays_untold():
-    part = Cond(speaker=torch.tensor([4, 5]))[torch.tensor([1, 1, 0])]
-    assert part.speaker.tolist() == [5, 5, 4]
-    assert (part.class_id, part.actions, part.local) == (None, None, None)
-
-
 def test_to_moves_everything_that_is_told():
     moved = everything().to("meta")
     values = (moved.class_id, moved.speaker, moved.actions, moved.local)
     assert [value.device.type for value in values] == ["meta"] * 4
-    assert Cond(speaker=torch.tensor([4, 5])).to("meta").class_id is None
+    untold = Cond(speaker=torch.tensor([4, 5])).to("meta")
+    assert (untold.class_id, untold.actions, untold.local) == (None, None, None)
+
+
+def test_to_keeps_the_values():
+    same = everything().to("cpu")
+    for name in ("class_id", "speaker", "actions", "local"):
+        assert torch.equal(getattr(same, name), getattr(everything(), name)), name

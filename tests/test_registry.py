@@ -14,6 +14,7 @@ import torch
 
 import vqvideo
 from vqvideo import registry
+from vqvideo.checkpoint import CheckpointError
 from vqvideo.config import MODELS
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.registry import Plugin, Registry, UnknownNameError, list_plugins
@@ -354,8 +355,10 @@ def test_a_checkpoint_of_a_plugin_that_is_gone_names_what_is_missing(
     vqvideo.save(vqvideo.build("image", quantizer="lattice", **TINY), tmp_path / "run")
     monkeypatch.setenv("VQVIDEO_DISABLE_PLUGINS", "1")
     registry._scan.cache_clear()
-    with pytest.raises(UnknownNameError, match="unknown quantizer 'lattice'; known: ema, "):
+    complaint = r"run/config\.json: unknown quantizer 'lattice'; known: ema, "
+    with pytest.raises(CheckpointError, match=complaint) as refused:
         vqvideo.load(tmp_path / "run")
+    assert isinstance(refused.value.__cause__, UnknownNameError)
 
 
 def test_a_plugin_model_is_listed_and_built_like_a_built_in(install):

@@ -145,6 +145,37 @@ def test_no_temperature_one_code_or_a_tiny_share_take_the_most_probable(options)
     assert torch.equal(Sampling(**options).choose(logits, noise), logits.argmax(-1))
 
 
+TINY_TEMPERATURES = pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-38, 1e-44, 1e-300])
+
+
+@TINY_TEMPERATURES
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_p": 0.5}], ids=str)
+def test_a_tiny_temperature_takes_the_most_probable_and_does_not_overflow(temperature, options):
+    generator = torch.Generator().manual_seed(0)
+    logits = 1e3 * torch.randn(4, 5, 7, generator=generator) + 1e4
+    noise = torch.randn(4, 5, 7, generator=generator)
+    chosen = Sampling(temperature=temperature, **options).choose(logits, noise)
+    assert torch.equal(chosen, logits.argmax(-1))
+
+
+@TINY_TEMPERATURES
+def test_at_a_tiny_temperature_noise_still_decides_between_equally_probable_codes(temperature):
+    logits = torch.tensor([90.0, 91.0, 91.0, 3.0])
+    sampling = Sampling(temperature=temperature)
+    assert sampling.choose(logits, torch.tensor([9.0, 0.0, 1.0, 9.0])).item() == 2
+    assert sampling.choose(logits, torch.tensor([9.0, 1.0, 0.0, 9.0])).item() == 1
+
+
+def test_adding_the_same_to_all_logits_changes_no_choice():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(-8, 8, (50, 7), generator=generator).float()
+    noise = torch.randn(50, 7, generator=generator)
+    sampling = Sampling(temperature=0.5, top_k=4, top_p=0.9)
+    chosen = sampling.choose(logits, noise)
+    assert len(set(chosen.tolist())) > 1
+    assert torch.equal(sampling.choose(logits + 512, noise), chosen)
+
+
 def test_the_choice_is_the_best_sum_of_filtered_logit_and_noise():
     sampling = Sampling(temperature=0.5, top_k=3)
     noise = torch.tensor([9.0, 0.0, 0.0, 1.5, 0.0])  # code 0 is not among the three
@@ -342,7 +373,17 @@ def test_everything_known_leaves_nothing_to_draw(prior):
         (
             torch.zeros(2, 2).long(),
             torch.ones(2, 2).bool(),
-            r"known must have shape \[1, 2, 2\], got \[2, 2\]",
+            r"known must be integers of shape \[1, 2, 2\], got torch.int64 \[2, 2\]",
+        ),
+        (
+            torch.zeros(1, 2, 2),
+            torch.ones(2, 2).bool(),
+            r"known must be integers of shape \[1, 2, 2\], got torch.float32 \[1, 2, 2\]",
+        ),
+        (
+            torch.zeros(1, 2, 2).half(),
+            torch.zeros(2, 2).bool(),  # even where none of them is used
+            r"known must be integers of shape \[1, 2, 2\], got torch.float16 \[1, 2, 2\]",
         ),
         (
             torch.zeros(1, 2, 2).long(),
@@ -359,6 +400,29 @@ def test_everything_known_leaves_nothing_to_draw(prior):
 def test_known_and_mask_that_do_not_go_together_are_refused(prior, known, mask, complaint):
     with pytest.raises(ValueError, match=complaint):
         generate(prior, GRID, known=known, mask=mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_known_codes_may_be_any_integers(prior, dtype):
+    mask = torch.tensor([[True, False], [True, False]])
+    known = torch.tensor([[[2, 0], [1, 0]]])
+    drawn = generate(prior, GRID, known=known, mask=mask)
+    assert torch.equal(generate(prior, GRID, known=known.to(dtype), mask=mask), drawn)
+    assert torch.equal(drawn[:, mask], known[:, mask])
+
+
+def test_a_shape_may_be_a_list_as_json_has_it(prior):
+    mask = torch.tensor([[True, False], [True, False]])
+    known = torch.tensor([[[2, 0], [1, 0]]])
+    drawn = generate(prior, list(GRID), known=known, mask=mask)
+    assert torch.equal(drawn, generate(prior, GRID, known=known, mask=mask))
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_of_nothing_is_refused(prior, batch, method):
+    with pytest.raises(ValueError, match=f"batch must be at least 1, got {batch}"):
+        generate(prior, GRID, batch=batch, method=method)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -386,6 +450,33 @@ def test_a_method_that_does_not_exist_is_answered_with_those_that_do(prior):
 def test_a_prior_without_a_state_is_sampled_too(method):
     drawn = generate(Stateless(), (2, 3, 2), batch=2, method=method)
     assert drawn.flatten(1).tolist() == [[0, 1, 2] * 4] * 2
+
+
+class Leaks(Stateless):
+    """Each code depends on itself: it is always another one than it is."""
+
+    def logits(self, codes: Tensor, cond: object = None) -> Tensor:
+        self.modes.append(self.training)
+        return 50 * torch.nn.functional.one_hot((codes + 1) % 3, 3).movedim(-1, 1).float()
+
+
+def test_a_prior_that_leaks_has_no_fixed_point_and_does_not_run_for_ever():
+    leaks = Leaks().train()
+    complaint = (
+        r"no fixed point after \d+ passes: a logit depends on its own or a later code; "
+        r"vqvideo\.testing\.check_prior says which"
+    )
+    with pytest.raises(RuntimeError, match=complaint):
+        generate(leaks, GRID, method="fixed_point")
+    assert len(leaks.modes) == 5  # four codes are final after four passes, the fifth confirms
+    assert leaks.training
+
+
+def test_a_fixed_point_that_takes_a_pass_for_each_code_is_found():
+    chain = Stateless()
+    drawn = generate(chain, (6,), method="fixed_point")
+    assert drawn.tolist() == [[0, 1, 2, 0, 1, 2]]
+    assert len(chain.modes) <= 7
 
 
 def test_cached_sampling_of_a_prior_without_a_state_says_what_else_there_is():

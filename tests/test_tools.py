@@ -211,7 +211,7 @@ def test_an_unknown_option_suggests_and_lists(capsys):
 def test_a_folder_called_like_a_model_does_not_hide_it(small_model, capsys):
     Path("video").mkdir()
     assert main(["generate", "--out", "x.mp4", "--num-frames", "4"]) == 0
-    assert "video is no checkpoint" in wrong(["generate", "--model", "./video"], capsys)
+    assert "no checkpoint folder video/model" in wrong(["generate", "--model", "./video"], capsys)
 
 
 def test_existing_outputs_are_kept_unless_told_otherwise(small_model, capsys):

@@ -112,9 +112,10 @@ def load(folder: str | Path) -> Generator:
         stored = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as cause:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {cause}") from cause
-    tensors = _from_disk(stored) if header["dtype"] == "int8" else stored
     state = generator.state_dict()
-    _check_names(folder, set(tensors), set(state))
+    scales = {name + SCALE for name, tensor in stored.items() if tensor.dtype == torch.int8}
+    _check_names(folder, set(stored), set(state) | scales)
+    tensors = _from_disk(stored)
     for name, tensor in tensors.items():
         if tensor.shape != state[name].shape:
             raise CheckpointError(
@@ -226,8 +227,9 @@ def _check_free(folder: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    foreign = sorted(names - {CONFIG, WEIGHTS})
+    foreign = [folder.name]
+    if folder.is_dir():
+        foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS})
     if foreign:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; "

@@ -63,7 +63,7 @@ class Sampling:
     def filter(self, logits: Tensor) -> Tensor:
         """Logits `[..., K]` over the temperature, codes that are filtered out at -inf."""
         self.check(logits.shape[-1])
-        logits = logits / self.temperature
+        logits = logits / max(self.temperature, torch.finfo(logits.dtype).tiny)
         if self.top_k is not None:
             order = logits.sort(dim=-1, descending=True, stable=True).indices
             kept = torch.zeros_like(logits, dtype=torch.bool)
@@ -254,7 +254,7 @@ def _fixed_point(task: _Task, logits: Callable[[Tensor], Tensor]) -> Tensor:
             return codes
         codes = again
     raise RuntimeError(
-        f"no fixed point after {total} passes: a logit depends on its own or a later code; "
+        f"no fixed point after {total + 1} passes: a logit depends on its own or a later code; "
         f"vqvideo.testing.check_prior says which"
     )
 
@@ -268,10 +268,13 @@ def _check_known(
 ) -> None:
     if (known is None) != (mask is None):
         raise ValueError("known and mask go together: codes, and where they hold")
-    if known is not None and (tuple(known.shape) != (batch, *shape) or known.is_floating_point()):
+    if known is not None and (
+        tuple(known.shape) != (batch, *shape)
+        or known.is_floating_point()
+        or known.dtype == torch.bool
+    ):
         raise ValueError(
-            f"known must be integers of shape {[batch, *shape]}, "
-            f"got {known.dtype} {list(known.shape)}"
+            f"known must be integers of shape {[batch, *shape]}, got {known.dtype} {list(known.shape)}"
         )
     if mask is not None and (tuple(mask.shape) != shape or mask.dtype != torch.bool):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from vqvideo import media
 from vqvideo.cond import CondSpec
-from vqvideo.data.clips import SUFFIXES, ClipDataset, cond_of
+from vqvideo.data.clips import SUFFIXES, ClipDataset, Fit, cond_of
 from vqvideo.data.metadata import Item, write_metadata
 
 SHAPE = (4, 16, 24)
@@ -100,6 +101,21 @@ def test_videos_of_another_shape_are_cropped_unless_that_is_refused(tmp_path):
         ClipDataset(tmp_path, SHAPE, split="test", fit="refuse")[0]
 
 
+def test_fit_is_one_of_three_words(tmp_path):
+    assert get_args(Fit) == ("crop", "pad", "refuse")
+    media.write_image(tmp_path / "a.png", torch.ones(3, 8, 16))
+    write_metadata(tmp_path, [Item(tmp_path / "a.png", "test")])
+    shape, split = (8, 8), "test"
+    assert (ClipDataset(tmp_path, shape, split=split, fit="crop")[0]["x"] == 1).all()
+    padded = ClipDataset(tmp_path, shape, split=split, fit="pad")[0]["x"]
+    assert (padded[:, 2:6] == 1).all()
+    assert (padded[:, [0, 1, 6, 7]] == -1).all()
+    with pytest.raises(ValueError, match="picture is 8x16"):
+        ClipDataset(tmp_path, shape, split=split, fit="refuse")[0]
+    with pytest.raises(ValueError, match="fit must be 'crop', 'pad' or 'refuse', got 'stretch'"):
+        ClipDataset(tmp_path, shape, split=split, fit="stretch")[0]
+
+
 def test_an_image_is_one_window_and_keeps_its_pixels(tmp_path):
     images = {name: torch.rand(3, 6, 10) * 2 - 1 for name in ("b", "a")}
     for name, image in images.items():
@@ -139,12 +155,92 @@ def test_sound_of_another_rate_is_resampled_before_it_is_cut(tmp_path):
 # -- which split ----------------------------------------------------------------------------
 
 
-def test_where_nothing_is_said_the_last_tenth_of_the_windows_is_held_out(tmp_path):
+def write_images(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        media.write_image(folder / name, torch.zeros(3, 4, 6))
+
+
+def names_of(folder: Path, split: str) -> list[str]:
+    dataset = ClipDataset(folder, (4, 6), split=split)
+    return [window.item.path.relative_to(folder).as_posix() for window in dataset.windows]
+
+
+def test_where_nothing_is_said_whole_files_are_held_out(tmp_path):
     write_videos(tmp_path, 20, 10)
-    train = ClipDataset(tmp_path, SHAPE, step=1)  # 17 and 7 windows
-    test = ClipDataset(tmp_path, SHAPE, split="test", step=1)
-    assert (len(train), len(test)) == (22, 2)
-    assert windows(test) == [[25, 26, 27, 28], [26, 27, 28, 29]]
+    train = ClipDataset(tmp_path, SHAPE, step=1)  # 17 windows
+    test = ClipDataset(tmp_path, SHAPE, split="test", step=1)  # 7 windows
+    assert windows(train) == [[start + t for t in range(4)] for start in range(17)]
+    assert windows(test) == [[20 + start + t for t in range(4)] for start in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("number", "held_out"),
+    [
+        (2, [1]),
+        (3, [1]),
+        (9, [4]),
+        (10, [5]),
+        (19, [9]),
+        (20, [5, 15]),
+        (25, [6, 18]),
+        (31, [5, 15, 25]),
+    ],
+)
+@pytest.mark.parametrize("table", [False, True], ids=["no table", "a table without a split"])
+def test_every_tenth_file_is_held_out_spread_evenly(tmp_path, number, held_out, table):
+    names = [f"{file:02d}.png" for file in range(number)]
+    write_images(tmp_path, *names)
+    if table:
+        write_metadata(tmp_path, [Item(tmp_path / name) for name in names])
+    assert names_of(tmp_path, "test") == [names[file] for file in held_out]
+    rest = [name for file, name in enumerate(names) if file not in held_out]
+    assert names_of(tmp_path, "train") == rest
+
+
+def test_every_folder_of_ten_files_gives_one_of_them(tmp_path):
+    write_images(tmp_path, *(f"{folder}/{file}.png" for folder in "abc" for file in range(10)))
+    assert names_of(tmp_path, "test") == ["a/5.png", "b/5.png", "c/5.png"]
+    assert len(names_of(tmp_path, "train")) == 27
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "step", "train", "test"),
+    [
+        (20, 1, range(13), [16]),  # 17 windows, the last from 16 on
+        (24, 1, range(16), [19, 20]),  # 21 windows
+        (24, 4, range(0, 20, 4), [20]),
+        (24, 2, range(0, 17, 2), [20]),  # the window from 18 on shares two frames with it
+        (9, 5, [0], [5]),
+    ],
+)
+def test_of_a_single_file_the_last_tenth_of_its_windows_is_held_out_and_no_frame_is_shared(
+    tmp_path, num_frames, step, train, test
+):
+    write_videos(tmp_path, num_frames)
+    splits = [ClipDataset(tmp_path, SHAPE, split=split, step=step) for split in ("train", "test")]
+    for dataset, starts in zip(splits, (train, test), strict=True):
+        assert windows(dataset) == [[start + t for t in range(4)] for start in starts]
+    seen, held_out = ({frame for w in windows(dataset) for frame in w} for dataset in splits)
+    assert not seen & held_out
+
+
+def test_a_single_window_is_for_testing_and_leaves_nothing_to_train_on(tmp_path):
+    write_videos(tmp_path, 7)
+    assert windows(ClipDataset(tmp_path, SHAPE, split="test")) == [[0, 1, 2, 3]]
+    complaint = "for the split 'train': 1 files, 1 of them in this split$"
+    with pytest.raises(ValueError, match=complaint):
+        ClipDataset(tmp_path, SHAPE)
+
+
+def test_the_only_file_is_held_out_whole_where_the_table_says_so(tmp_path):
+    write_videos(tmp_path, 12)
+    write_metadata(tmp_path, [Item(tmp_path / "0.mp4", "test")])
+    test = ClipDataset(tmp_path, SHAPE, split="test")
+    assert windows(test) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    complaint = "for the split 'train': 1 files, 0 of them in this split$"
+    with pytest.raises(ValueError, match=complaint):
+        ClipDataset(tmp_path, SHAPE)
 
 
 def test_whole_files_are_held_out_where_the_table_says_so(tmp_path):
@@ -162,7 +258,8 @@ def test_a_file_held_out_by_the_table_is_not_replaced_by_windows_for_training(tm
     items = [Item(tmp_path / "0.mp4", "train"), Item(tmp_path / "1.mp4", "test")]
     write_metadata(tmp_path, items)
     assert len(ClipDataset(tmp_path, SHAPE)) == 5
-    with pytest.raises(ValueError, match=r"no window of .* for the split 'test'"):
+    complaint = r"no window of .* for the split 'test': 2 files, 1 of them in this split$"
+    with pytest.raises(ValueError, match=complaint):
         ClipDataset(tmp_path, SHAPE, split="test")  # 1.mp4 is too short
 
 
@@ -211,6 +308,55 @@ def test_without_a_table_the_folder_is_the_class(tmp_path):
 
 def test_what_is_not_known_is_not_in_a_sample(videos):
     assert set(ClipDataset(videos, SHAPE)[0]) == {"x"}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    ("field", "value", "key"),
+    [
+        ("class_name", "walk", "class_id"),
+        ("speaker", "zoe", "speaker"),
+        ("actions", "0.npy", "actions"),
+    ],
+)
+def test_what_is_known_of_every_file_is_offered_and_of_all_but_one_is_not(
+    tmp_path, split, field, value, key
+):
+    """Also where the one that lacks it is in the other split: both offer the same."""
+    write_videos(tmp_path, 4, 4)
+    np.save(tmp_path / "0.npy", np.zeros(3, dtype=np.int8))
+    told = {field: tmp_path / value if field == "actions" else value}
+    files = [(tmp_path / "0.mp4", "train"), (tmp_path / "1.mp4", "test")]
+    write_metadata(tmp_path, [Item(*file, **told) for file in files])
+    everywhere = ClipDataset(tmp_path, SHAPE, split=split)
+    assert set(everywhere[0]) == {"x", key}
+    for lacks in (0, 1):
+        items = [Item(*file, **({} if i == lacks else told)) for i, file in enumerate(files)]
+        write_metadata(tmp_path, items)
+        dataset = ClipDataset(tmp_path, SHAPE, split=split)
+        assert set(dataset[0]) == {"x"}
+        assert (dataset.classes, dataset.speakers, dataset.has_actions) == ([], [], False)
+
+
+def test_what_all_files_have_stays_where_something_else_is_missing(tmp_path):
+    write_videos(tmp_path, 4, 4)
+    items = [
+        Item(tmp_path / "0.mp4", "train", "walk", "zoe"),
+        Item(tmp_path / "1.mp4", "test", "jump"),
+    ]
+    write_metadata(tmp_path, items)
+    dataset = ClipDataset(tmp_path, SHAPE)
+    assert (dataset.classes, dataset.speakers) == (["jump", "walk"], [])
+    sample = dataset[0]
+    assert set(sample) == {"x", "class_id"}
+    assert int(sample["class_id"]) == 1
+
+
+def test_a_file_beside_the_folders_leaves_all_without_a_class(tmp_path):
+    write_images(tmp_path, "a/x.png", "b/x.png", "x.png")
+    dataset = ClipDataset(tmp_path, (4, 6))
+    assert dataset.classes == []
+    assert set(dataset[0]) == {"x"}
 
 
 def with_actions(folder: Path, actions: np.ndarray, num_frames: int = 12) -> Path:
@@ -281,7 +427,8 @@ def test_a_folder_that_does_not_exist_is_not_an_empty_one(tmp_path):
 def test_files_that_are_too_short_are_counted_in_the_refusal(videos):
     with pytest.raises(
         ValueError,
-        match=r"no window of \[13, 16, 24\] for the split 'train': 2 files, 0 windows in all",
+        match=r"no window of \[13, 16, 24\] for the split 'train': "
+        r"2 files, 1 of them in this split$",
     ):
         ClipDataset(videos, (13, 16, 24))
 

@@ -17,16 +17,22 @@ from vqvideo.data.codes import FORMAT_VERSION, CodeSet
 GRIDS = {1: (11,), 2: (4, 5), 3: (3, 4, 5)}
 
 
+FINGERPRINT = "5a1b"
+
+
 def code_set(rank: int = 3, codebook_size: int = 7, number: int = 6, **conditions) -> CodeSet:
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(codebook_size, (number, *GRIDS[rank]), generator=generator)
-    return CodeSet(codes=codes, codebook_size=codebook_size, conditions=conditions)
+    return CodeSet(
+        codes=codes, codebook_size=codebook_size, fingerprint=FINGERPRINT, conditions=conditions
+    )
 
 
 def assert_same(a: CodeSet, b: CodeSet) -> None:
     assert torch.equal(a.codes, b.codes)
     assert a.codes.dtype == b.codes.dtype == torch.int64
     assert a.codebook_size == b.codebook_size
+    assert a.fingerprint == b.fingerprint
     assert a.conditions.keys() == b.conditions.keys()
     for name, values in a.conditions.items():
         assert values.dtype == b.conditions[name].dtype
@@ -69,6 +75,7 @@ def test_conditions_and_codes_may_be_views_of_other_tensors(tmp_path):
     written = CodeSet(
         codes=whole.codes.transpose(1, 2),
         codebook_size=7,
+        fingerprint="of a view",
         conditions={"actions": torch.arange(60).view(6, 10)[:, ::2]},
     )
     written.save(tmp_path / "a.safetensors")
@@ -87,7 +94,39 @@ def test_the_file_says_what_it_is(tmp_path):
     code_set(codebook_size=300).save(tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["vqvideo_codes"])
-    assert header == {"format_version": FORMAT_VERSION, "codebook_size": 300}
+    assert header == {
+        "format_version": FORMAT_VERSION,
+        "codebook_size": 300,
+        "fingerprint": FINGERPRINT,
+    }
+
+
+def test_codes_must_say_which_first_stage_made_them():
+    with pytest.raises(TypeError, match="fingerprint"):
+        CodeSet(codes=torch.zeros(2, 3).long(), codebook_size=7)
+
+
+@pytest.mark.parametrize("name", ["class_id", "speaker", "actions"])
+@pytest.mark.parametrize("number", [0, 1, 5, 7])
+def test_a_condition_has_one_entry_for_each_clip(name, number):
+    complaint = f"{name} must have one entry for each of 6 clips, got {number}$"
+    with pytest.raises(ValueError, match=complaint):
+        code_set(**{"local": torch.arange(6), name: torch.zeros(number, 6).long()})
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 263])  # in uint8, 263 would come back as 7
+def test_codes_outside_the_codebook_are_not_stored(tmp_path, wrong):
+    written = code_set()
+    written.codes[3, 1, 2, 0] = wrong
+    with pytest.raises(ValueError, match=r"codes must lie in \[0, 7\) to be stored"):
+        written.save(tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_codes_at_all_can_be_stored(tmp_path):
+    written = code_set(number=0)
+    written.save(tmp_path / "a.safetensors")
+    assert_same(CodeSet.load(tmp_path / "a.safetensors"), written)
 
 
 # -- other files ----------------------------------------------------------------------------
@@ -103,7 +142,7 @@ def test_tensors_of_another_kind_are_no_code_file(tmp_path, metadata):
 
 
 def test_a_newer_code_file_is_refused_by_its_version(tmp_path):
-    header = {"format_version": FORMAT_VERSION + 1, "codebook_size": 7}
+    header = {"format_version": FORMAT_VERSION + 1, "codebook_size": 7, "fingerprint": "x"}
     save_file(
         {"codes": torch.zeros(2, 3)},
         tmp_path / "a.safetensors",
@@ -111,6 +150,19 @@ def test_a_newer_code_file_is_refused_by_its_version(tmp_path):
     )
     complaint = f"code file of format version {FORMAT_VERSION}, got {FORMAT_VERSION + 1}$"
     with pytest.raises(ValueError, match=complaint):
+        CodeSet.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("lacks", ["codebook_size", "fingerprint"])
+def test_a_code_file_that_lacks_an_entry_is_named(tmp_path, lacks):
+    header = {"format_version": FORMAT_VERSION, "codebook_size": 7, "fingerprint": "x"}
+    del header[lacks]  # as files have it that were written before there were fingerprints
+    save_file(
+        {"codes": torch.zeros(2, 3)},
+        tmp_path / "a.safetensors",
+        metadata={"vqvideo_codes": json.dumps(header)},
+    )
+    with pytest.raises(ValueError, match=r"a\.safetensors"):
         CodeSet.load(tmp_path / "a.safetensors")
 
 

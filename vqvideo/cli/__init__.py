@@ -77,8 +77,9 @@ def _filled(
 def _unknown(given: str, parser: argparse.ArgumentParser) -> str:
     known = [option for action in parser._actions for option in action.option_strings]
     close = difflib.get_close_matches(given.split("=")[0], known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown option {given}{hint} It takes: {' '.join(sorted(known))}"
+    hint = f"; did you mean {close[0]}?" if close else "."
+    kind = "option" if given.startswith("-") else "argument"
+    return f"unknown {kind} {given}{hint} It takes: {' '.join(sorted(known))}"
 
 
 def _print(result: Any, as_json: bool) -> None:
@@ -98,4 +99,6 @@ def _one_line(error: Exception) -> str:
     """The message alone where it was written for the user, else with the kind of error."""
     written = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
     text = " ".join(str(error).split())
-    return text if written and text else f"{type(error).__name__}: {text}"
+    if written and text:
+        return text
+    return ": ".join(part for part in (type(error).__name__, text) if part)

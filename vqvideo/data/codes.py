@@ -88,7 +88,8 @@ class CodeSet(Dataset[Sample]):
             raise ValueError(f"{path} is no code file, or a damaged one: {cause}") from cause
         with file:
             header = json.loads((file.metadata() or {}).get("vqvideo_codes", "{}"))
-            if header.get("format_version") != FORMAT_VERSION:
+            entries = {"format_version", "codebook_size", "fingerprint"}
+            if set(header) != entries or header["format_version"] != FORMAT_VERSION:
                 raise ValueError(
                     f"{path} must be a code file of format version {FORMAT_VERSION}, "
                     f"got {header.get('format_version', 'no code file')}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqvideo.checkpoint import load
+from vqvideo.checkpoint import CONFIG, load
 from vqvideo.generator import Generator
 from vqvideo.models import build, list_models
 
@@ -25,8 +25,8 @@ def open_model(model: str, device: str = "auto") -> Generator:
     """
     folder = Path(model)
     if model not in list_models() and (folder.is_dir() or "/" in model or "\\" in model):
-        inside = folder / "model"  # where a training run keeps its checkpoint
-        generator = load(inside if inside.is_dir() else folder)
+        is_checkpoint = (folder / CONFIG).is_file()
+        generator = load(folder if is_checkpoint or not folder.is_dir() else folder / "model")
     else:
         generator = build(model, pretrained=True)
     return generator.to(choose_device(device)).eval()

@@ -125,7 +125,7 @@ def video_stream(container: InputContainer, file: Path) -> VideoStream:
     raise MediaError(f"{file} has no video stream (it holds: {found}); is it a sound file?")
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=8192)
 def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
     with open_container(file) as container:
         stream = video_stream(container, file)

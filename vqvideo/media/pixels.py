@@ -103,5 +103,5 @@ def fit_to(
 def _resize(images: Tensor, size: Size) -> Tensor:
     if tuple(images.shape[-2:]) == size:
         return images
-    channels_last = images.contiguous(memory_format=torch.channels_last)  # 6 times as fast
+    channels_last = images.contiguous(memory_format=torch.channels_last)  # much the faster
     return F.interpolate(channels_last, size=size, mode="bicubic", antialias=True)
