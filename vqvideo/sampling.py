@@ -274,7 +274,8 @@ def _check_known(
         or known.dtype == torch.bool
     ):
         raise ValueError(
-            f"known must be integers of shape {[batch, *shape]}, got {known.dtype} {list(known.shape)}"
+            f"known must be integers of shape {[batch, *shape]}, "
+            f"got {known.dtype} {list(known.shape)}"
         )
     if mask is not None and (tuple(mask.shape) != shape or mask.dtype != torch.bool):
         raise ValueError(
