@@ -24,7 +24,7 @@ def first_stage(clips, small_changes, tmp_path_factory):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **small_changes)
     config = TrainingConfig(
-        steps=30, batch_size=4, eval_every=15, learning_rate=3e-3, warmup_steps=5, precision="fp32"
+        steps=40, batch_size=4, eval_every=20, learning_rate=3e-3, warmup_steps=5, precision="fp32"
     )
     figures = train_vqvae(generator, *sets(clips), out, config)
     return out, figures, generator
@@ -37,12 +37,12 @@ def rows(out):
 def test_the_first_stage_learns_and_leaves_log_curves_and_pictures(first_stage):
     out, figures, _ = first_stage
     log = rows(out)
-    assert [row["step"] for row in log] == [15, 30]
+    assert [row["step"] for row in log] == [20, 40]
     assert log[1]["held_out_psnr_db"] == figures["psnr_db"] > log[0]["held_out_psnr_db"] + 1
     assert log[1]["loss"] < log[0]["loss"]
     for picture in ("curves.png", "reconstructions.png"):
         assert (out / picture).stat().st_size > 1000
-    assert json.loads((out / "training.json").read_text())["steps"] == 30
+    assert json.loads((out / "training.json").read_text())["steps"] == 40
 
 
 def test_the_checkpoint_of_a_run_is_the_model_that_was_trained(first_stage):

@@ -77,6 +77,7 @@ class ConvEncoder(Encoder):
         width: hidden channels; 256 in the paper.
         num_blocks: residual blocks after the last level.
 
+    >>> import torch
     >>> encoder = ConvEncoder(rank=1, channels=1, code_dim=4, strides=((2,), (2,)), width=8)
     >>> encoder(torch.zeros(2, 1, 12)).shape
     torch.Size([2, 4, 3])
@@ -149,6 +150,7 @@ class PatchifyEncoder(Encoder):
         widths: hidden channels of each level.
         num_blocks: blocks of each level.
 
+    >>> import torch
     >>> encoder = PatchifyEncoder(
     ...     rank=2, channels=3, code_dim=4, strides=((2, 2), (2, 1)), widths=(8, 8)
     ... )

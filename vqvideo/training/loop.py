@@ -88,7 +88,7 @@ class Task(Protocol):
 
 
 def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, float]:
-    """Train and return the last held-out figures.
+    """Train and return the last held-out figures; the model is left in evaluation mode.
 
     Writes into `out`: `model/` (a checkpoint, replaced at each measurement), `log.jsonl` (one
     line per measurement), `curves.png`, pictures, and `training.json` (the config).
@@ -138,6 +138,7 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
                 task.save(out / "model")
                 write_curves(out / "log.jsonl", out / "curves.png")
     log.close()
+    task.model.eval()
     return figures
 
 

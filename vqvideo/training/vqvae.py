@@ -16,10 +16,10 @@ from vqvideo.modes import evaluating
 from vqvideo.training.loop import TrainingConfig, train
 
 HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
-MEMORY_FORMAT = {
+MEMORY_FORMAT = {  # how convolutions on a CPU like their data
     2: torch.channels_last,
     3: torch.channels_last_3d,
-}  # how convolutions like it on a CPU
+}
 
 
 def train_vqvae(
