@@ -86,12 +86,12 @@ def test_a_spec_with_any_condition_is_not_empty(sizes, takes_actions):
 
 
 def test_what_fits_is_accepted():
-    everything().check(TAKES_EVERYTHING, BATCH, GRID)
-    Cond().check(CondSpec(), BATCH, GRID)
-    Cond(actions=torch.randn(2, 6, 3)).check(
-        CondSpec(action_dim=3, actions_per_code=2), BATCH, GRID
-    )
-    Cond(local=torch.randn(2, 3, 11)).check(CondSpec(local_channels=3), BATCH, (11,))
+    continuous, spec = Cond(actions=torch.randn(2, 6, 3)), {"action_dim": 3, "actions_per_code": 2}
+    local = Cond(local=torch.randn(2, 3, 11))
+    assert everything().check(TAKES_EVERYTHING, BATCH, GRID) is None
+    assert Cond().check(CondSpec(), BATCH, GRID) is None
+    assert continuous.check(CondSpec(**spec), BATCH, GRID) is None
+    assert local.check(CondSpec(local_channels=3), BATCH, (11,)) is None
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,9 @@ def test_bad_input_gets_one_line_and_costs_nothing(small_model, clips, capsys):
 def test_a_size_that_does_not_fit_is_refused_before_anything_is_written(small_model, clips, capsys):
     arguments = ["reconstruct", str(clips / "00.mp4"), "--model", str(small_model)]
     assert "crop or pad it to 48 or 52" in wrong([*arguments, "--size", "50x64"], capsys)
+    media.write_video("fast.mp4", torch.zeros(3, 8, 64, 64), fps=60)
+    fast = ["generate", "--model", str(small_model), "--prefix", "fast.mp4", "--out", "x.gif"]
+    assert "up to 50 for a .gif file, got 60" in wrong(fast, capsys)
     media.write_video("wide.mp4", torch.zeros(3, 8, 48, 96), fps=8)
     prefix = ["generate", "--model", str(small_model), "--prefix", "wide.mp4", "--fit", "refuse"]
     assert "48" in wrong(prefix, capsys)

@@ -79,14 +79,17 @@ def generate_clip(
     generator = open_model(model, device)
     rank = generator.vqvae.rank
     target = Path(out or DEFAULT_OUT[rank])
-    _check_file(target, rank, fps)
+    if fps is not None and rank != 3:
+        raise ValueError("fps is for video")
+    own = media.probe(prefix.file).fps if prefix else generator.config.rate
+    rate = own if fps is None else fps
+    _check_file(target, rank, rate)
     beside = (".png", ".json") if rank == 3 else (".json",)
     files = output_files(target, num_samples, overwrite, *beside)
     if prefix is None:
         data, source = _imagine(generator, num_samples, num_frames, sampling), None
     else:
         data, source = _continue(generator, num_samples, num_frames, prefix, sampling)
-    rate = (source["fps"] if source else generator.config.rate) if fps is None else fps
     written = _write(files, target, data.cpu(), rate, overwrite)
     drawn = {name: value for name, value in sampling.items() if name != "progress"}
     record = {
@@ -107,17 +110,15 @@ def generate_clip(
     return [*written, report]
 
 
-def _check_file(target: Path, rank: int, fps: float | None) -> None:
+def _check_file(target: Path, rank: int, rate: float) -> None:
     if target.suffix not in SUFFIXES[rank]:
         raise ValueError(
             f"--out must end in {' or '.join(SUFFIXES[rank])} for this model, got {str(target)!r}"
         )
-    if fps is not None and rank != 3:
-        raise ValueError("fps is for video")
-    if fps is not None and not 0 < fps <= MOST_FPS[target.suffix]:
+    if rank == 3 and not 0 < rate <= MOST_FPS[target.suffix]:
         raise ValueError(
             f"fps must lie above 0 and up to {MOST_FPS[target.suffix]} for a {target.suffix} "
-            f"file, got {fps}"
+            f"file, got {rate:g}"
         )
 
 
