@@ -426,7 +426,7 @@ def between_renames(stored, tmp_path) -> Path:
 
 def test_loading_after_a_crash_between_the_two_renames_finds_the_old_one(between_renames):
     assert_same_weights(vqvideo.load(between_renames), build())
-    assert names_in(between_renames.parent) == [".run.1.tmp", "run"]
+    assert names_in(between_renames.parent) == [".run.1.tmp", ".run.old"]  # a reader moves nothing
     assert_same_weights(vqvideo.load(between_renames), build())
 
 
@@ -486,3 +486,74 @@ def test_what_an_earlier_crash_left_is_not_in_the_way(stored, tmp_path):
     vqvideo.save(build(seed=1), stored, overwrite=True)
     assert names_in(tmp_path) == ["run"]
     assert_same_weights(vqvideo.load(stored), build(seed=1))
+
+
+def test_a_checkpoint_can_be_read_and_replaced_from_inside(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    assert_same_weights(vqvideo.load("."), build())
+    vqvideo.save(build(seed=1), ".", overwrite=True)
+    assert_same_weights(vqvideo.load(stored), build(seed=1))
+
+
+def test_a_reader_moves_nothing_that_a_writer_has_set_aside(stored):
+    aside = stored.with_name(f".{stored.name}.old")
+    stored.rename(aside)
+    assert_same_weights(vqvideo.load(stored), build())
+    assert aside.is_dir()
+    assert not stored.exists()
+
+
+def test_a_linked_checkpoint_can_be_overwritten_again_and_again(stored, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(stored, target_is_directory=True)
+    for seed in (1, 2):
+        vqvideo.save(build(seed=seed), link, overwrite=True)
+        assert_same_weights(vqvideo.load(stored), build(seed=seed))
+    assert link.is_symlink()
+
+
+def test_a_notice_beside_the_weights_is_no_foreign_file(stored):
+    (stored / "NOTICE").write_text("by the authors of the data")
+    vqvideo.save(build(seed=1), stored, overwrite=True)
+    assert_same_weights(vqvideo.load(stored), build(seed=1))
+
+
+def test_a_buffer_of_small_integers_needs_no_scale(stored, monkeypatch):
+    tensors = load_file(stored / WEIGHTS)
+    original = checkpoint.build_generator
+
+    def with_buffer(config, **options):
+        generator = original(config, **options)
+        generator.vqvae.register_buffer("levels", torch.zeros(3, dtype=torch.int8))
+        return generator
+
+    monkeypatch.setattr(checkpoint, "build_generator", with_buffer)
+    levels = torch.tensor([1, 2, 3], dtype=torch.int8)
+    save_file({**tensors, "vqvae.levels": levels}, stored / WEIGHTS)
+    assert torch.equal(vqvideo.load(stored).vqvae.levels, levels)
+
+
+def test_a_stored_model_never_asks_for_weights_from_elsewhere(tmp_path, monkeypatch):
+    timm = pytest.importorskip("timm")
+    create, asked = timm.create_model, []
+
+    def offline(name, pretrained=False, **options):
+        asked.append(pretrained)
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    changes = {"sample_shape": (64, 64), "encoder": {"name": "timm", "pretrained": True}}
+    generator = vqvideo.build("image", **{**TINY, **changes})
+    assert True in asked
+    asked.clear()
+    vqvideo.save(generator, tmp_path / "run")
+    assert_same_weights(vqvideo.load(tmp_path / "run"), generator)
+    assert True not in asked
+
+
+@pytest.mark.parametrize("change", [{"sample_shape": 5}, {"strides": 2}, {"channels": "x"}])
+def test_a_config_of_wrong_types_is_a_checkpoint_error(stored, change):
+    model = json.loads((stored / CONFIG).read_text())["model"]
+    rewrite_header(stored, model={**model, **change})
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        vqvideo.load(stored)

@@ -46,7 +46,7 @@ def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
                 arguments[arguments.index(option) + 1] = value
         assert main(arguments) == 0, line
         ran += 1
-    assert ran == 7
+    assert ran == 8
     assert Path("outputs/mine.mp4").is_file()
     assert Path("outputs/walk.mp4").is_file()
 

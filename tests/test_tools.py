@@ -231,3 +231,31 @@ def test_a_run_is_not_trained_over_unless_told_otherwise(clips, capsys):
     Path("run/model").mkdir(parents=True)
     arguments = ["train-vqvae", "--model", "video", "--data", str(clips), "--out", "run"]
     assert "run holds a run already" in wrong([*arguments, "--steps", "1"], capsys)
+
+
+def test_codes_of_one_split_alone_are_refused(clips, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "codes_train.safetensors").touch()
+    arguments = ["train-prior", "--vqvae", "video", "--data", "run", "--out", "x", "--steps", "1"]
+    assert "has codes of the split 'train' only" in wrong(arguments, capsys)
+    (tmp_path / "run" / "codes_test.safetensors").touch()
+    assert "a step is for media files" in wrong([*arguments, "--clip-step", "4"], capsys)
+
+
+def test_an_exported_model_carries_its_notice_and_its_weights():
+    assert main(["export", "--model", "video", "--out", "small"]) == 0
+    assert "Freedoom" in Path("small/NOTICE").read_text()
+    small, shipped = vqvideo.load("small"), vqvideo.build("video", pretrained=True)
+    torch.testing.assert_close(small.state_dict(), shipped.state_dict(), rtol=0, atol=0)
+
+
+def test_an_option_before_the_command_says_where_it_belongs(capsys):
+    with pytest.raises(SystemExit):
+        main(["--json", "models"])
+    assert "put --json after the command" in capsys.readouterr().err
+
+
+def test_a_file_in_the_way_of_the_output_is_found_before_any_work(small_model, capsys):
+    Path("file").touch()
+    arguments = ["generate", "--model", str(small_model), "--out", "file/x.mp4"]
+    assert "file is a file, so file/x.mp4 cannot" in wrong(arguments, capsys)

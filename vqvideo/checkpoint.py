@@ -25,7 +25,7 @@ from vqvideo.generator import Generator
 FORMAT_VERSION = 1
 SCALE = ".int8_scale"
 CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, NOTICE = "config.json", "model.safetensors", "NOTICE"
 
 
 DType = Literal["float32", "float16", "int8"]
@@ -53,16 +53,16 @@ def save(
 
     Raises:
         FileExistsError: the folder exists and overwrite is False, or it holds other files than
-            a checkpoint's, which are never deleted.
+            a checkpoint's (and its NOTICE), which are never deleted.
         ValueError: the generator was put together by hand and has no config, or an unknown dtype.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if generator.config is None:
         raise ValueError("only a generator built from a config can be saved; see vqvideo.build")
     if dtype not in get_args(DType):
         raise ValueError(f"dtype must be {', '.join(get_args(DType))}, got {dtype!r}")
     _recover(folder)
-    _check_free(folder, overwrite)
+    check_free(folder, overwrite)
     parameters = {
         name for name, _ in generator.named_parameters() if not name.startswith(CODEBOOKS)
     }
@@ -73,7 +73,7 @@ def save(
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
         "has_prior": generator.prior is not None,
-        "model": generator.config.to_dict(),
+        "model": _rebuilt_offline(generator.config),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -98,22 +98,27 @@ def load(folder: str | Path) -> Generator:
             vqvideo, the config names a part that nobody registered, or names or shapes of
             weights differ from what the config builds.
     """
-    folder = Path(folder)
-    _recover(folder)
+    given, folder = folder, Path(folder).resolve()
+    if not folder.exists() and _old(folder).is_dir():
+        folder = _old(folder)  # read where it is: only a writer may move it
     if not folder.is_dir():
-        raise FileNotFoundError(f"no checkpoint folder {folder}")
+        raise FileNotFoundError(f"no checkpoint folder {given}")
     header = _read_header(folder / CONFIG)
     try:
         config = GeneratorConfig.from_dict(header["model"])
         generator = build_generator(config, with_prior=header["has_prior"])
-    except ValueError as cause:
+    except (ValueError, TypeError, RuntimeError) as cause:
         raise CheckpointError(f"{folder / CONFIG}: {cause}") from cause
     try:
         stored = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as cause:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {cause}") from cause
     state = generator.state_dict()
-    scales = {name + SCALE for name, tensor in stored.items() if tensor.dtype == torch.int8}
+    scales = {
+        name + SCALE
+        for name, tensor in stored.items()
+        if tensor.dtype == torch.int8 and name in state and state[name].is_floating_point()
+    }
     _check_names(folder, set(stored), set(state) | scales)
     tensors = _from_disk(stored)
     for name, tensor in tensors.items():
@@ -160,6 +165,15 @@ def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
             f"missing {', '.join(missing[:5]) or 'nothing'}; "
             f"extra {', '.join(extra[:5]) or 'nothing'}"
         )
+
+
+def _rebuilt_offline(config: GeneratorConfig) -> dict[str, Any]:
+    """The config as plain data, nothing in it asking for weights that are stored beside it."""
+    model = config.to_dict()
+    for part in model.values():
+        if isinstance(part, dict) and part.get("pretrained"):
+            part["pretrained"] = False
+    return model
 
 
 def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:
@@ -222,14 +236,15 @@ def _recover(folder: Path) -> None:
         _old(folder).rename(folder)
 
 
-def _check_free(folder: Path, overwrite: bool) -> None:
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise `FileExistsError` where `save` would, before there is anything to save."""
     if not folder.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
     foreign = [folder.name]
     if folder.is_dir():
-        foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS})
+        foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS, NOTICE})
     if foreign:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; "

@@ -139,7 +139,8 @@ class VQVAE(nn.Module):
         for part in (self.encoder, self.quantizer):
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+                exact = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                digest.update(exact.numpy().tobytes())
         return digest.hexdigest()
 
     def grid_shape(self, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -195,11 +195,25 @@ def test_ties_go_to_the_lowest_index():
     assert nearest_codes(torch.tensor([[0.9, 0.0], [0.0, 0.9]]), codebook).tolist() == [0, 1]
 
 
-def test_the_search_is_right_far_from_the_origin():
+def test_the_search_is_right_far_from_the_origin_and_beside_a_stray_entry():
     draw = torch.Generator().manual_seed(0)
     codebook = torch.randn(64, 8, generator=draw) + 1000
     vectors = codebook[torch.arange(64)] + 0.01 * torch.randn(64, 8, generator=draw)
     assert torch.equal(nearest_codes(vectors, codebook), torch.arange(64))
+    codebook[7] = 1e6
+    others = torch.arange(64) != 7
+    assert torch.equal(nearest_codes(vectors[others], codebook), torch.arange(64)[others])
+
+
+@pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16])
+@pytest.mark.parametrize("build", BOTH)
+def test_a_quantizer_in_another_precision_trains(build, dtype):
+    torch.manual_seed(0)
+    quantizer = build(codebook_size=5, code_dim=3).to(dtype).train()
+    for _ in range(3):
+        out = quantizer(torch.randn(2, 3, 9, dtype=dtype))
+    assert out.z_q.dtype == dtype
+    assert quantizer.codebook.isfinite().all()
 
 
 def test_chunks_of_the_search_do_not_show(monkeypatch):

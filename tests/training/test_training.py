@@ -171,3 +171,13 @@ def test_bf16_trains_with_the_quantizer_in_float32(clips, small_changes, tmp_pat
     config = TrainingConfig(steps=2, batch_size=2, precision="bf16")
     train_vqvae(generator, *sets(clips), tmp_path, config)
     assert all(value.dtype != torch.bfloat16 for value in generator.state_dict().values())
+
+
+def test_a_model_that_measures_nan_is_never_saved(first_stage, clips, tmp_path):
+    generator = vqvideo.load(first_stage[0] / "model")
+    config = TrainingConfig(
+        steps=1, eval_every=1, batch_size=2, learning_rate=1e20, warmup_steps=1, precision="fp32"
+    )
+    with pytest.raises(FloatingPointError, match=r"held-out .* at step 1; a lower learning_rate"):
+        train_vqvae(generator, *sets(clips), tmp_path, config)
+    assert not (tmp_path / "model").exists()

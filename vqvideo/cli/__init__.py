@@ -76,6 +76,8 @@ def _filled(
 
 def _unknown(given: str, parser: argparse.ArgumentParser) -> str:
     known = [option for action in parser._actions for option in action.option_strings]
+    if given.split("=")[0] in known:
+        return f"put {given} after the command"
     close = difflib.get_close_matches(given.split("=")[0], known, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
     kind = "option" if given.startswith("-") else "argument"

@@ -89,10 +89,16 @@ class CodeSet(Dataset[Sample]):
         with file:
             header = json.loads((file.metadata() or {}).get("vqvideo_codes", "{}"))
             entries = {"format_version", "codebook_size", "fingerprint"}
-            if set(header) != entries or header["format_version"] != FORMAT_VERSION:
+            is_ours = isinstance(header, dict) and set(header) == entries
+            if (
+                not is_ours
+                or header["format_version"] != FORMAT_VERSION
+                or "codes" not in file.keys()  # noqa: SIM118
+            ):
+                found = header.get("format_version") if isinstance(header, dict) else None
                 raise ValueError(
                     f"{path} must be a code file of format version {FORMAT_VERSION}, "
-                    f"got {header.get('format_version', 'no code file')}"
+                    f"got {found or 'no code file'}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         codes = tensors.pop("codes").long()

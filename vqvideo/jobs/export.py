@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from vqvideo.checkpoint import DType, save
+from vqvideo.checkpoint import NOTICE, DType, save
 from vqvideo.jobs.model import open_model
+from vqvideo.models import SHIPPED, list_models
 
 
 def export(
@@ -24,4 +26,7 @@ def export(
     """
     folder = Path(out)
     save(open_model(model, "cpu"), folder, dtype=dtype, overwrite=overwrite)
+    notice = SHIPPED / model / NOTICE
+    if model in list_models() and notice.is_file():
+        shutil.copy(notice, folder / NOTICE)  # whose weights they are goes where they go
     return folder, sum(file.stat().st_size for file in folder.iterdir())

@@ -52,6 +52,7 @@ def output_files(out: Path, number: int, overwrite: bool, *beside: str) -> list[
 
     Raises:
         FileExistsError: one of them exists and overwrite is False.
+        NotADirectoryError: a file stands where a folder is needed.
     """
     files = (
         [out]
@@ -61,6 +62,9 @@ def output_files(out: Path, number: int, overwrite: bool, *beside: str) -> list[
     for file in [*files, *(out.with_suffix(suffix) for suffix in beside)]:
         if file.exists() and not overwrite:
             raise FileExistsError(f"{file} exists; give another --out or --overwrite")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file, so {out} cannot be written below it")
     return files
 
 

@@ -45,6 +45,7 @@ def train_prior(
         progress: called with (windows encoded, windows in all).
     """
     check_run_folder(out, overwrite)
+    _check_codes(data, step)
     first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
     torch.manual_seed(config.seed)
@@ -53,8 +54,21 @@ def train_prior(
     sets = [_codes(generator, data, split, step, progress) for split in ("train", "test")]
     Path(out).mkdir(parents=True, exist_ok=True)
     for split, codes in zip(("train", "test"), sets, strict=True):
-        codes.save(Path(out) / f"codes_{split}.safetensors")
+        codes.save(_file(out, split))
     return fit(generator, sets[0], sets[1], out, config)
+
+
+def _check_codes(data: str, step: int | None) -> None:
+    """Codes are there for both splits or for none, and clips of codes have no step."""
+    found = [split for split in ("train", "test") if _file(data, split).is_file()]
+    if len(found) == 1:
+        raise ValueError(f"{data} has codes of the split {found[0]!r} only; encode both anew")
+    if found and step is not None:
+        raise ValueError(f"a step is for media files; {data} holds codes")
+
+
+def _file(folder: str, split: str) -> Path:
+    return Path(folder) / f"codes_{split}.safetensors"
 
 
 def _codes(
@@ -64,7 +78,7 @@ def _codes(
     step: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> CodeSet:
-    stored = Path(data) / f"codes_{split}.safetensors"
+    stored = _file(data, split)
     if stored.is_file():
         codes = CodeSet.load(stored)
         if codes.fingerprint != generator.vqvae.fingerprint():

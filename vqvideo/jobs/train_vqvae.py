@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vqvideo.checkpoint import check_free
 from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
 from vqvideo.models import build
@@ -65,3 +66,4 @@ def check_run_folder(out: str, overwrite: bool) -> None:
     """Raise `FileExistsError` when a run would be written over another."""
     if (Path(out) / "model").exists() and not overwrite:
         raise FileExistsError(f"{out} holds a run already; give another --out or --overwrite")
+    check_free(Path(out) / "model", overwrite)

@@ -77,6 +77,7 @@ class CausalState:
         _, row, column = self.position
         if row or column:
             raise ValueError(f"a whole frame fits only at its start, not at {self.position}")
+        self.is_known = False
         self.input = embeddings.clone()
         self._finish_frame()
         self._begin_row()

@@ -41,7 +41,9 @@ def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
     rows are worked through in chunks that stay in cache, and the largest score is looked for first
     by groups and then within one, since a maximum is far quicker to find than its place.
     """
-    centre = codebook.mean(dim=0)  # far from the origin, the difference of large numbers is noise
+    # Far from the origin the score is a difference of large numbers; a median stays with most
+    # entries when one is far out.
+    centre = codebook.median(dim=0).values
     entries = F.pad(codebook - centre, (0, 0, 0, -len(codebook) % GROUP))
     bias = entries.square().sum(dim=1) / -2
     bias[len(codebook) :] = -torch.inf  # what fills up the last group never wins
@@ -172,6 +174,7 @@ class CodebookQuantizer(Quantizer):
 
     def _gather(self, vectors: Tensor, codes: Tensor) -> None:
         self.pending_counts += code_histogram(codes, self.codebook_size)
+        vectors = vectors.to(self.pending_sums.dtype)
         self.pending_sums.index_add_(0, codes, vectors)
         self.candidates = torch.cat([self.candidates, _some(vectors, self.codebook_size)])
 
@@ -190,7 +193,7 @@ class CodebookQuantizer(Quantizer):
             extra = start[torch.randint(len(start), (missing,), device=start.device)]
             noise = torch.randn_like(extra) * vectors.std(dim=0, correction=0)
             start = torch.cat([start, extra + 0.1 * noise])
-        start = _from_first_process(start)
+        start = _from_first_process(start).to(self.codebook.dtype)
         number = _summed(torch.tensor(float(len(vectors)), device=start.device))
         self.load.fill_(number / self.codebook_size)
         everywhere = torch.arange(self.codebook_size, device=start.device)

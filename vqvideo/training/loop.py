@@ -112,39 +112,53 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
     batches = _endless(loader)
     log = _Log(out / "log.jsonl", config.steps, accelerator.is_main_process)
     figures: dict[str, float] = {}
+    saved = False
     for step in range(1, config.steps + 1):
         model.train()
         try:
             with bf16:
                 loss, figures = task.loss(model, next(batches))
         except NotFiniteError as cause:
-            raise _diverged(f"a value is not finite ({cause})", step, out) from cause
+            raise _diverged(f"a value is not finite ({cause})", step, out, saved) from cause
         if not math.isfinite(loss.item()):
-            raise _diverged(f"the loss is {loss.item()}", step, out)
+            raise _diverged(f"the loss is {loss.item()}", step, out, saved)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
         if norm is not None and not math.isfinite(norm):
-            raise _diverged(f"the gradient's norm is {norm.item()}", step, out)
+            raise _diverged(f"the gradient's norm is {norm.item()}", step, out, saved)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         task.after_step()
         log.seen(loss.item(), figures)
         if step % config.eval_every == 0 or step == config.steps:
-            figures = task.evaluate()
+            figures = _measured(task, step, out, saved)
             if accelerator.is_main_process:
                 log.measured(step, figures)
                 task.show(out, step)
                 task.save(out / "model")
+                saved = True
                 write_curves(out / "log.jsonl", out / "curves.png")
     log.close()
     task.model.eval()
     return figures
 
 
-def _diverged(what: str, step: int, out: Path) -> FloatingPointError:
+def _measured(task: Task, step: int, out: Path, saved: bool) -> dict[str, float]:
+    """Held-out figures; raises rather than let a model that gives NaN be saved."""
+    try:
+        figures = task.evaluate()
+    except NotFiniteError as cause:
+        raise _diverged(f"a held-out value is not finite ({cause})", step, out, saved) from cause
+    for name, value in figures.items():
+        if math.isnan(value):
+            raise _diverged(f"the held-out {name} is NaN", step, out, saved)
+    return figures
+
+
+def _diverged(what: str, step: int, out: Path, saved: bool) -> FloatingPointError:
     """The error of a run that cannot go on; weights that are not finite are never saved."""
-    last = f"the last good model is in {out / 'model'}; " if (out / "model").exists() else ""
+    last = f"the last good model is in {out / 'model'}; " if saved else ""
     return FloatingPointError(f"{what} at step {step}; {last}a lower learning_rate usually helps")
 
 
