@@ -72,15 +72,6 @@ def grid_shape(axes: Sequence[int], down: Sequence[int]) -> tuple[int, ...]:
     return tuple(size // factor for size, factor in zip(axes, down, strict=True))
 
 
-def data_shape(grid: Sequence[int], down: Sequence[int]) -> tuple[int, ...]:
-    """The axes of the data that a code grid decodes to.
-
-    >>> data_shape((4, 16, 24), (4, 4, 4))
-    (16, 64, 96)
-    """
-    return tuple(size * factor for size, factor in zip(grid, down, strict=True))
-
-
 def codes_needed(size: int, factor: int) -> int:
     """Codes that cover `size` data steps when the last one may be partly used.
 

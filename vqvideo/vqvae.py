@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vqvideo.grid import data_shape, grid_shape
+from vqvideo.grid import grid_shape
 from vqvideo.likelihoods import Likelihood
 from vqvideo.modes import evaluating
 from vqvideo.nets.autoencoder import Decoder, Encoder
@@ -146,10 +146,6 @@ class VQVAE(nn.Module):
     def grid_shape(self, axes: tuple[int, ...]) -> tuple[int, ...]:
         """The code grid of data with these axes; raises `ValueError` where one does not divide."""
         return grid_shape(axes, self.downsampling)
-
-    def data_shape(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        """The axes of the data that a code grid decodes to."""
-        return data_shape(grid, self.downsampling)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 2 + self.rank:

@@ -17,12 +17,12 @@ from torch.utils.data import Dataset
 
 from vqvideo import media
 from vqvideo.cond import Cond, CondSpec
-from vqvideo.data.metadata import Item, read_metadata
+from vqvideo.data.metadata import VIDEO_SUFFIXES, Item, read_metadata
 
 SUFFIXES = {
     1: (".wav", ".flac", ".mp3", ".m4a", ".ogg"),
     2: (".png", ".jpg", ".jpeg", ".webp", ".bmp"),
-    3: (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"),
+    3: VIDEO_SUFFIXES,
 }
 
 Fit = Literal["crop", "pad", "refuse"]

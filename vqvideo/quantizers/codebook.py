@@ -138,14 +138,15 @@ class CodebookQuantizer(Quantizer):
         nearest = self.codebook[codes].float()
         won = codes if mask is None else codes[mask.flatten()]
         close = nearest if mask is None else nearest[mask.flatten()]
+        counts = code_histogram(won, self.codebook_size)
         if self.training:
-            self._gather(seen.detach(), won)
+            self._gather(seen.detach(), won, counts)
         quantized = Quantized(
             z_q=self._to_grid(_straight_through(vectors, nearest), grid).to(self.codebook.dtype),
             codes=unpack(codes, grid, "*")[0],
             commitment_loss=_mean_square(seen - close.detach()),
             codebook_loss=self._codebook_loss(seen.detach(), close),
-            perplexity=perplexity(code_histogram(won, self.codebook_size)),
+            perplexity=perplexity(counts),
         )
         if self.training and self.auto_step:
             self.step()
@@ -172,8 +173,8 @@ class CodebookQuantizer(Quantizer):
 
     # -- statistics, start and revival ------------------------------------------------------
 
-    def _gather(self, vectors: Tensor, codes: Tensor) -> None:
-        self.pending_counts += code_histogram(codes, self.codebook_size)
+    def _gather(self, vectors: Tensor, codes: Tensor, counts: Tensor) -> None:
+        self.pending_counts += counts
         vectors = vectors.to(self.pending_sums.dtype)
         self.pending_sums.index_add_(0, codes, vectors)
         self.candidates = torch.cat([self.candidates, _some(vectors, self.codebook_size)])

@@ -80,7 +80,7 @@ class Task(Protocol):
     def evaluate(self) -> dict[str, float]:
         """Figures on held-out data."""
 
-    def show(self, folder: Path, step: int) -> None:
+    def show(self, folder: Path) -> None:
         """Pictures into the run's folder."""
 
     def save(self, folder: Path) -> None:
@@ -135,7 +135,7 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
             figures = _measured(task, step, out, saved)
             if accelerator.is_main_process:
                 log.measured(step, figures)
-                task.show(out, step)
+                task.show(out)
                 task.save(out / "model")
                 saved = True
                 write_curves(out / "log.jsonl", out / "curves.png")

@@ -72,7 +72,7 @@ class PriorTask:
             "unigram_nats": entropy_nats(counts).item(),
         }
 
-    def show(self, folder: Path, step: int) -> None:
+    def show(self, folder: Path) -> None:
         if self.prior.rank > 1:
             batch = next(iter(DataLoader(self.held_out, batch_size=2)))
             self.generator.to(self.prior.device)

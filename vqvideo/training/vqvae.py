@@ -88,7 +88,7 @@ class VQVAETask:
             "usage": usage(counts),
         }
 
-    def show(self, folder: Path, step: int) -> None:
+    def show(self, folder: Path) -> None:
         if self.vqvae.rank > 1:
             x = self._like_weights(self.held_out[:2])
             again = self.vqvae.decode(self.vqvae.encode(x))
