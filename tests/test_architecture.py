@@ -17,7 +17,7 @@ FLOORS = [
     ["generator"],
     ["config"],
     ["presets", "checkpoint", "testing"],
-    ["models", "training"],
+    ["models", "training", "report"],
     ["jobs"],
     ["cli"],
 ]

@@ -267,7 +267,7 @@ def test_a_config_with_an_entry_nobody_knows_is_refused(stored):
 
 PARTS = {
     "encoder": "conv, patchify",
-    "quantizer": "ema, vector",
+    "quantizer": "ema, finite_scalar, product, residual, vector",
     "decoder": "conv, patchify",
     "likelihood": "gaussian",
     "prior": "masked3d, pixelcnn, wavenet",
@@ -302,11 +302,11 @@ def test_a_checkpoint_without_a_prior_does_not_need_the_priors_part(tmp_path):
 
 def test_missing_and_extra_weights_are_both_named(stored):
     tensors = load_file(stored / WEIGHTS)
-    tensors["prior.head.9.weight"] = tensors.pop("prior.head.0.weight")
+    tensors["prior.head.9.weight"] = tensors.pop("prior.head.hidden.0.weight")
     save_file(tensors, stored / WEIGHTS)
     with pytest.raises(
         CheckpointError,
-        match=r"does not fit its config: missing prior\.head\.0\.weight; "
+        match=r"does not fit its config: missing prior\.head\.hidden\.0\.weight; "
         r"extra prior\.head\.9\.weight$",
     ):
         vqvideo.load(stored)
@@ -316,11 +316,11 @@ def test_missing_and_extra_weights_are_both_named(stored):
 def test_one_weight_too_few_or_too_many_is_enough_to_refuse(stored, drop, extra):
     tensors = load_file(stored / WEIGHTS)
     if drop:
-        del tensors["vqvae.quantizer.initialised"]  # a flag is as much a part as a weight
+        del tensors["vqvae.quantizer.started"]  # a flag is as much a part as a weight
     else:
         tensors["some.thing"] = torch.zeros(1)
     save_file(tensors, stored / WEIGHTS)
-    missing = "vqvae.quantizer.initialised" if drop else "nothing"
+    missing = "vqvae.quantizer.started" if drop else "nothing"
     with pytest.raises(CheckpointError, match=f"missing {missing}; extra {extra}$"):
         vqvideo.load(stored)
 

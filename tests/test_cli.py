@@ -280,7 +280,7 @@ def test_paths_are_one_on_each_line_or_a_json_list(called, capsys):
         (["prior.cond.num_actions=6"], {"prior": {"cond": {"num_actions": 6}}}),
         (["strides=[[2, 2], [1, 3]]"], {"strides": [[2, 2], [1, 3]]}),
         (['prior={"width": 8}'], {"prior": {"width": 8}}),
-        (["quantizer.auto_step=false"], {"quantizer": {"auto_step": False}}),
+        (["quantizer.cosine=true"], {"quantizer": {"cosine": True}}),
         (["rate=null"], {"rate": None}),
         (['encoder="128"'], {"encoder": "128"}),
         (["encoder=a=b"], {"encoder": "a=b"}),

@@ -61,7 +61,9 @@ def test_a_spec_comes_from_itself_from_nothing_or_from_plain_data():
 
 
 def test_a_size_that_does_not_exist_is_answered_with_those_that_do():
-    with pytest.raises(ValueError, match=rf"no size 'classes'; it has: {', '.join(SIZES)}$"):
+    with pytest.raises(
+        ValueError, match=rf"no size 'classes'; it has: {', '.join(SIZES)}, dropout$"
+    ):
         CondSpec.of({"classes": 3})
 
 

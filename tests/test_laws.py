@@ -11,7 +11,12 @@ from vqvideo.cond import CondSpec
 from vqvideo.likelihoods import LIKELIHOODS, GaussianLikelihood
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.priors import PRIORS, CausalPrior, Prior, default_prior
-from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, VectorQuantizer
+from vqvideo.quantizers import (
+    QUANTIZERS,
+    EMAQuantizer,
+    FiniteScalarQuantizer,
+    VectorQuantizer,
+)
 from vqvideo.sampling import gumbel_noise
 from vqvideo.testing.priors import every_code_in_the_receptive_field_is_seen
 
@@ -22,8 +27,46 @@ def small_prior(name):
     return partial(PRIORS.get(name), width=8, num_layers=3)
 
 
+SMALL = {"codebook_size": 7, "code_dim": 4}
+SMALL_QUANTIZERS = {
+    "vector": [
+        SMALL,
+        {**SMALL, "start": "kmeans"},
+        {**SMALL, "cosine": True},
+        {**SMALL, "z_channels": 6, "warmup_steps": 2},
+    ],
+    "ema": [
+        SMALL,
+        {**SMALL, "start": "kmeans", "warmup_steps": 3},
+        {**SMALL, "cosine": True},
+        {**SMALL, "z_channels": 6},
+        {"codebook_size": 33, "code_dim": 1},
+    ],
+    "finite_scalar": [{"levels": (2, 3, 4)}, {"levels": (8, 5, 5, 5)}],
+    "product": [
+        {"part": SMALL},
+        {"num_codebooks": 3, "part": {"name": "vector", **SMALL, "z_channels": 2}},
+        {"part": {"name": "finite_scalar", "levels": (3, 5)}},
+        {"num_codebooks": 1, "part": SMALL},
+    ],
+    "residual": [{"part": SMALL}, {"num_codebooks": 3, "part": {"name": "vector", **SMALL}}],
+}
+
+
+def test_every_registered_quantizer_is_under_test():
+    assert set(SMALL_QUANTIZERS) == set(QUANTIZERS.names())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, options) for name, several in SMALL_QUANTIZERS.items() for options in several],
+)
+def test_every_registered_quantizer_keeps_the_laws(name, options):
+    testing.check_quantizer(partial(QUANTIZERS.build, name, options))
+
+
 @pytest.mark.parametrize("name", QUANTIZERS.names())
-def test_every_registered_quantizer_keeps_the_laws(name):
+def test_every_registered_quantizer_keeps_the_laws_as_it_is_by_default(name):
     testing.check_quantizer(QUANTIZERS.get(name))
 
 
@@ -36,6 +79,11 @@ def test_every_registered_prior_keeps_the_laws(name, rank):
     testing.check_prior(small_prior(name), rank)
 
 
+@pytest.mark.parametrize(("name", "rank"), BUILT_IN_PRIORS)
+def test_every_registered_prior_keeps_the_laws_with_several_codes_per_position(name, rank):
+    testing.check_prior(small_prior(name), rank, num_codebooks=2)
+
+
 @pytest.mark.parametrize("name", LIKELIHOODS.names())
 def test_every_registered_likelihood_keeps_the_laws(name):
     testing.check_likelihood(LIKELIHOODS.get(name))
@@ -45,38 +93,70 @@ def test_every_registered_likelihood_keeps_the_laws(name):
 
 
 class FarthestWins(VectorQuantizer):
-    def _quantize(self, z_e, mask):
-        quantized = super()._quantize(z_e, mask)
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
         codes = (quantized.codes + 1) % self.codebook_size
         return quantized._replace(codes=codes, z_q=self.decode(codes))
 
 
 class NoisyOutput(VectorQuantizer):
-    def _quantize(self, z_e, mask):
-        quantized = super()._quantize(z_e, mask)
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
         return quantized._replace(z_q=quantized.z_q + 1e-6)
 
 
 class NoStraightThrough(VectorQuantizer):
-    def _quantize(self, z_e, mask):
-        quantized = super()._quantize(z_e, mask)
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
         return quantized._replace(z_q=self.decode(quantized.codes) + 0 * z_e)
 
 
+class NoGradientAtAll(FiniteScalarQuantizer):
+    def quantize(self, z_e, mask):
+        return super().quantize(z_e.detach(), mask)
+
+
+class DeafChannel(FiniteScalarQuantizer):
+    def quantize(self, z_e, mask):
+        return super().quantize(torch.cat([z_e[:, :1].detach(), z_e[:, 1:]], dim=1), mask)
+
+
+class FloatCodes(VectorQuantizer):
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
+        return quantized._replace(codes=quantized.codes.int())
+
+
 class MovesInEvaluation(EMAQuantizer):
-    def _quantize(self, z_e, mask):
+    def quantize(self, z_e, mask):
         self.load *= 0.99
-        return super()._quantize(z_e, mask)
+        return super().quantize(z_e, mask)
+
+
+class MovesBeforeStep(EMAQuantizer):
+    def quantize(self, z_e, mask):
+        if self.training and not self.warming_up:
+            self.codebook *= 0.999
+        return super().quantize(z_e, mask)
+
+
+class StartsFromTheFirstHalf(EMAQuantizer):
+    """The fault of codebooks that start in the first forward call."""
+
+    def quantize(self, z_e, mask):
+        if self.seen is not None and self.warming_up:
+            mask = torch.zeros(len(z_e), *z_e.shape[2:], dtype=torch.bool)
+        return super().quantize(z_e, mask)
 
 
 class FlagInPython(EMAQuantizer):
     """The fault of several published codebooks: a load starts them anew."""
 
-    def _quantize(self, z_e, mask):
-        if self.training and not getattr(self, "was_initialised", False):
-            self.was_initialised = True
-            self.initialised.fill_(False)
-        return super()._quantize(z_e, mask)
+    def quantize(self, z_e, mask):
+        if self.training and not getattr(self, "was_started", False):
+            self.was_started = True
+            self.started.fill_(False)
+        return super().quantize(z_e, mask)
 
 
 class ForgetsStatistics(EMAQuantizer):
@@ -88,38 +168,83 @@ class ForgetsStatistics(EMAQuantizer):
 
 
 class IgnoresTheMask(VectorQuantizer):
-    def _quantize(self, z_e, mask):
-        return super()._quantize(z_e, None)
+    def quantize(self, z_e, mask):
+        return super().quantize(z_e, None)
+
+
+class LearnsFromTheMasked(EMAQuantizer):
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
+        if self.training and mask is not None:
+            super().quantize(z_e, None)
+        return quantized
 
 
 class LosesTheLoss(VectorQuantizer):
-    def _quantize(self, z_e, mask):
-        quantized = super()._quantize(z_e, mask)
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
         return quantized._replace(commitment_loss=quantized.commitment_loss * 0)
 
 
+class LossOverNothing(VectorQuantizer):
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
+        return quantized if len(z_e) else quantized._replace(commitment_loss=z_e.mean())
+
+
 class AcceptsNaN(VectorQuantizer):
-    def _quantize(self, z_e, mask):
-        return super()._quantize(z_e.nan_to_num(), mask)
+    def forward(self, z_e, mask=None):
+        return super().forward(z_e.nan_to_num(), mask)
+
+
+class ListensToNeighbours(FiniteScalarQuantizer):
+    def quantize(self, z_e, mask):
+        return super().quantize(z_e - z_e.mean(dim=0), mask)
+
+
+class RoundsUnderAutocast(FiniteScalarQuantizer):
+    def forward(self, z_e, mask=None):
+        if torch.is_autocast_enabled("cpu"):
+            z_e = z_e.bfloat16()
+        return super().forward(z_e, mask)
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
         (FarthestWins, "the nearest is at"),
+        (FloatCodes, "codes must be int64, got torch.int32"),
         (NoisyOutput, "differs from z_q"),
         (NoStraightThrough, "straight-through gradient is not the identity"),
         (MovesInEvaluation, "evaluation changed"),
+        (MovesBeforeStep, "forward changed codebook before step"),
+        (StartsFromTheFirstHalf, "two half batches leave another"),
         (FlagInPython, "after loading and one more step"),
         (ForgetsStatistics, "after loading and one more step"),
         (IgnoresTheMask, "masked positions change the commitment_loss"),
+        (LearnsFromTheMasked, "masked positions change"),
         (LosesTheLoss, "the commitment loss is 0.00000"),
-        (AcceptsNaN, "NaN in z_e was accepted"),
+        (LossOverNothing, "losses of an empty batch are not finite"),
+        (AcceptsNaN, "nan in z_e was accepted"),
     ],
 )
 def test_a_planted_fault_in_a_quantizer_is_caught(broken, message):
     with pytest.raises(AssertionError, match=message):
-        testing.check_quantizer(broken)
+        testing.check_quantizer(partial(broken, **SMALL))
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (NoGradientAtAll, "no finite gradient reaches z_e"),
+        (ListensToNeighbours, "differ between it alone and a batch"),
+        (RoundsUnderAutocast, "codes differ under autocast"),
+        (DeafChannel, r"channels \[0\] of z_e get no gradient"),
+    ],
+)
+def test_a_planted_fault_in_a_quantizer_without_a_codebook_is_caught(broken, message):
+    with pytest.raises(AssertionError, match=message):
+        testing.check_quantizer(partial(broken, levels=(30, 40)))
 
 
 # -- planted faults: priors -----------------------------------------------------------------
@@ -182,7 +307,8 @@ class OwnNoise(Wrapped):
     def start(self, batch, grid, cond=None):
         state = super().start(batch, grid, cond)
         if batch > 2:
-            state.head = nn.Sequential(state.head, nn.Dropout(0.5).train())
+            exact = state.logits
+            state.logits = lambda: nn.functional.dropout(exact(), 0.5)
         return state
 
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from vqvideo.checkpoint import CheckpointError
 from vqvideo.config import MODELS
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.registry import Plugin, Registry, UnknownNameError, list_plugins
+from vqvideo.testing import check_quantizer
 
 Install = Callable[..., None]
 
@@ -299,25 +301,27 @@ LATTICE = """
     class Lattice(Quantizer):
         '''Entries that never move: the corners of a cube.'''
 
-        def __init__(self, *, code_dim: int = 3) -> None:
+        plain_lookup = True
+
+        def __init__(self, *, num_axes: int = 3) -> None:
             super().__init__()
-            self.code_dim, self.codebook_size = code_dim, 2**code_dim
-            corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * code_dim)
+            self.z_channels, self.codebook_size = num_axes, 2**num_axes
+            corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * num_axes)
             self.register_buffer("corners", corners)
 
-        def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
             vectors = z_e.movedim(1, -1)
             codes = nearest_codes(vectors.flatten(0, -2), self.corners).view(vectors.shape[:-1])
-            z_q = self.decode(codes)
-            loss = (z_e - z_q).square().mean()
-            used = perplexity(code_histogram(codes, self.codebook_size))
-            return Quantized(z_q + z_e - z_e.detach(), codes, loss, loss * 0, used)
+            z_q = self.dequantize(codes)
+            if mask is None:
+                mask = torch.ones_like(codes, dtype=torch.bool)
+            errors = (z_e - z_q).square().movedim(1, -1)[mask]
+            loss = errors.sum() / max(errors.numel(), 1)
+            used = perplexity(code_histogram(codes[mask], self.codebook_size))
+            return Quantized(z_q + (z_e - z_e.detach()), codes, loss, loss * 0, used)
 
-        def decode(self, codes: Tensor) -> Tensor:
+        def dequantize(self, codes: Tensor) -> Tensor:
             return self.corners[codes].movedim(-1, 1)
-
-        def step(self) -> None:
-            pass
 """
 
 TINY = {
@@ -332,6 +336,7 @@ def test_a_plugin_quantizer_is_built_used_saved_and_loaded_by_its_name(install, 
     install("lattices", {"quantizers": {"lattice": "Lattice"}}, LATTICE)
     generator = vqvideo.build("image", quantizer="lattice", **TINY)
     assert type(generator.vqvae.quantizer).__module__ == "lattices"
+    check_quantizer(partial(QUANTIZERS.build, "lattice"))
     assert generator.prior.codebook_size == 8
 
     x = torch.rand(2, 3, 8, 12) * 2 - 1

@@ -246,7 +246,7 @@ class Stateless(torch.nn.Module):
     Notes how it was called.
     """
 
-    codebook_size = 3
+    codebook_size, num_codebooks = 3, 1
     device = torch.device("cpu")
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vqvideo.generator import Generator
     from vqvideo.models import build, list_models
     from vqvideo.registry import list_plugins
+    from vqvideo.report import codebook_report
     from vqvideo.vqvae import VQVAE
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "Cond",
     "Generator",
     "build",
+    "codebook_report",
     "list_models",
     "list_plugins",
     "load",
@@ -40,6 +42,7 @@ _HOME = {
     "Cond": "cond",
     "Generator": "generator",
     "build": "models",
+    "codebook_report": "report",
     "list_models": "models",
     "list_plugins": "registry",
     "load": "checkpoint",

@@ -1,9 +1,9 @@
 """Conditioning: what a model is told besides the codes.
 
 `CondSpec` says what a model was built to be told, `Cond` carries the values for one batch.
-A model built for a condition also runs without one (`cond=None`), no fake labels needed; what
-that is worth depends on whether it was trained so. A `Cond` that is given must hold everything
-its model was built for.
+A model built for a condition also runs without one (`cond=None`), no fake labels needed: it has
+learnt to, since some items of every batch are told nothing in training (`CondSpec.dropout`). A
+`Cond` that is given must hold everything its model was built for.
 
 Actions are aligned with data frames: `actions[:, j]` is the action that led into frame j, so
 frame 0 carries whatever led to it (0, "none", at the start of a recording). With a temporal
@@ -31,6 +31,8 @@ class CondSpec:
         action_dim: length of a continuous action; `Cond.actions` is float `[b, t, action_dim]`.
         actions_per_code: data frames, and so actions, per code frame: the temporal stride.
         local_channels: channels of the map `Cond.local` `[b, c, *grid]`.
+        dropout: share of items that are told nothing in training, so that the model learns to do
+            without too, as guidance needs.
     """
 
     num_classes: int = 0
@@ -39,11 +41,14 @@ class CondSpec:
     action_dim: int = 0
     actions_per_code: int = 1
     local_channels: int = 0
+    dropout: float = 0.1
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not isinstance(value, int) or value < 0:
+            if name != "dropout" and (not isinstance(value, int) or value < 0):
                 raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         if self.num_actions and self.action_dim:
             raise ValueError("actions are discrete (num_actions) or continuous (action_dim)")
         if self.actions_per_code < 1:

@@ -1,7 +1,7 @@
 """What a model is made of, as plain data, and how parts are built from it.
 
 A config names registered parts and their options; numbers that parts share (rank, channels,
-code_dim, codebook_size) are written once and handed on by `build_generator`. Modules never see a
+z_channels, codebook_size) are written once and handed on by `build_generator`. Modules never see a
 config. Read from a file, a config can name registered parts only.
 """
 
@@ -152,7 +152,7 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
     """
     likelihood = LIKELIHOODS.build(config.likelihood.name, config.likelihood.options)
     quantizer = QUANTIZERS.build(config.quantizer.name, config.quantizer.options)
-    shared = {"rank": config.rank, "code_dim": quantizer.code_dim, "strides": config.strides}
+    shared = {"rank": config.rank, "z_channels": quantizer.z_channels, "strides": config.strides}
     encoder = ENCODERS.build(
         config.encoder.name, config.encoder.options, channels=config.channels, **shared
     )
@@ -164,12 +164,10 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
     )
     prior = None
     if with_prior:
-        prior = PRIORS.build(
-            config.prior.name,
-            config.prior.options,
-            rank=config.rank,
-            codebook_size=quantizer.codebook_size,
-        )
+        given = {"rank": config.rank, "codebook_size": quantizer.codebook_size}
+        if quantizer.num_codebooks > 1 or PRIORS.takes(config.prior.name, "num_codebooks"):
+            given["num_codebooks"] = quantizer.num_codebooks
+        prior = PRIORS.build(config.prior.name, config.prior.options, **given)
     vqvae = VQVAE(
         encoder, quantizer, decoder, likelihood, commitment_weight=config.commitment_weight
     )

@@ -137,11 +137,12 @@ class Generator(nn.Module):
         added = codes_needed(num_frames, stride)
         empty = start.new_zeros(len(start), added, *start.shape[2:])
         known = torch.cat([start, empty], dim=1)
-        mask = torch.zeros(known.shape[1:], dtype=torch.bool)
+        grid = tuple(known.shape[1 : 1 + self.vqvae.rank])
+        mask = torch.zeros(grid, dtype=torch.bool)
         mask[: start.shape[1]] = True
         codes = generate(
             prior,
-            tuple(known.shape[1:]),
+            grid,
             batch=len(known),
             cond=cond,
             known=known,

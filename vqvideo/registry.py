@@ -159,6 +159,10 @@ class Registry(Generic[T]):
         self.check_options(name, options or {}, given)
         return builder(**given, **(options or {}))
 
+    def takes(self, name: str, option: str) -> bool:
+        """Whether the builder called `name` has an option of that name."""
+        return option in inspect.signature(self.get(name)).parameters
+
     def check_options(
         self, name: str, options: Mapping[str, Any], given: Mapping[str, Any] | None = None
     ) -> None:
@@ -168,6 +172,11 @@ class Registry(Generic[T]):
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         free = [p.name for p in named if p.name not in given]
         unknown = sorted(set(options) - set(free))
+        needed = sorted(set(given) - {p.name for p in named})
+        if needed and len(named) == len(parameters):
+            raise ValueError(
+                f"{self.kind} {name!r} does not take {needed[0]}, which is needed here"
+            )
         if unknown and len(named) == len(parameters):  # else it takes anything
             raise ValueError(
                 f"{self.kind} {name!r} has no option {unknown[0]!r}"

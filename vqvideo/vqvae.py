@@ -94,9 +94,17 @@ class VQVAE(nn.Module):
             ValueError: an axis does not divide by the downsampling (the message says which
                 sizes work), or x holds NaN or infinity.
         """
-        self._check(x)
-        quantized = self.quantizer(self.encoder(x))
+        quantized = self.quantizer(self.z_e(x))
         return VQVAEOutput(self.decoder(quantized.z_q), quantized)
+
+    def z_e(self, x: Tensor) -> Tensor:
+        """What the quantizer is given, `[b, z_channels, *grid]`, for data `[b, c, *axes]`.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check(x)
+        return self.encoder(x)  # type: ignore[no-any-return]
 
     def loss(self, x: Tensor, output: VQVAEOutput | None = None) -> VQVAELoss:
         """Eq. 3 for a batch, the reconstruction term divided by the number of dimensions.
@@ -123,9 +131,8 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Codes int64 `[b, *grid]` of data `[b, c, *axes]` in [-1, 1]. Moves no codebook."""
-        self._check(x)
         with evaluating(self):
-            return self.quantizer(self.encoder(x)).codes  # type: ignore[no-any-return]
+            return self.quantizer(self.z_e(x)).codes  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

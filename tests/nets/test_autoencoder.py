@@ -18,7 +18,7 @@ CASES = [(name, rank) for name in SMALL for rank in AXES]
 def build(registry, name, rank, channels):
     torch.manual_seed(rank)
     part = registry.build(
-        name, SMALL[name], rank=rank, channels=channels, code_dim=5, strides=STRIDES[rank]
+        name, SMALL[name], rank=rank, channels=channels, z_channels=5, strides=STRIDES[rank]
     )
     return part.double()
 
@@ -77,11 +77,11 @@ def test_levels_that_do_not_match_are_refused():
             {"widths": (4, 4, 4), "num_blocks": (1,)},
             rank=1,
             channels=1,
-            code_dim=2,
+            z_channels=2,
             strides=((2,), (2,)),
         )
 
 
 def test_a_stride_for_each_axis_is_required():
     with pytest.raises(ValueError, match=r"must hold 2 integers >= 1 .*height, width.*got \(2,\)"):
-        ENCODERS.build("conv", rank=2, channels=1, code_dim=2, strides=((2,),))
+        ENCODERS.build("conv", rank=2, channels=1, z_channels=2, strides=((2,),))

@@ -99,7 +99,7 @@ def test_a_whole_known_frame_equals_its_codes_one_by_one():
         for code in codes[:, 0].flatten(1).T:
             stepped.push(code)
         jumped.logits()  # asking first changes nothing
-        jumped.push_frame(codes[:, 0])
+        jumped.push_frame(codes[:, 0, ..., None])
         for code in codes[:, 1].flatten(1).T:
             torch.testing.assert_close(stepped.logits(), jumped.logits())
             stepped.push(code)
@@ -110,7 +110,7 @@ def test_a_whole_frame_fits_only_at_its_start():
     state = conditioned(3).start(1, GRIDS[3])
     state.push(torch.tensor([1]))
     with pytest.raises(ValueError, match=r"fits only at its start, not at \(0, 0, 1\)"):
-        state.push_frame(torch.zeros(1, 4, 5, dtype=torch.long))
+        state.push_frame(torch.zeros(1, 4, 5, 1, dtype=torch.long))
 
 
 @pytest.mark.parametrize("rank", GRIDS)

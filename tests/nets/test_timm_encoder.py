@@ -11,7 +11,7 @@ from vqvideo.nets import ENCODERS
 def build(rank=3, strides=((2, 2, 2), (1, 2, 2)), **options):
     torch.manual_seed(0)
     return ENCODERS.build(
-        "timm", options, rank=rank, channels=3, code_dim=5, strides=strides
+        "timm", options, rank=rank, channels=3, z_channels=5, strides=strides
     ).eval()
 
 

@@ -10,11 +10,12 @@ import argparse
 import difflib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import vqvideo
 from vqvideo.cli.commands import COMMANDS
+from vqvideo.cli.options import AddOptions
 
 
 def main(arguments: Sequence[str] | None = None, command: str | None = None) -> int:
@@ -44,33 +45,32 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None) -> 
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print the result as JSON")
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if command is not None:
-        help_, add = COMMANDS[command]
-        parser = argparse.ArgumentParser(description=help_, parents=[common], allow_abbrev=False)
-        return _filled(parser, add)
+        help_, content = COMMANDS[command]
+        return _filled(argparse.ArgumentParser(description=help_, allow_abbrev=False), content)
     parser = argparse.ArgumentParser(
         prog="vqvideo",
         description="Video, audio and images as discrete codes, and new clips from them.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=vqvideo.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (help_, add) in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=help_, description=help_, parents=[common], allow_abbrev=False
-        )
-        _filled(sub, add)
-    return parser
+    return _filled(parser, COMMANDS)
 
 
 def _filled(
-    parser: argparse.ArgumentParser, add: Callable[[argparse.ArgumentParser], None]
+    parser: argparse.ArgumentParser, content: AddOptions | Mapping[str, tuple[str, Any]]
 ) -> argparse.ArgumentParser:
-    add(parser)
-    parser.set_defaults(parser=parser)
+    """The parser of a command, with its options, or of a group, with its commands."""
+    if isinstance(content, Mapping):
+        commands = parser.add_subparsers(required=True, metavar="COMMAND")
+        for name, (help_, inner) in content.items():
+            sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
+            _filled(sub, inner)
+    else:
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        content(parser)
+    parser.set_defaults(parser=parser)  # of all that a command line goes through, the last stays
     return parser
 
 

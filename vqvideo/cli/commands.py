@@ -6,11 +6,12 @@ Functions import what they call only when they run, so that --help and a wrong o
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import vqvideo
-from vqvideo.cli.options import add_device, add_overwrite, progress_bar, size
+from vqvideo.cli.benchmark import BENCHMARKS
+from vqvideo.cli.doctor import add_doctor
+from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 from vqvideo.cli.training import add_train_prior, add_train_vqvae
 
 
@@ -159,13 +160,16 @@ def _plugins(options: argparse.Namespace) -> Any:
     return rows if options.json else ["  ".join(row.values()) for row in rows]
 
 
-COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+# A command has options, a group has commands of its own.
+COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] = {
     "generate": ("Imagine a clip, or continue a real one.", _add_generate),
     "reconstruct": ("Encode and decode a video.", _add_reconstruct),
     "train-vqvae": ("Train the first stage on a folder.", add_train_vqvae),
     "train-prior": ("Train a prior over the codes of a first stage.", add_train_prior),
+    "doctor": ("Tell whether the codebook of a model is healthy.", add_doctor),
     "export": ("Copy a model with smaller weights.", _add_export),
     "record-maze": ("Record walks through a labyrinth, with their actions.", _add_record_maze),
+    "benchmark": ("Measure the library on this machine.", BENCHMARKS),
     "models": ("List the models that can be built.", _add_models),
     "plugins": ("List the parts that installed packages offer.", _add_plugins),
 }

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+AddOptions = Callable[[argparse.ArgumentParser], None]
 Progress = Callable[[int, int], None]
 
 

@@ -1,4 +1,4 @@
-"""Encoders `[b, channels, *axes] -> z_e [b, code_dim, *grid]` and decoders back, any rank.
+"""Encoders `[b, channels, *axes] -> z_e [b, z_channels, *grid]` and decoders back, any rank.
 
 Two families. `conv` is the paper's: overlapping strided convolutions, then residual blocks.
 `patchify` is the fast one for long inputs: non-overlapping patches and (2+1)D blocks at each
@@ -31,7 +31,7 @@ from vqvideo.registry import Registry
 class Encoder(nn.Module, ABC):
     """Interface of encoders.
 
-    A registered builder takes `rank`, `channels` (of the data), `code_dim` and `strides`
+    A registered builder takes `rank`, `channels` (of the data), `z_channels` and `strides`
     besides its own options.
 
     Attributes:
@@ -46,19 +46,19 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """z_e `[b, code_dim, *grid]` of data `[b, channels, *axes]`."""
+        """z_e `[b, z_channels, *grid]` of data `[b, channels, *axes]`."""
 
 
 class Decoder(nn.Module, ABC):
     """Interface of decoders.
 
-    A registered builder takes `rank`, `channels` (of the likelihood's parameters), `code_dim`
+    A registered builder takes `rank`, `channels` (of the likelihood's parameters), `z_channels`
     and `strides` besides its own options.
     """
 
     @abstractmethod
     def forward(self, z_q: Tensor) -> Tensor:
-        """The likelihood's parameters `[b, channels, *axes]` of z_q `[b, code_dim, *grid]`."""
+        """The likelihood's parameters `[b, channels, *axes]` of z_q `[b, z_channels, *grid]`."""
 
 
 ENCODERS: Registry[Encoder] = Registry("encoder")
@@ -72,13 +72,13 @@ class ConvEncoder(Encoder):
     Args:
         rank: number of axes of the data.
         channels: of the data.
-        code_dim: channels of z_e.
+        z_channels: channels of z_e.
         strides: one tuple per level, one stride per axis.
         width: hidden channels; 256 in the paper.
         num_blocks: residual blocks after the last level.
 
     >>> import torch
-    >>> encoder = ConvEncoder(rank=1, channels=1, code_dim=4, strides=((2,), (2,)), width=8)
+    >>> encoder = ConvEncoder(rank=1, channels=1, z_channels=4, strides=((2,), (2,)), width=8)
     >>> encoder(torch.zeros(2, 1, 12)).shape
     torch.Size([2, 4, 3])
     """
@@ -88,7 +88,7 @@ class ConvEncoder(Encoder):
         *,
         rank: int,
         channels: int,
-        code_dim: int,
+        z_channels: int,
         strides: Sequence[Sequence[int]],
         width: int = 128,
         num_blocks: int = 2,
@@ -101,7 +101,7 @@ class ConvEncoder(Encoder):
             layers += [nn.ReLU()] if index else []
             layers += [down_conv(rank, width if index else channels, width, level)]
         layers += [ResidualBlock(rank, width) for _ in range(num_blocks)]
-        layers += [nn.ReLU(), pointwise(rank, width, code_dim)]
+        layers += [nn.ReLU(), pointwise(rank, width, z_channels)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,14 +120,14 @@ class ConvDecoder(Decoder):
         *,
         rank: int,
         channels: int,
-        code_dim: int,
+        z_channels: int,
         strides: Sequence[Sequence[int]],
         width: int = 128,
         num_blocks: int = 2,
     ) -> None:
         super().__init__()
         levels = check_strides(rank, strides)[::-1]
-        layers: list[nn.Module] = [pointwise(rank, code_dim, width)]
+        layers: list[nn.Module] = [pointwise(rank, z_channels, width)]
         layers += [ResidualBlock(rank, width) for _ in range(num_blocks)]
         for index, level in enumerate(levels):
             last = index == len(levels) - 1
@@ -145,14 +145,14 @@ class PatchifyEncoder(Encoder):
     Args:
         rank: number of axes of the data.
         channels: of the data.
-        code_dim: channels of z_e.
+        z_channels: channels of z_e.
         strides: one tuple per level, one stride per axis: the sizes of the patches.
         widths: hidden channels of each level.
         num_blocks: blocks of each level.
 
     >>> import torch
     >>> encoder = PatchifyEncoder(
-    ...     rank=2, channels=3, code_dim=4, strides=((2, 2), (2, 1)), widths=(8, 8)
+    ...     rank=2, channels=3, z_channels=4, strides=((2, 2), (2, 1)), widths=(8, 8)
     ... )
     >>> encoder(torch.zeros(2, 3, 8, 6)).shape
     torch.Size([2, 4, 2, 3])
@@ -163,7 +163,7 @@ class PatchifyEncoder(Encoder):
         *,
         rank: int,
         channels: int,
-        code_dim: int,
+        z_channels: int,
         strides: Sequence[Sequence[int]],
         widths: Sequence[int] = (96, 192),
         num_blocks: Sequence[int] = (1, 3),
@@ -178,7 +178,7 @@ class PatchifyEncoder(Encoder):
             layers += [patch_conv(rank, before, width, level)]
             layers += [FactorizedBlock(rank, width) for _ in range(blocks)]
             before = width
-        layers += [nn.ReLU(), pointwise(rank, before, code_dim)]
+        layers += [nn.ReLU(), pointwise(rank, before, z_channels)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class PatchifyDecoder(Decoder):
         *,
         rank: int,
         channels: int,
-        code_dim: int,
+        z_channels: int,
         strides: Sequence[Sequence[int]],
         widths: Sequence[int] = (96, 192),
         num_blocks: Sequence[int] = (1, 3),
@@ -205,7 +205,7 @@ class PatchifyDecoder(Decoder):
         super().__init__()
         levels = check_strides(rank, strides)
         _check_levels(levels, widths, num_blocks)
-        layers: list[nn.Module] = [pointwise(rank, code_dim, widths[-1])]
+        layers: list[nn.Module] = [pointwise(rank, z_channels, widths[-1])]
         for index in reversed(range(len(levels))):
             layers += [FactorizedBlock(rank, widths[index]) for _ in range(num_blocks[index])]
             after = widths[index - 1] if index else channels

@@ -93,7 +93,7 @@ class CausalLayer(nn.Module):
             self.vertical_to_horizontal = nn.Conv3d(2 * width, 2 * width, 1, bias=False)
         self.horizontal = nn.Conv3d(width, 2 * width, (1, 1, self.taps), dilation=(1, 1, dilation))
         self.out = nn.Conv3d(width, 2 * width, 1)  # residual and skip halves
-        self.cond = nn.Conv3d(cond_width, 2 * width * rank, 1) if cond_width else None
+        self.cond = nn.Conv3d(cond_width, 2 * width * rank, 1, bias=False) if cond_width else None
         self.dropout = nn.Dropout(dropout)
 
     def cond_maps(self, cond: Tensor | None) -> list[Tensor | float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
@@ -12,7 +13,8 @@ class CondEmbedding(nn.Module):
 
     Class and speaker are the same everywhere; the actions of a code frame are embedded one by
     one and joined linearly, the same for all its positions; a local map has its own vector at
-    each position. Computed once for a whole grid, outside any step loop.
+    each position. Computed once for a whole grid, outside any step loop. In training some items
+    get zeros, which is what a network adds that is told nothing.
     """
 
     def __init__(self, spec: CondSpec, rank: int, width: int) -> None:
@@ -55,4 +57,7 @@ class CondEmbedding(nn.Module):
         total = parts[0]
         for part in parts[1:]:
             total = total + part
+        if self.training and self.spec.dropout:
+            told = torch.rand(batch, 1, 1, 1, 1, device=total.device) >= self.spec.dropout
+            total = total * told
         return total

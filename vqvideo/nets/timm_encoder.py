@@ -27,7 +27,7 @@ class TimmEncoder(Encoder):
     Args:
         rank: 2 (images) or 3 (video).
         channels: of the data.
-        code_dim: channels of z_e.
+        z_channels: channels of z_e.
         strides: one tuple per level, one stride per axis; only their product counts here.
         backbone: a name that timm knows. The default normalises each position by itself, so the
             codes of a clip do not depend on its batch.
@@ -43,7 +43,7 @@ class TimmEncoder(Encoder):
         *,
         rank: int,
         channels: int,
-        code_dim: int,
+        z_channels: int,
         strides: Sequence[Sequence[int]],
         backbone: str = "convnext_atto",
         pretrained: bool = False,
@@ -57,8 +57,8 @@ class TimmEncoder(Encoder):
             )
         self.rank, self.channels, self.downsampling = rank, channels, down
         self.backbone, width = _stage(backbone, channels, down[-1], pretrained)
-        join = patch_conv(3, width, code_dim, (down[0], 1, 1)) if rank == 3 else None
-        self.join = join or pointwise(2, width, code_dim)
+        join = patch_conv(3, width, z_channels, (down[0], 1, 1)) if rank == 3 else None
+        self.join = join or pointwise(2, width, z_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rank == 2:

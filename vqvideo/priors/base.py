@@ -18,11 +18,14 @@ from vqvideo.sampling import PriorState
 class Prior(nn.Module, ABC):
     """Interface of all priors; `vqvideo.testing.check_prior` holds its laws.
 
-    A registered builder takes `rank` and `codebook_size` besides its own options.
+    A registered builder takes `rank` and `codebook_size` besides its own options, and
+    `num_codebooks` if it models several codes per position.
 
     Attributes:
         rank: axes of the code grid.
         codebook_size: K; codes lie in [0, K).
+        num_codebooks: s, codes per position; with s > 1 codes carry one more, last axis, and
+            those of a position come in its order.
         cond: what the prior can be told.
         receptive_field: which earlier positions a position depends on; None means all.
         exact_likelihood: whether `log_prob` is exact or a lower bound.
@@ -30,6 +33,7 @@ class Prior(nn.Module, ABC):
 
     rank: int
     codebook_size: int
+    num_codebooks: int = 1
     cond: CondSpec
     receptive_field: ReceptiveField | None = None
     exact_likelihood: ClassVar[bool] = True
@@ -42,7 +46,8 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Logits `[b, K, *grid]` of every position given all earlier ones, for codes
-        `[b, *grid]`; strictly causal in raster order (frame, row, column).
+        `[b, *grid]`; strictly causal in raster order (frame, row, column, codebook). With several
+        codebooks `[b, K, *grid, s]` for codes `[b, *grid, s]`.
         """
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
@@ -61,9 +66,14 @@ class Prior(nn.Module, ABC):
         return None
 
     def _check(self, codes: Tensor) -> None:
-        if codes.ndim != 1 + self.rank or codes.is_floating_point():
+        several = self.num_codebooks > 1
+        fits = codes.ndim == 1 + self.rank + several
+        if several and fits:
+            fits = codes.shape[-1] == self.num_codebooks
+        if not fits or codes.is_floating_point():
+            last = f", and {self.num_codebooks} codebooks last" if several else ""
             raise ValueError(
-                f"codes must be integers [batch, *grid] with {self.rank} grid axes, "
+                f"codes must be integers [batch, *grid] with {self.rank} grid axes{last}, "
                 f"got {codes.dtype} {list(codes.shape)}"
             )
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:

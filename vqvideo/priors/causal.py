@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
@@ -17,6 +18,7 @@ from vqvideo.nets.causal import CausalNet
 from vqvideo.nets.causal_state import CausalState
 from vqvideo.nets.cond import CondEmbedding
 from vqvideo.priors.base import Prior
+from vqvideo.priors.head import CodeHead
 
 
 class CausalPrior(Prior):
@@ -30,6 +32,7 @@ class CausalPrior(Prior):
         dilations: of each layer.
         time_kernel: frames each layer's time stack sees.
         dropout: in training.
+        num_codebooks: s, codes per position.
         cond: what the prior can be told.
     """
 
@@ -38,6 +41,7 @@ class CausalPrior(Prior):
         *,
         rank: int,
         codebook_size: int,
+        num_codebooks: int = 1,
         width: int,
         reaches: Sequence[int],
         dilations: Sequence[int],
@@ -47,7 +51,8 @@ class CausalPrior(Prior):
     ) -> None:
         super().__init__()
         self.rank, self.codebook_size, self.cond = rank, codebook_size, CondSpec.of(cond)
-        self.embedding = nn.Embedding(codebook_size, width)
+        self.num_codebooks = num_codebooks
+        self.embedding = nn.Embedding(num_codebooks * codebook_size, width)
         conditioned = not self.cond.is_empty
         self.cond_embedding = CondEmbedding(self.cond, rank, width) if conditioned else None
         self.net = CausalNet(
@@ -60,20 +65,22 @@ class CausalPrior(Prior):
             dropout=dropout,
         )
         self.receptive_field = self.net.receptive_field
-        self.head = nn.Sequential(
-            nn.LayerNorm(width),  # over the channels of one position: sees no other position
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, codebook_size),
-        )
+        self.head = CodeHead(width, codebook_size, num_codebooks)
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         self._check(codes)
-        embedded = self.embedding(codes).movedim(-1, 1)
-        told = self._tell(cond, len(codes), tuple(codes.shape[1:]))
-        features = self.net(embedded, told)
-        return self.head(features.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
+        each = codes if self.num_codebooks > 1 else codes[..., None]
+        told = self._tell(cond, len(codes), tuple(each.shape[1:-1]))
+        features = self.net(self.embed(each).movedim(-1, 1), told)
+        logits = self.head(features.movedim(1, -1), each)  # [b, *grid, s, K]
+        return logits.movedim(-1, 1).reshape(len(codes), -1, *codes.shape[1:])  # type: ignore[no-any-return]
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """What the core gets `[..., width]` for the codes `[..., s]` of positions: the sum of
+        their embeddings, each codebook with its own.
+        """
+        first = torch.arange(self.num_codebooks, device=codes.device) * self.codebook_size
+        return self.embedding(codes + first).sum(dim=-2)  # type: ignore[no-any-return]
 
     def start(
         self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
@@ -111,15 +118,31 @@ class _CausalPriorState:
     def __init__(
         self, prior: CausalPrior, batch: int, grid: tuple[int, ...], told: Tensor | None
     ) -> None:
-        self.embedding, self.head = prior.embedding, prior.head
+        self.prior, self.head = prior, prior.head
         frames, height, width = (1,) * (3 - len(grid)) + grid
         self.net = CausalState(prior.net, batch, (frames, height, width), told)
+        self.here: list[Tensor] = []  # codes of this position so far
+        self.hidden: Tensor | None = None  # of this position, told the codes so far
 
     def logits(self) -> Tensor:
-        return self.head(self.net.features())  # type: ignore[no-any-return]
+        if self.hidden is None:
+            self.hidden = self.head.hidden(self.net.features())
+            for index, codes in enumerate(self.here):
+                self.hidden = self.head.told(self.hidden, index, codes)
+        return self.head.logits(self.hidden, len(self.here))
 
     def push(self, codes: Tensor) -> None:
-        self.net.push(self.embedding(codes))
+        index = len(self.here)
+        self.here.append(codes)
+        if len(self.here) < self.prior.num_codebooks:
+            if self.hidden is not None:
+                self.hidden = self.head.told(self.hidden, index, codes)
+            return
+        self.net.push(self.prior.embed(torch.stack(self.here, dim=-1)))
+        self.here, self.hidden = [], None
 
     def push_frame(self, codes: Tensor) -> None:
-        self.net.push_frame(self.embedding(codes).movedim(-1, 1))
+        if self.here:
+            raise ValueError("a whole frame fits only at its start, not within a position")
+        self.hidden = None
+        self.net.push_frame(self.prior.embed(codes).movedim(-1, 1))

@@ -15,6 +15,7 @@ def masked3d(
     *,
     rank: int = 3,
     codebook_size: int,
+    num_codebooks: int = 1,
     width: int = 96,
     num_layers: int = 8,
     first_kernel: int = 5,
@@ -33,6 +34,7 @@ def masked3d(
     Args:
         rank: 3; another raises `ValueError`.
         codebook_size: K.
+        num_codebooks: s, codes per position.
         width: channels.
         num_layers: L, of the causal core.
         first_kernel: width of the first layer's kernel in a frame; odd.
@@ -45,6 +47,7 @@ def masked3d(
     return CausalPrior(
         rank=3,
         codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
         width=width,
         reaches=reaches(first_kernel, kernel, num_layers),
         dilations=(1,) * num_layers,

@@ -15,6 +15,7 @@ def pixelcnn(
     *,
     rank: int = 2,
     codebook_size: int,
+    num_codebooks: int = 1,
     width: int = 96,
     num_layers: int = 15,
     first_kernel: int = 7,
@@ -31,6 +32,7 @@ def pixelcnn(
     Args:
         rank: 2; another raises `ValueError`.
         codebook_size: K.
+        num_codebooks: s, codes per position.
         width: channels.
         num_layers: of the causal core.
         first_kernel: width of the first layer's kernel; odd.
@@ -42,6 +44,7 @@ def pixelcnn(
     return CausalPrior(
         rank=2,
         codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
         width=width,
         reaches=reaches(first_kernel, kernel, num_layers),
         dilations=(1,) * num_layers,

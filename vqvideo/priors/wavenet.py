@@ -15,6 +15,7 @@ def wavenet(
     *,
     rank: int = 1,
     codebook_size: int,
+    num_codebooks: int = 1,
     width: int = 128,
     num_layers: int = 20,
     dilation_cycle: int = 10,
@@ -30,6 +31,7 @@ def wavenet(
     Args:
         rank: 1; another raises `ValueError`.
         codebook_size: K.
+        num_codebooks: s, codes per position.
         width: channels.
         num_layers: of the causal core.
         dilation_cycle: layers after which dilations start from 1 again.
@@ -40,6 +42,7 @@ def wavenet(
     return CausalPrior(
         rank=1,
         codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
         width=width,
         reaches=(1,) * num_layers,
         dilations=[1] + [2 ** (layer % dilation_cycle) for layer in range(num_layers - 1)],

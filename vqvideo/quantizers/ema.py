@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.quantizers.base import QUANTIZERS
-from vqvideo.quantizers.codebook import CodebookQuantizer
+from vqvideo.quantizers.codebook import CodebookQuantizer, Start
 
 LAPLACE = 1e-5  # keeps an entry that wins nothing from dividing by zero
 
@@ -27,19 +27,23 @@ class EMAQuantizer(CodebookQuantizer):
     Args:
         codebook_size: K, the number of entries.
         code_dim: d, the length of an entry.
+        z_channels: channels of z_e and z_q; None is code_dim. Any other number is brought to
+            code_dim and back by learned linear layers, and losses are taken between.
+        cosine: choose by angle: z_e and entries are brought to length 1 first.
         ema_decay: gamma in [0, 1); the paper uses 0.99.
+        start: from what the codebook starts: "data", vectors of a step, or "kmeans", the centres
+            of clusters of them.
+        warmup_steps: training steps, at least 1, in which z_e passes unquantized; the last of
+            them starts the codebook.
         revive_below: an entry is dead when it wins fewer than this share of the mean number of
-            vectors per entry; it is replaced by a vector of the batch, and its N_i and m_i are
+            vectors per entry; it is replaced by a vector of the step, and its N_i and m_i are
             reset with it. 0 turns revival off.
-        auto_step: call `step()` inside a training forward. A training loop that accumulates
-            gradients sets this to False and calls `step()` after each optimizer step.
 
     >>> quantizer = EMAQuantizer(codebook_size=8, code_dim=4).eval()
     >>> quantizer(torch.zeros(2, 4, 3)).codes.shape
     torch.Size([2, 3])
     """
 
-    codebook: Tensor
     counts: Tensor
     sums: Tensor
 
@@ -48,15 +52,21 @@ class EMAQuantizer(CodebookQuantizer):
         *,
         codebook_size: int = 512,
         code_dim: int = 64,
+        z_channels: int | None = None,
+        cosine: bool = False,
         ema_decay: float = 0.99,
+        start: Start = "data",
+        warmup_steps: int = 1,
         revive_below: float = 0.02,
-        auto_step: bool = True,
     ) -> None:
         super().__init__(
             codebook_size=codebook_size,
             code_dim=code_dim,
+            z_channels=z_channels,
+            cosine=cosine,
+            start=start,
+            warmup_steps=warmup_steps,
             revive_below=revive_below,
-            auto_step=auto_step,
         )
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {ema_decay}")
@@ -65,7 +75,7 @@ class EMAQuantizer(CodebookQuantizer):
         self.register_buffer("counts", torch.zeros(codebook_size))
         self.register_buffer("sums", torch.zeros(codebook_size, code_dim))
 
-    def _codebook_loss(self, vectors: Tensor, nearest: Tensor) -> Tensor:
+    def _codebook_loss(self, vectors: Tensor, codes: Tensor, entries: Tensor) -> Tensor:
         return torch.zeros((), device=vectors.device)
 
     def _move(self, counts: Tensor, sums: Tensor) -> None:
@@ -73,9 +83,9 @@ class EMAQuantizer(CodebookQuantizer):
         self.sums.lerp_(sums, 1 - self.ema_decay)
         total = self.counts.sum()
         smooth = (self.counts + LAPLACE) / (total + self.codebook_size * LAPLACE) * total
-        self.codebook.copy_(self.sums / smooth[:, None])
+        torch.div(self.sums, smooth[:, None], out=self.codebook)
 
     def _place(self, entries: Tensor, vectors: Tensor, load: Tensor) -> None:
         self.codebook[entries] = vectors
         self.counts[entries] = load
-        self.sums[entries] = vectors * load
+        self.sums[entries] = vectors * load[:, None]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqvideo.quantizers.base import QUANTIZERS
-from vqvideo.quantizers.codebook import CodebookQuantizer, _mean_square
+from vqvideo.quantizers.codebook import CodebookQuantizer, Start
 
 
 @QUANTIZERS.register("vector")
@@ -15,15 +16,20 @@ class VectorQuantizer(CodebookQuantizer):
 
     The second term of eq. 3, ||sg[z_e] - e||^2, is returned as `codebook_loss` and pulls each
     entry towards the vectors it wins; the optimizer moves it. `step()` only counts how much each
-    entry is used and revives dead ones.
+    entry is used, starts the codebook and revives dead entries.
 
     Args:
         codebook_size: K, the number of entries.
         code_dim: d, the length of an entry.
+        z_channels: channels of z_e and z_q; None is code_dim. Any other number is brought to
+            code_dim and back by learned linear layers, and losses are taken between.
+        cosine: choose by angle: z_e and entries are brought to length 1 first.
+        start: from what the codebook starts: "data", vectors of a step, or "kmeans", the centres
+            of clusters of them.
+        warmup_steps: training steps, at least 1, in which z_e passes unquantized; the last of
+            them starts the codebook.
         revive_below: an entry is dead when it wins fewer than this share of the mean number of
-            vectors per entry; it is replaced by a vector of the batch. 0 turns revival off.
-        auto_step: call `step()` inside a training forward. A training loop that accumulates
-            gradients sets this to False and calls `step()` after each optimizer step.
+            vectors per entry; it is replaced by a vector of the step. 0 turns revival off.
 
     >>> quantizer = VectorQuantizer(codebook_size=8, code_dim=4).eval()
     >>> quantizer(torch.zeros(2, 4, 3, 5)).codes.shape
@@ -35,19 +41,28 @@ class VectorQuantizer(CodebookQuantizer):
         *,
         codebook_size: int = 512,
         code_dim: int = 64,
+        z_channels: int | None = None,
+        cosine: bool = False,
+        start: Start = "data",
+        warmup_steps: int = 1,
         revive_below: float = 0.02,
-        auto_step: bool = True,
     ) -> None:
         super().__init__(
             codebook_size=codebook_size,
             code_dim=code_dim,
+            z_channels=z_channels,
+            cosine=cosine,
+            start=start,
+            warmup_steps=warmup_steps,
             revive_below=revive_below,
-            auto_step=auto_step,
         )
         self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim))
 
-    def _codebook_loss(self, vectors: Tensor, nearest: Tensor) -> Tensor:
-        return _mean_square(nearest - vectors)
+    def _codebook_loss(self, vectors: Tensor, codes: Tensor, entries: Tensor) -> Tensor:
+        if self.training and self.warming_up:
+            return 0 * entries.sum()  # 0, but a parameter without a gradient stops DDP
+        nearest = F.embedding(codes, entries)
+        return F.mse_loss(nearest, vectors, reduction="sum") / max(vectors.numel(), 1)
 
     def _move(self, counts: Tensor, sums: Tensor) -> None:
         """Nothing: the optimizer has moved the entries by the gradient of the codebook loss."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 GRIDS = {1: (11,), 2: (4, 5), 3: (3, 4, 5)}
 TINY_GRIDS = {1: (6,), 2: (2, 3), 3: (2, 2, 2)}
+FEW_GRIDS = {1: (3,), 2: (2, 2), 3: (2, 2, 1)}  # small enough for two codes per position
 
 
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:

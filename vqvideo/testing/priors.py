@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -14,19 +15,23 @@ from torch import Tensor, nn
 
 from vqvideo.priors import Prior
 from vqvideo.sampling import generate
-from vqvideo.testing.grids import GRIDS, TINY_GRIDS, differing
+from vqvideo.testing.grids import FEW_GRIDS, GRIDS, TINY_GRIDS, differing
 
 MASKS = 20  # of known codes, at random: a cache can be right for most
 DRAWS = 8  # a unit that is cut off for one draw of codes can hide a path, hardly for eight
 
 
-def check_prior(build: Callable[..., Prior], rank: int) -> None:
+def check_prior(build: Callable[..., Prior], rank: int, *, num_codebooks: int = 1) -> None:
     """All laws of a prior on grids of one rank.
 
     Args:
-        build: called as `build(rank=..., codebook_size=...)`; make it small (a few layers).
+        build: called as `build(rank=..., codebook_size=...)`, and with `num_codebooks=...` where
+            that is above 1; make it small (a few layers).
         rank: a rank that the prior supports.
+        num_codebooks: codes per position.
     """
+    if num_codebooks > 1:
+        build = functools.partial(build, num_codebooks=num_codebooks)
     no_logit_sees_its_own_code_or_a_later_one(build, rank)
     every_code_in_the_receptive_field_is_seen(build, rank)
     probabilities_sum_to_one(build, rank)
@@ -38,7 +43,7 @@ def check_prior(build: Callable[..., Prior], rank: int) -> None:
 def no_logit_sees_its_own_code_or_a_later_one(build: Callable[..., Prior], rank: int) -> None:
     """Changing codes from some position on changes no logit up to that position, to the bit."""
     prior = _redrawn(build, rank)
-    codes = torch.randint(5, (1, *GRIDS[rank]))
+    codes = torch.randint(5, (1, *_shape(prior, GRIDS[rank])))
     logits = prior.logits(codes).flatten(2)
     assert logits.shape[:2] == (1, 5), f"logits must be [b, K, *grid], got {list(logits.shape)}"
     for i in range(codes.numel()):
@@ -56,15 +61,17 @@ def every_code_in_the_receptive_field_is_seen(build: Callable[..., Prior], rank:
     """By gradient: each logit depends on every earlier code inside `receptive_field`, on none
     outside it and on no later one. (By change of code for a prior that embeds no codes.)
     """
-    prior, grid = _redrawn(build, rank), GRIDS[rank]
-    positions = list(itertools.product(*map(range, grid)))
+    prior = _redrawn(build, rank)
+    shape = _shape(prior, GRIDS[rank])
+    positions = list(itertools.product(*map(range, shape)))
     seen = torch.zeros(len(positions), len(positions), dtype=torch.bool)
     for _ in range(DRAWS):
-        seen |= _dependence(prior, torch.randint(5, (1, *grid)))
+        seen |= _dependence(prior, torch.randint(5, (1, *shape)))
     field = prior.receptive_field
     for (i, here), (j, there) in itertools.product(enumerate(positions), repeat=2):
-        offset = [a - b for a, b in zip(there, here, strict=True)]
-        expected = there < here and (field is None or field.contains(offset))
+        offset = [a - b for a, b in zip(there, here, strict=True)][:rank]
+        inside = field is None or not any(offset) or field.contains(offset)
+        expected = there < here and inside
         assert bool(seen[i, j]) == expected, (
             f"rank {rank}: the logits at {here} {'see' if seen[i, j] else 'miss'} the code at "
             f"{there}; " + ("its receptive field says otherwise" if there < here else "a leak")
@@ -77,7 +84,7 @@ def _dependence(prior: Prior, codes: Tensor) -> Tensor:
     seen = torch.zeros(number, number, dtype=torch.bool)
     with _embeddings_as_leaves(prior, codes) as leaves:
         logits = prior.logits(codes)[0].flatten(1)
-    if leaves:
+    if leaves and prior.num_codebooks == 1:
         scores = torch.randn(len(logits), dtype=logits.dtype) @ logits
         for index, score in enumerate(scores):
             for grad in torch.autograd.grad(score, leaves, retain_graph=True):
@@ -86,7 +93,8 @@ def _dependence(prior: Prior, codes: Tensor) -> Tensor:
     for index in range(number):
         changed = codes.flatten(1).clone()
         changed[:, index] = (changed[:, index] + 1) % prior.codebook_size
-        other = prior.logits(changed.view_as(codes))[0].flatten(1)
+        with torch.no_grad():
+            other = prior.logits(changed.view_as(codes))[0].flatten(1)
         seen[:, index] = ((other - logits).abs() > 1e-12).any(dim=0)
     return seen
 
@@ -94,10 +102,10 @@ def _dependence(prior: Prior, codes: Tensor) -> Tensor:
 def probabilities_sum_to_one(build: Callable[..., Prior], rank: int) -> None:
     """exp(log_prob) of every possible tiny grid adds up to 1."""
     prior = _redrawn(build, rank, codebook_size=3)
-    grid = TINY_GRIDS[rank]
-    every = torch.tensor(list(itertools.product(range(3), repeat=math.prod(grid))))
+    shape = _shape(prior, FEW_GRIDS[rank] if prior.num_codebooks > 1 else TINY_GRIDS[rank])
+    every = torch.tensor(list(itertools.product(range(3), repeat=math.prod(shape))))
     with torch.no_grad():
-        chunks = [prior.log_prob(part) for part in every.view(-1, *grid).split(1024)]
+        chunks = [prior.log_prob(part) for part in every.view(-1, *shape).split(1024)]
     total = torch.cat(chunks).double().exp().sum().item()
     if prior.exact_likelihood:
         assert abs(total - 1) < 1e-4, f"rank {rank}: probabilities sum to {total:.6f}, not 1"
@@ -110,7 +118,7 @@ def stepping_gives_the_logits_of_the_whole(build: Callable[..., Prior], rank: in
     nobody asked for the logits of the positions before.
     """
     prior = _redrawn(build, rank)
-    codes = torch.randint(5, (2, *GRIDS[rank]))
+    codes = torch.randint(5, (2, *_shape(prior, GRIDS[rank])))
     with torch.no_grad():
         if prior.start(2, GRIDS[rank], None) is None:
             return
@@ -135,7 +143,8 @@ def all_methods_draw_the_same_codes(build: Callable[..., Prior], rank: int) -> N
     prior = _redrawn(build, rank)
     grid = GRIDS[rank]
     for trial in range(MASKS):
-        known, mask = torch.randint(5, (3, *grid)), torch.rand(grid) < 0.4
+        shape = _shape(prior, grid)
+        known, mask = torch.randint(5, (3, *shape)), torch.rand(shape) < 0.4
         if trial == 0:
             mask[:] = False  # free samples
         if trial == 1:
@@ -163,6 +172,11 @@ def sampling_leaves_no_trace(build: Callable[..., Prior], rank: int) -> None:
     changed = differing(before, prior.state_dict())
     assert not changed, f"sampling changed {', '.join(changed)}"
     assert torch.equal(first, generate(prior, TINY_GRIDS[rank], seed=1)), "a seed does not repeat"
+
+
+def _shape(prior: Prior, grid: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the codes of one item."""
+    return (*grid, prior.num_codebooks) if prior.num_codebooks > 1 else grid
 
 
 def _redrawn(build: Callable[..., Prior], rank: int, codebook_size: int = 5) -> Prior:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vqvideo.data.clips import Sample
-from vqvideo.quantizers import NotFiniteError
+from vqvideo.quantizers import NotFiniteError, Quantizer
 from vqvideo.training.curves import write_curves
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -36,7 +36,7 @@ class TrainingConfig:
         batch_size: items per step and process.
         learning_rate: at its highest, after the warm-up.
         warmup_steps: steps over which the learning rate rises.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW, for all weights but those of a quantizer.
         eval_every: steps between two measurements on held-out data.
         precision: of the networks; the quantizer always works in float32. "auto" is bf16 where
             the processor has instructions for it, else fp32.
@@ -103,7 +103,7 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
         accelerator.device.type, torch.bfloat16, enabled=_works_in_bf16(config.precision)
     )
     optimizer = torch.optim.AdamW(
-        task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        _groups(task.model), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
     model, optimizer, loader = accelerator.prepare(
@@ -160,6 +160,21 @@ def _diverged(what: str, step: int, out: Path, saved: bool) -> FloatingPointErro
     """The error of a run that cannot go on; weights that are not finite are never saved."""
     last = f"the last good model is in {out / 'model'}; " if saved else ""
     return FloatingPointError(f"{what} at step {step}; {last}a lower learning_rate usually helps")
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Parameters for the optimizer: a codebook does not decay, or unused entries would shrink."""
+    codebooks = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, Quantizer)
+        for parameter in module.parameters()
+    }
+    others = [parameter for parameter in model.parameters() if parameter not in codebooks]
+    return [
+        {"params": others},
+        {"params": [p for p in model.parameters() if p in codebooks], "weight_decay": 0.0},
+    ]
 
 
 class _Log:

@@ -36,7 +36,7 @@ def train_prior(
 
     Returns:
         The last held-out figures: `nats_per_code`, beside `unigram_nats`, the entropy of the
-        held-out codes' own histogram, which a prior must beat.
+        held-out codes' own histogram (of each codebook's, on average), which a prior must beat.
     """
     return train(PriorTask(generator, codes, held_out), config, out)
 
@@ -66,10 +66,13 @@ class PriorTask:
             for batch in DataLoader(self.held_out, batch_size=16):
                 codes, cond = batch["codes"].to(self.prior.device), self._told(batch)
                 nats -= self.prior.log_prob(codes, cond).sum().item()
-        counts = code_histogram(self.held_out.codes, self.prior.codebook_size)
+        unigram = [
+            entropy_nats(code_histogram(codes, self.prior.codebook_size))
+            for codes in self.held_out.codes.reshape(-1, self.prior.num_codebooks).T
+        ]
         return {
             "nats_per_code": nats / self.held_out.codes.numel(),
-            "unigram_nats": entropy_nats(counts).item(),
+            "unigram_nats": torch.stack(unigram).mean().item(),
         }
 
     def show(self, folder: Path) -> None:

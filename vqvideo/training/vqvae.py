@@ -11,7 +11,7 @@ from vqvideo.checkpoint import save
 from vqvideo.data.clips import ClipDataset, Sample
 from vqvideo.generator import Generator
 from vqvideo.media import write_contact_sheet
-from vqvideo.metrics import code_histogram, psnr_db, psnr_db_of_mse, usage
+from vqvideo.metrics import code_histogram, perplexity, psnr_db, psnr_db_of_mse, usage
 from vqvideo.modes import evaluating
 from vqvideo.training.loop import TrainingConfig, train
 
@@ -74,18 +74,21 @@ class VQVAETask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         loss, squared = 0.0, 0.0
-        counts = torch.zeros(self.vqvae.quantizer.codebook_size, dtype=torch.long)
+        quantizer = self.vqvae.quantizer
+        counts = torch.zeros(quantizer.num_codebooks, quantizer.codebook_size, dtype=torch.long)
         with evaluating(self.vqvae):
             for batch in self.held_out.split(8):
                 x = self._like_weights(batch)
                 found = self.vqvae.loss(x)
                 loss += found.total.item() * len(x)
                 squared += (found.mode - x).square().sum().item()
-                counts += code_histogram(found.quantized.codes, len(counts)).cpu()
+                codes = found.quantized.codes.reshape(-1, quantizer.num_codebooks).T
+                counts += torch.stack([code_histogram(c, counts.shape[1]) for c in codes]).cpu()
         return {
             "loss": loss / len(self.held_out),
             "psnr_db": psnr_db_of_mse(squared / self.held_out.numel()),
             "usage": usage(counts),
+            "perplexity": torch.stack([perplexity(each) for each in counts]).mean().item(),
         }
 
     def show(self, folder: Path) -> None:

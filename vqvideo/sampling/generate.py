@@ -1,81 +1,21 @@
-"""Drawing codes from a prior: options, noise, and the one loop over positions.
-
-Noise is drawn per sample and per position (Gumbel-max): the code at a position is the argmax of
-filtered logits plus that position's noise. So every way of evaluating the prior, and every way of
-splitting a batch, gives the same codes for the same seed, and whether a cache is right becomes a
-test of equality.
-"""
+"""The one loop over positions, in three forms that give the same codes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
+from typing import Literal, NamedTuple, TypedDict, get_args
 
 import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
 from vqvideo.modes import evaluating
+from vqvideo.sampling.choice import Sampling, gumbel_noise
+from vqvideo.sampling.states import Guided, PriorState, SamplesCodes
 
 Method = Literal["auto", "cached", "full", "fixed_point"]
 Progress = Callable[[int, int], None]
-POSITIONS_AT_ONCE = 64  # noise is drawn in blocks of fixed length, so a stream of it never depends
-# on who asks for it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How a code is chosen from logits: temperature, then top-k, then top-p.
-
-    Attributes:
-        temperature: logits are divided by it; 0 takes the most probable code.
-        top_k: keep the k most probable codes.
-        top_p: keep the smallest set of most probable codes that holds this probability.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise ValueError(f"temperature must be a finite number >= 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-
-    def check(self, codebook_size: int) -> None:
-        """Raise `ValueError` when top_k is larger than K."""
-        if self.top_k is not None and self.top_k > codebook_size:
-            raise ValueError(f"top_k is {self.top_k}, but there are {codebook_size} codes")
-
-    def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """Codes int64 `[...]` for logits and Gumbel noise, both `[..., K]`."""
-        if self.temperature == 0:
-            return logits.argmax(dim=-1)
-        logits = logits.float()
-        largest_is_zero = logits - logits.amax(dim=-1, keepdim=True)  # a cold one overflows not
-        return (self.filter(largest_is_zero) + noise).argmax(dim=-1)
-
-    def filter(self, logits: Tensor) -> Tensor:
-        """Logits `[..., K]` over the temperature, codes that are filtered out at -inf."""
-        self.check(logits.shape[-1])
-        logits = logits / max(self.temperature, torch.finfo(logits.dtype).tiny)
-        if self.top_k is not None:
-            order = logits.sort(dim=-1, descending=True, stable=True).indices
-            kept = torch.zeros_like(logits, dtype=torch.bool)
-            kept.scatter_(-1, order[..., : self.top_k], True)
-            logits = logits.masked_fill(~kept, -math.inf)
-        if self.top_p is not None and self.top_p < 1:
-            ranked, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-            before = ranked.cumsum(dim=-1) - ranked
-            dropped = torch.zeros_like(before, dtype=torch.bool)
-            dropped.scatter_(-1, order, before >= self.top_p)
-            logits = logits.masked_fill(dropped, -math.inf)
-        return logits
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -84,55 +24,10 @@ class SamplingOptions(TypedDict, total=False):
     temperature: float
     top_k: int | None
     top_p: float | None
+    guidance: float | None
     seed: int
     method: Method
     progress: Progress | None
-
-
-class PriorState(Protocol):
-    """A prior evaluated position by position, in raster order."""
-
-    def logits(self) -> Tensor:
-        """Logits `[b, K]` of the next position."""
-
-    def push(self, codes: Tensor) -> None:
-        """Fix the codes `[b]` of that position and go to the next."""
-
-    def push_frame(self, codes: Tensor) -> None:
-        """Fix the codes `[b, h, w]` of a whole frame, at its start."""
-
-
-class SamplesCodes(Protocol):
-    """What `generate` needs of a prior."""
-
-    codebook_size: int
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor: ...
-
-    def start(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None: ...
-
-
-def gumbel_noise(seed: int, batch: int, codebook_size: int) -> Iterator[Tensor]:
-    """Gumbel noise `[b, K]` of one position after the other.
-
-    Sample b has its own stream, which depends on `seed` and b alone.
-    """
-    streams = [torch.Generator().manual_seed(_mixed(seed, sample)) for sample in range(batch)]
-    while True:
-        shape = (POSITIONS_AT_ONCE, codebook_size)
-        blocks = [-torch.empty(shape).exponential_(generator=stream).log() for stream in streams]
-        yield from torch.stack(blocks, dim=1)
-
-
-def _mixed(seed: int, sample: int) -> int:
-    """A 63-bit seed for one sample of a batch (the finaliser of SplitMix64)."""
-    z = (seed * 0x9E3779B97F4A7C15 + (sample + 1) * 0xD1B54A32D192ED03) % 2**64
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-    return (z ^ (z >> 31)) >> 1
 
 
 @torch.no_grad()
@@ -147,21 +42,28 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    guidance: float | None = None,
     seed: int = 0,
     method: Method = "auto",
     progress: Progress | None = None,
 ) -> Tensor:
-    """Ancestral sampling of code grids: int64 `[batch, *shape]`.
+    """Ancestral sampling of code grids: int64 `[batch, *shape]`, or `[batch, *shape, s]` from a
+    prior over several codebooks.
 
     Args:
         prior: p(codes | cond).
         shape: of the grid.
         batch: number of samples; sample i depends on `seed` and i, not on the others.
         cond: what the prior is told; None samples unconditionally.
-        known: codes `[batch, *shape]` of which those under `mask` are kept.
-        mask: bool `[*shape]`, true where `known` holds; any positions, not only a prefix. Codes
-            are drawn in raster order, each knowing only what stands before it.
+        known: codes, shaped like the result, of which those under `mask` are kept.
+        mask: bool `[*shape]` (or `[*shape, s]`), true where `known` holds; any positions, not
+            only a prefix. Codes are drawn in raster order, each knowing only what stands before
+            it.
         temperature, top_k, top_p: see `Sampling`.
+        guidance: how strongly `cond` decides: logits are u + guidance (c - u), of the conditional
+            prior c and the unconditional u (classifier-free guidance, Ho and Salimans 2022). 1 or
+            None is the conditional prior, 0 the unconditional, above 1 exaggerates. Both are
+            evaluated, which takes twice the time.
         seed: decides all noise; torch's global generator is neither used nor changed.
         method: "cached" steps a state, "full" recomputes all logits for each code (slow: the
             reference), "fixed_point" recomputes all codes until none changes (Song et al. 2020);
@@ -173,9 +75,19 @@ def generate(
     shape = tuple(shape)
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
+    if prior.num_codebooks > 1:
+        if mask is not None and tuple(mask.shape) == shape:
+            mask = mask[..., None].expand(*shape, prior.num_codebooks)
+        grid, shape = shape, (*shape, prior.num_codebooks)
+    else:
+        grid = shape
     _check_known(shape, batch, known, mask, prior.codebook_size)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling.check(prior.codebook_size)
+    if guidance is not None and (cond is None or not math.isfinite(guidance)):
+        told = "no cond" if cond is None else "a cond"
+        raise ValueError(f"guidance must be a finite number beside a cond, got {guidance}, {told}")
+    guided = prior if guidance in (None, 1) else Guided(prior, guidance)
     codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
     if known is not None and mask is not None:
         codes.copy_(torch.where(mask.to(known.device), known, 0))
@@ -187,9 +99,9 @@ def generate(
         report=progress or (lambda done, total: None),
     )
     with evaluating(prior):
-        state = prior.start(batch, shape, cond) if method in ("auto", "cached") else None
+        state = guided.start(batch, grid, cond) if method in ("auto", "cached") else None
         if state is not None:
-            return _cached(task, state, shape).view_as(codes)
+            return _cached(task, state, grid, prior.num_codebooks).view_as(codes)
         if method == "cached":
             raise ValueError(
                 f"{type(prior).__name__} has no step-by-step state; use method='full' or "
@@ -197,7 +109,7 @@ def generate(
             )
         recompute = _fixed_point if method == "fixed_point" else _full
         return recompute(
-            task, lambda flat: prior.logits(flat.view_as(codes), cond).flatten(2)
+            task, lambda flat: guided.logits(flat.view_as(codes), cond).flatten(2)
         ).view_as(codes)
 
 
@@ -211,13 +123,14 @@ class _Task(NamedTuple):
     report: Progress
 
 
-def _cached(task: _Task, state: PriorState, shape: tuple[int, ...]) -> Tensor:
+def _cached(task: _Task, state: PriorState, grid: tuple[int, ...], num_codebooks: int) -> Tensor:
     codes, total = task.codes, len(task.fixed)
-    frame = math.prod(shape[1:]) if len(shape) == 3 else 0  # only rank 3 has frames
+    each = (*grid[1:], num_codebooks)
+    frame = math.prod(each) if len(grid) == 3 else 0  # only rank 3 has frames
     index = 0
     while index < total:
         if frame and index % frame == 0 and task.fixed[index : index + frame].all():
-            state.push_frame(codes[:, index : index + frame].reshape(len(codes), *shape[1:]))
+            state.push_frame(codes[:, index : index + frame].reshape(len(codes), *each))
             for _ in range(frame):
                 next(task.noise)
             index += frame

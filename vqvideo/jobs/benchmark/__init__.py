@@ -1,0 +1,1 @@
+"""What `vqvideo benchmark` measures: one file per benchmark, and what they measure with."""

@@ -1,0 +1,78 @@
+"""The `finite_scalar` quantizer: no codebook, each channel rounded to a few levels.
+
+Mentzer et al. 2023, Finite Scalar Quantization (arXiv 2309.15505). Nothing can collapse and no
+state moves, so there is nothing to start, revive or share between processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vqvideo.metrics import code_histogram, perplexity
+from vqvideo.quantizers.base import QUANTIZERS, Quantized, Quantizer
+from vqvideo.quantizers.straight_through import StraightThrough
+
+MARGIN = 1e-3  # the outermost levels are reached a little before infinity
+
+
+@QUANTIZERS.register("finite_scalar")
+class FiniteScalarQuantizer(Quantizer):
+    """Bounds each channel by tanh and rounds it to one of its levels.
+
+    z_q lies in [-1, 1]; the codes are the mixed-radix numbers of the levels, the first channel
+    counting least. The gradient passes through the rounding unchanged, and through tanh.
+
+    Args:
+        levels: number of levels of each channel, each at least 2. Their product is K; the paper
+            recommends at least 5 for most channels: (8, 5, 5, 5) for about 2^10, (8, 8, 8, 5, 5,
+            5) for about 2^16.
+
+    >>> quantizer = FiniteScalarQuantizer(levels=(3, 5)).eval()
+    >>> quantizer.codebook_size, quantizer.z_channels
+    (15, 2)
+    >>> quantizer(torch.tensor([[[9.0], [-9.0]]])).z_q.flatten().tolist()
+    [1.0, -1.0]
+    """
+
+    levels: Tensor
+    places: Tensor
+    half_width: Tensor
+
+    def __init__(self, *, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
+        super().__init__()
+        if not levels or min(levels) < 2:
+            raise ValueError(f"levels must be one or more numbers of at least 2, got {levels}")
+        self.z_channels = len(levels)
+        self.codebook_size = math.prod(levels)
+        places = [math.prod(levels[:channel]) for channel in range(len(levels))]
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+        half_width = (self.levels // 2).float()
+        self.register_buffer("half_width", half_width, persistent=False)
+
+    def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
+        """See `Quantizer`."""
+        rows = z_e.movedim(1, -1)
+        # With an even number of levels, 0 lies between two of them: shift it onto the upper.
+        half = (self.levels - 1) * (1 + MARGIN) / 2
+        offset = (self.levels % 2 == 0) * 0.5
+        bounded = torch.tanh(rows + torch.atanh(offset / half)) * half - offset
+        level = bounded.detach().round().long() + self.levels // 2  # 0 to levels - 1
+        codes = (level * self.places).sum(dim=-1)
+        z_q = StraightThrough.apply(bounded / (self.levels // 2), self._values(level))
+        counts = code_histogram(codes if mask is None else codes[mask], self.codebook_size)
+        nothing = torch.zeros((), device=z_e.device)
+        return Quantized(z_q.movedim(-1, 1), codes, nothing, nothing, perplexity(counts))
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """See `Quantizer`."""
+        level = codes[..., None] // self.places % self.levels
+        return self._values(level).movedim(-1, 1)
+
+    def _values(self, level: Tensor) -> Tensor:
+        half_width = self.half_width.to(self.wide)
+        return (level - half_width) / half_width

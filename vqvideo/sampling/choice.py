@@ -1,0 +1,92 @@
+"""How one code is chosen from logits, and the noise it is chosen with.
+
+Noise is drawn per sample and per position (Gumbel-max): the code at a position is the argmax of
+filtered logits plus that position's noise. So every way of evaluating the prior, and every way of
+splitting a batch, gives the same codes for the same seed, and whether a cache is right becomes a
+test of equality.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+POSITIONS_AT_ONCE = 64  # noise is drawn in blocks of fixed length, so a stream of it never depends
+# on who asks for it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a code is chosen from logits: temperature, then top-k, then top-p.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most probable code.
+        top_k: keep the k most probable codes.
+        top_p: keep the smallest set of most probable codes that holds this probability.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise ValueError(f"temperature must be a finite number >= 0, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+
+    def check(self, codebook_size: int) -> None:
+        """Raise `ValueError` when top_k is larger than K."""
+        if self.top_k is not None and self.top_k > codebook_size:
+            raise ValueError(f"top_k is {self.top_k}, but there are {codebook_size} codes")
+
+    def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
+        """Codes int64 `[...]` for logits and Gumbel noise, both `[..., K]`."""
+        if self.temperature == 0:
+            return logits.argmax(dim=-1)
+        logits = logits.float()
+        largest_is_zero = logits - logits.amax(dim=-1, keepdim=True)  # a cold one overflows not
+        return (self.filter(largest_is_zero) + noise).argmax(dim=-1)
+
+    def filter(self, logits: Tensor) -> Tensor:
+        """Logits `[..., K]` over the temperature, codes that are filtered out at -inf."""
+        self.check(logits.shape[-1])
+        logits = logits / max(self.temperature, torch.finfo(logits.dtype).tiny)
+        if self.top_k is not None:
+            order = logits.sort(dim=-1, descending=True, stable=True).indices
+            kept = torch.zeros_like(logits, dtype=torch.bool)
+            kept.scatter_(-1, order[..., : self.top_k], True)
+            logits = logits.masked_fill(~kept, -math.inf)
+        if self.top_p is not None and self.top_p < 1:
+            ranked, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+            before = ranked.cumsum(dim=-1) - ranked
+            dropped = torch.zeros_like(before, dtype=torch.bool)
+            dropped.scatter_(-1, order, before >= self.top_p)
+            logits = logits.masked_fill(dropped, -math.inf)
+        return logits
+
+
+def gumbel_noise(seed: int, batch: int, codebook_size: int) -> Iterator[Tensor]:
+    """Gumbel noise `[b, K]` of one position after the other.
+
+    Sample b has its own stream, which depends on `seed` and b alone.
+    """
+    streams = [torch.Generator().manual_seed(_mixed(seed, sample)) for sample in range(batch)]
+    while True:
+        shape = (POSITIONS_AT_ONCE, codebook_size)
+        blocks = [-torch.empty(shape).exponential_(generator=stream).log() for stream in streams]
+        yield from torch.stack(blocks, dim=1)
+
+
+def _mixed(seed: int, sample: int) -> int:
+    """A 63-bit seed for one sample of a batch (the finaliser of SplitMix64)."""
+    z = (seed * 0x9E3779B97F4A7C15 + (sample + 1) * 0xD1B54A32D192ED03) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return (z ^ (z >> 31)) >> 1
