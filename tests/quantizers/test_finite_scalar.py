@@ -169,3 +169,23 @@ def test_fewer_than_two_levels_are_refused(levels):
 def test_levels_may_be_any_sequence():
     assert FiniteScalarQuantizer(levels=[3, 5]).codebook_size == 15
     assert FiniteScalarQuantizer(levels=(8, 8, 8, 5, 5, 5)).codebook_size == 64_000
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("number", [8, 513, 1203, 5001])
+def test_in_another_precision_values_are_only_rounded(number, dtype):
+    quantizer = FiniteScalarQuantizer(levels=(number,)).to(dtype)
+    half = number // 2
+    expected = torch.tensor([(level - half) / half for level in range(number)]).to(dtype)
+    assert torch.equal(quantizer.decode(every_code(quantizer)).flatten(), expected)
+
+
+@pytest.mark.parametrize("levels", [(1001,), (2001, 5), (2, 3)])
+def test_the_outermost_codes_are_in_range_however_large_z_e_is(levels):
+    quantizer = FiniteScalarQuantizer(levels=levels).eval()
+    for sign in (-1, 1):
+        z_e = torch.full((1, len(levels), 2), sign * 1e4)
+        out = quantizer(z_e)
+        assert 0 <= out.codes.min() <= out.codes.max() < quantizer.codebook_size
+        assert torch.equal(quantizer.decode(out.codes), out.z_q)
+        assert out.z_q.abs().max() <= 1

@@ -143,3 +143,18 @@ def test_masked_positions_are_still_quantized(name):
     out = quantizer(z_e, with_gaps(4, (9,)))
     assert torch.equal(out.z_q, quantizer(z_e).z_q)
     assert torch.equal(out.z_q, quantizer.decode(out.codes))
+
+
+def test_nan_under_a_false_mask_is_nobodys_business():
+    torch.manual_seed(0)
+    quantizer = EMAQuantizer(codebook_size=5, code_dim=3).train()
+    quantizer(torch.randn(2, 3, 9))
+    z_e, mask = torch.randn(2, 3, 9), torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 4:] = False
+    z_e[1, :, 4:] = float("nan")
+    out = quantizer(z_e, mask)
+    assert out.commitment_loss.isfinite()
+    assert quantizer.codebook.isfinite().all()
+    z_e[0, 2, 3] = float("inf")
+    with pytest.raises(ValueError, match=r"holds 1 values.*\[0, 2, 3\]"):
+        quantizer(z_e, mask)

@@ -110,8 +110,9 @@ def test_exactly_the_entries_below_the_share_of_the_mean_load_are_replaced(build
     quantizer.load.copy_(torch.tensor([40.0, 0.5, 10, 2, 2.5, 3, 4, 18]))
     before = quantizer.codebook.detach().clone()
     codes = quantizer(z_e[:1]).codes.item()
-    load = 0.95 * np.array([40.0, 0.5, 10, 2, 2.5, 3, 4, 18])
-    load[codes] += 0.05
+    share = 0.05 / 8  # one vector for eight entries: the load looks eight times as far back
+    load = (1 - share) * np.array([40.0, 0.5, 10, 2, 2.5, 3, 4, 18])
+    load[codes] += share
     dead = load < 0.25 * load.mean()
     assert 0 < dead.sum() < 8
     jumped = (quantizer.codebook.detach() - before).abs().sum(dim=1) > 1e-6
@@ -189,3 +190,30 @@ def test_masked_vectors_revive_nothing(build):
     counted = z_e.movedim(1, -1)[mask].T[None]
     assert is_among(quantizer.codebook[1:6], counted).all()
     assert not is_among(quantizer.codebook[6:], z_e).any()
+
+
+@pytest.mark.parametrize("vectors_per_code", [1, 1 / 16, 1 / 64])
+def test_codes_that_win_little_because_all_do_are_not_dead(vectors_per_code):
+    """With a window of some steps, an entry that is hit every 64th counts as dead by chance."""
+    torch.manual_seed(0)
+    number = 256
+    clusters = 10 * torch.randn(number, 8)
+    quantizer = EMAQuantizer(codebook_size=number, code_dim=8).train()
+    quantizer(clusters.T[None])
+    for _ in range(400):
+        hit = torch.randint(number, (int(number * vectors_per_code),))
+        quantizer((clusters[hit] + 0.01 * torch.randn(len(hit), 8)).T[None])
+    codes = quantizer.eval()(clusters.T[None]).codes
+    assert len(codes.unique()) == number
+
+
+def test_an_entry_that_wins_nothing_stays_where_it_is():
+    """With N smoothed and m not, it would run into the origin."""
+    torch.manual_seed(0)
+    quantizer = EMAQuantizer(codebook_size=16, code_dim=3, ema_decay=0.5, revive_below=0).train()
+    z_e = 10 + torch.randn(1, 3, 16)
+    quantizer(z_e)
+    before = quantizer.codebook.clone()
+    for _ in range(60):
+        quantizer(z_e[..., :4])
+    torch.testing.assert_close(quantizer.codebook, before, rtol=1e-4, atol=1e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, VectorQuantizer
+from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, VectorQuantizer, straight_through
 from vqvideo.quantizers.straight_through import Commitment, StraightThrough
 from vqvideo.testing.grids import GRIDS, differing
 
@@ -93,9 +93,23 @@ def test_the_gradients_of_z_q_and_of_the_loss_add_up(counted):
     torch.testing.assert_close(of_both, of_z_q + 0.25 * of_loss)
 
 
-def test_the_loss_of_many_vectors_is_precise():
+@pytest.mark.parametrize("rows_at_once", [1, 3, 7, 100])
+def test_the_loss_is_the_same_where_no_gradient_is_asked_for(monkeypatch, rows_at_once):
+    monkeypatch.setattr(straight_through, "ROWS_AT_ONCE", rows_at_once)
+    vectors, nearest = pairs()
+    for counted in COUNTED.values():
+        expected = loss_by_loops(vectors, nearest, counted)
+        z_q, loss = commitment(vectors.detach(), nearest, counted)
+        assert loss.item() == pytest.approx(expected)
+        assert torch.equal(z_q, nearest)
+        with torch.no_grad():
+            assert commitment(vectors, nearest, counted)[1].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_the_loss_of_many_vectors_is_precise(needs_gradient):
     vectors, nearest = pairs(rows=40_001, dim=50, dtype=torch.float32)
-    loss = commitment(vectors, nearest)[1].item()
+    loss = commitment(vectors.detach().requires_grad_(needs_gradient), nearest)[1].item()
     expected = np.square((vectors.detach() - nearest).double().numpy()).mean()
     assert loss == pytest.approx(expected, rel=1e-6)
 

@@ -18,7 +18,7 @@ def squares(number, seed):
     return pictures
 
 
-def trained(beta, steps=250):
+def trained(beta, steps=400):
     torch.manual_seed(0)
     vqvae = vqvideo.build(
         "image",
@@ -27,7 +27,7 @@ def trained(beta, steps=250):
         quantizer={"codebook_size": 64, "code_dim": 16},
         commitment_weight=beta,
     ).vqvae.train()
-    optimizer = torch.optim.Adam(vqvae.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(vqvae.parameters(), lr=1e-3)
     for step in range(steps):
         vqvae.loss(squares(16, seed=step)).total.backward()
         optimizer.step()
@@ -43,6 +43,6 @@ def trained(beta, steps=250):
 def test_beta_from_a_tenth_to_two_changes_little():
     found = {beta: trained(beta) for beta in (0.1, 0.5, 2.0)}
     psnr, used = zip(*found.values(), strict=True)
-    assert min(psnr) > 20, found
-    assert max(psnr) - min(psnr) < 1.5, found
-    assert min(used) > 16 and max(used) / min(used) < 1.6, found
+    assert min(psnr) > 17, found
+    assert max(psnr) - min(psnr) < 1, found
+    assert min(used) > 16 and max(used) / min(used) < 1.3, found

@@ -33,6 +33,46 @@ def _quantizer(options: argparse.Namespace) -> Any:
     return rows if options.json else table(rows)
 
 
+def _add_runs(parser: argparse.ArgumentParser, out: str) -> None:
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="see docs/data.md")
+    parser.add_argument("--out", default=out, metavar="FOLDER", help="gets one run per line")
+    parser.add_argument("--model", default="image", help="a model's name; see `vqvideo models`")
+    parser.add_argument("--steps", type=int, default=1000, help="of each run")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind")
+
+
+def _add_beta(parser: argparse.ArgumentParser) -> None:
+    _add_runs(parser, "runs/beta")
+    parser.set_defaults(run=_beta)
+
+
+def _beta(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.training import beta_table
+
+    rows = beta_table(**_runs(options))
+    if options.json:
+        return rows
+    return ["  ".join(f"{name}: {value}" for name, value in row.items()) for row in rows]
+
+
+def _add_codebooks(parser: argparse.ArgumentParser) -> None:
+    _add_runs(parser, "runs/codebooks")
+    parser.set_defaults(run=_codebooks)
+
+
+def _codebooks(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.training import codebook_curves
+
+    return codebook_curves(**_runs(options))
+
+
+def _runs(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("data", "out", "model", "steps", "seeds")
+    return {name: getattr(options, name) for name in names}
+
+
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     "quantizer": ("Compare our quantizer with a peer, in time and memory.", _add_quantizer),
+    "beta": ("Train with five weights of the commitment loss (section 3.2).", _add_beta),
+    "codebooks": ("Train with a codebook by average and with one by gradient.", _add_codebooks),
 }

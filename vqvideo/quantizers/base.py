@@ -67,7 +67,7 @@ class Quantizer(nn.Module, ABC):
         Args:
             z_e: vectors along axis 1; any rank, any grid, an empty batch too.
             mask: bool `[b, *grid]`; positions where it is false count in no statistic and in no
-                loss. Their codes are as good as any, and to be ignored.
+                loss, and may hold anything. Their codes are to be ignored.
 
         Returns:
             `Quantized`; z_q has the type of z_e, and is float32 under autocast.
@@ -108,7 +108,7 @@ class Quantizer(nn.Module, ABC):
         self._check_codes(codes)
         device = codes.device.type
         with torch.autocast(device, enabled=False):
-            z_q = self.dequantize(codes)
+            z_q = self.dequantize(codes.long())
         return z_q if torch.is_autocast_enabled(device) else z_q.to(self.dtype)
 
     @property
@@ -144,7 +144,8 @@ class Quantizer(nn.Module, ABC):
         if mask is not None and (mask.dtype != torch.bool or list(mask.shape) != grid):
             raise ValueError(f"mask must be bool {grid}, got {mask.dtype} {list(mask.shape)}")
         if not torch.isfinite(z_e.detach().sum(dtype=torch.float32)):  # no NaN hides in a sum
-            bad = torch.nonzero(~torch.isfinite(z_e.detach()))
+            lost = ~torch.isfinite(z_e.detach())
+            bad = torch.nonzero(lost if mask is None else lost & mask[:, None])
             if len(bad):
                 raise NotFiniteError(
                     f"z_e holds {len(bad)} values that are NaN or infinite, "

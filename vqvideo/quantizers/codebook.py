@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from vqvideo.metrics import code_histogram, perplexity
 from vqvideo.quantizers.base import Quantized, Quantizer
 from vqvideo.quantizers.kmeans import kmeans
-from vqvideo.quantizers.processes import summed
+from vqvideo.quantizers.processes import are_several, of_the_first, summed
 from vqvideo.quantizers.sample import Sample
 from vqvideo.quantizers.search import nearest_codes
 from vqvideo.quantizers.straight_through import Commitment
 
-LOAD_DECAY = 0.95
+LOAD_SHARE = 0.05  # of the newest step in an entry's load, where entries win one vector or more
 VECTORS_PER_CLUSTER = 16  # that k-means looks at
 Start = Literal["data", "kmeans"]
 
@@ -57,7 +57,8 @@ class CodebookQuantizer(Quantizer):
     Attributes:
         codebook: `[K, code_dim]`.
         load: float `[K]` buffer, moving average of how many vectors each entry wins per step,
-            over some twenty steps: revival must be quicker than the codebook is.
+            over some twenty steps, or as many as an entry needs for twenty vectors: revival must
+            be quicker than the codebook is.
         steps: int buffer, how many steps have seen vectors.
         started: bool buffer; false until `step()` has filled the codebook from data.
     """
@@ -145,7 +146,7 @@ class CodebookQuantizer(Quantizer):
             seen, won = seen[counted], won[counted]
         counts = code_histogram(won, self.codebook_size)
         if self.training:
-            step = self._this_step(vectors)
+            step = self.seen = self.seen or self._new_step(vectors)
             step.counts += counts
             step.sums.index_add_(0, won, seen)
             items = vectors.detach().view(*rows.shape[:-1], self.code_dim).flatten(1, -2)
@@ -175,13 +176,16 @@ class CodebookQuantizer(Quantizer):
         """See `Quantizer`. On several processes all must call it."""
         seen, self.seen = self.seen, None
         if seen is None:
-            return
+            if not are_several():
+                return
+            seen = self._new_step(self.codebook.to(self.wide))  # the others wait for this one
         counts = summed(seen.counts).to(self.load.dtype)
         if not counts.any():
             return
         self.steps += 1
         if not self.warming_up:
-            self.load.lerp_(counts, 1 - LOAD_DECAY)
+            # Where they win less, the load looks further back: silence is no death then.
+            self.load.lerp_(counts, LOAD_SHARE * min(1.0, counts.mean().item()))
             self._move(counts, summed(seen.sums).to(self.codebook.dtype))
             self._revive(seen.sample)
         elif self.steps >= self.warmup_steps:
@@ -200,11 +204,13 @@ class CodebookQuantizer(Quantizer):
 
     # -- statistics, start and revival ------------------------------------------------------
 
-    def _this_step(self, vectors: Tensor) -> Seen:
-        if self.seen is None:
-            entries = vectors.new_empty(self.codebook_size, self.code_dim)
-            self.seen = Seen(entries, self._sample_size(), int(self.steps))
-        return self.seen
+    def _new_step(self, like: Tensor) -> Seen:
+        entries = like.new_empty(self.codebook_size, self.code_dim)
+        return Seen(entries, self._sample_size(), int(self.steps))
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.seen = None  # it was seen by the codebook that was here before
 
     def _sample_size(self) -> int:
         if not self.warming_up:
@@ -227,6 +233,7 @@ class CodebookQuantizer(Quantizer):
             vectors = torch.cat([vectors, _noisy_copies(vectors, missing)])
         if self.start == "kmeans":
             vectors = kmeans(vectors, self.codebook_size)
+        vectors = of_the_first(vectors)  # k-means need not end alike on two devices
         self.load.fill_(number / self.codebook_size)
         everywhere = torch.arange(self.codebook_size, device=vectors.device)
         self._place(everywhere, vectors.to(self.codebook.dtype), self.load)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vqvideo.quantizers.base import QUANTIZERS
 from vqvideo.quantizers.codebook import CodebookQuantizer, Start
 
-LAPLACE = 1e-5  # keeps an entry that wins nothing from dividing by zero
+SMALL = 1e-5  # vectors; an entry that wins nothing for long stays where it is
 
 
 @QUANTIZERS.register("ema")
@@ -21,8 +21,9 @@ class EMAQuantizer(CodebookQuantizer):
     """Nearest-code quantizer whose entries are moving averages.
 
     With n_i the number of vectors that entry i won in a step and s_i their sum,
-    N_i <- gamma N_i + (1 - gamma) n_i, m_i <- gamma m_i + (1 - gamma) s_i, e_i = m_i / N_i,
-    where N is smoothed: (N_i + eps) / (sum N + K eps) * sum N with eps = 1e-5.
+    N_i <- gamma N_i + (1 - gamma) n_i, m_i <- gamma m_i + (1 - gamma) s_i, e_i <- m_i / N_i; the
+    quotient is (m_i + eps e_i) / (N_i + eps) with eps = 1e-5, so that an entry whose N_i has run
+    out stays where it is.
 
     Args:
         codebook_size: K, the number of entries.
@@ -81,9 +82,7 @@ class EMAQuantizer(CodebookQuantizer):
     def _move(self, counts: Tensor, sums: Tensor) -> None:
         self.counts.lerp_(counts, 1 - self.ema_decay)
         self.sums.lerp_(sums, 1 - self.ema_decay)
-        total = self.counts.sum()
-        smooth = (self.counts + LAPLACE) / (total + self.codebook_size * LAPLACE) * total
-        torch.div(self.sums, smooth[:, None], out=self.codebook)
+        self.codebook.mul_(SMALL).add_(self.sums).div_((self.counts + SMALL)[:, None])
 
     def _place(self, entries: Tensor, vectors: Tensor, load: Tensor) -> None:
         self.codebook[entries] = vectors

@@ -29,7 +29,8 @@ class FiniteScalarQuantizer(Quantizer):
     Args:
         levels: number of levels of each channel, each at least 2. Their product is K; the paper
             recommends at least 5 for most channels: (8, 5, 5, 5) for about 2^10, (8, 8, 8, 5, 5,
-            5) for about 2^16.
+            5) for about 2^16. A channel of 2 levels changes at z_e = -3.8, far from where an
+            encoder starts; take 3.
 
     >>> quantizer = FiniteScalarQuantizer(levels=(3, 5)).eval()
     >>> quantizer.codebook_size, quantizer.z_channels
@@ -40,7 +41,7 @@ class FiniteScalarQuantizer(Quantizer):
 
     levels: Tensor
     places: Tensor
-    half_width: Tensor
+    one: Tensor
 
     def __init__(self, *, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
         super().__init__()
@@ -51,8 +52,7 @@ class FiniteScalarQuantizer(Quantizer):
         places = [math.prod(levels[:channel]) for channel in range(len(levels))]
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("places", torch.tensor(places), persistent=False)
-        half_width = (self.levels // 2).float()
-        self.register_buffer("half_width", half_width, persistent=False)
+        self.register_buffer("one", torch.ones(()), persistent=False)  # has the model's type
 
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
         """See `Quantizer`."""
@@ -61,7 +61,8 @@ class FiniteScalarQuantizer(Quantizer):
         half = (self.levels - 1) * (1 + MARGIN) / 2
         offset = (self.levels % 2 == 0) * 0.5
         bounded = torch.tanh(rows + torch.atanh(offset / half)) * half - offset
-        level = bounded.detach().round().long() + self.levels // 2  # 0 to levels - 1
+        level = bounded.detach().round().long() + self.levels // 2
+        level = level.clamp(min=torch.zeros_like(self.levels), max=self.levels - 1)
         codes = (level * self.places).sum(dim=-1)
         z_q = StraightThrough.apply(bounded / (self.levels // 2), self._values(level))
         counts = code_histogram(codes if mask is None else codes[mask], self.codebook_size)
@@ -74,5 +75,5 @@ class FiniteScalarQuantizer(Quantizer):
         return self._values(level).movedim(-1, 1)
 
     def _values(self, level: Tensor) -> Tensor:
-        half_width = self.half_width.to(self.wide)
+        half_width = (self.levels // 2).to(self.wide)
         return (level - half_width) / half_width

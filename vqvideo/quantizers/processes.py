@@ -13,7 +13,7 @@ from torch import Tensor
 
 def summed(x: Tensor) -> Tensor:
     """`x` added up over all processes."""
-    if not _are_several():
+    if not are_several():
         return x
     total = x.clone()
     dist.all_reduce(total)
@@ -22,7 +22,7 @@ def summed(x: Tensor) -> Tensor:
 
 def gathered(rows: Tensor) -> Tensor:
     """The rows `[n, ...]` of all processes, in their order; n may differ between them."""
-    if not _are_several():
+    if not are_several():
         return rows
     number = torch.tensor([len(rows)], device=rows.device)
     numbers = [torch.empty_like(number) for _ in range(dist.get_world_size())]
@@ -35,5 +35,14 @@ def gathered(rows: Tensor) -> Tensor:
     return torch.cat([part[: int(n)] for part, n in zip(everyone, numbers, strict=True)])
 
 
-def _are_several() -> bool:
+def of_the_first(x: Tensor) -> Tensor:
+    """`x` as the first process has it."""
+    if are_several():
+        x = x.contiguous()
+        dist.broadcast(x, src=0)
+    return x
+
+
+def are_several() -> bool:
+    """Whether other processes train the same model."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 ROWS_AT_ONCE = 2048
 
@@ -56,6 +57,7 @@ class Commitment(torch.autograd.Function):
         return nearest, total / ctx.number
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Of the vectors: that of z_q, and that of the loss."""
         of_z_q, of_loss = gradients

@@ -16,7 +16,9 @@ class VectorQuantizer(CodebookQuantizer):
 
     The second term of eq. 3, ||sg[z_e] - e||^2, is returned as `codebook_loss` and pulls each
     entry towards the vectors it wins; the optimizer moves it. `step()` only counts how much each
-    entry is used, starts the codebook and revives dead entries.
+    entry is used, starts the codebook and revives dead entries. A loop calls it after the
+    optimizer, which knows nothing of a revival; and whoever averages weights begins after the
+    start, since an average of the entries would remember those that were there before.
 
     Args:
         codebook_size: K, the number of entries.

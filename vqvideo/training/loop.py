@@ -163,17 +163,17 @@ def _diverged(what: str, step: int, out: Path, saved: bool) -> FloatingPointErro
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Parameters for the optimizer: a codebook does not decay, or unused entries would shrink."""
-    codebooks = {
+    """Parameters for the optimizer: a quantizer's do not decay, or unused entries would shrink."""
+    of_quantizers = {
         parameter
         for module in model.modules()
         if isinstance(module, Quantizer)
         for parameter in module.parameters()
     }
-    others = [parameter for parameter in model.parameters() if parameter not in codebooks]
+    others = [parameter for parameter in model.parameters() if parameter not in of_quantizers]
     return [
         {"params": others},
-        {"params": [p for p in model.parameters() if p in codebooks], "weight_decay": 0.0},
+        {"params": [p for p in model.parameters() if p in of_quantizers], "weight_decay": 0.0},
     ]
 
 

@@ -72,6 +72,7 @@ def _sweep(
     """The log of every run: for each named change of the model's config, one per seed."""
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
+    _claim(Path(out), {"data": str(Path(data).resolve()), "model": model, "steps": steps})
     logs: dict[str, list[Rows]] = {name: [] for name in changes}
     for seed in range(seeds):
         for name, change in changes.items():
@@ -92,8 +93,18 @@ def _sweep(
     return logs
 
 
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Note what the runs of a folder have in common; refuse one whose runs differ."""
+    file = out / "settings.json"
+    if file.exists() and json.loads(file.read_text()) != settings:
+        raise ValueError(f"{out} holds runs with other settings ({file}); give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 def _steps_done(run: Path) -> float:
-    return _log(run)[-1]["step"] if (run / "model").is_dir() else 0
+    rows = _log(run) if (run / "log.jsonl").is_file() else []
+    return rows[-1]["step"] if rows else 0
 
 
 def _log(run: Path) -> Rows:
