@@ -53,11 +53,11 @@ def test_guided_codes_are_those_of_the_mixed_logits_by_every_method(rank, guidan
 
 @pytest.mark.parametrize("rank", GRIDS)
 def test_guidance_of_one_is_the_conditional_prior_and_of_zero_the_unconditional(rank):
-    prior, cond = told_prior(rank), Cond(class_id=torch.tensor([1]))
-    told, free = (generate(prior, GRIDS[rank], cond=each, seed=1) for each in (cond, None))
+    prior, cond = told_prior(rank), Cond(class_id=torch.tensor([1, 0, 2, 1]))
+    told, free = (generate(prior, GRIDS[rank], cond=each, batch=4, seed=1) for each in (cond, None))
     assert not torch.equal(told, free)
-    assert torch.equal(generate(prior, GRIDS[rank], cond=cond, guidance=1, seed=1), told)
-    assert torch.equal(generate(prior, GRIDS[rank], cond=cond, guidance=0, seed=1), free)
+    assert torch.equal(generate(prior, GRIDS[rank], cond=cond, guidance=1, batch=4, seed=1), told)
+    assert torch.equal(generate(prior, GRIDS[rank], cond=cond, guidance=0, batch=4, seed=1), free)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from vqvideo.quantizers import (
     FiniteScalarQuantizer,
     VectorQuantizer,
 )
-from vqvideo.sampling import gumbel_noise
+from vqvideo.sampling import GumbelNoise
 from vqvideo.testing.priors import every_code_in_the_receptive_field_is_seen
 
 BUILT_IN_PRIORS = [(default_prior(rank), rank) for rank in (1, 2, 3)]
@@ -296,8 +296,7 @@ class WrongBias(Wrapped):
 
     def start(self, batch, grid, cond=None):
         state = super().start(batch, grid, cond)
-        for layer in state.net.layers:
-            layer.row_bias = layer.row_bias - layer.left_bias
+        state.net.horizontal.bias *= 0.5
         return state
 
 
@@ -320,7 +319,7 @@ class ForgetsUnaskedPositions(Wrapped):
         push = state.net.push
 
         def careless(embedding):
-            state.net.is_known = True
+            state.net.known = max(state.net.known, state.net.column + 1)
             push(embedding)
 
         state.net.push = careless
@@ -402,9 +401,19 @@ def test_a_planted_fault_in_a_likelihood_is_caught(broken, message):
 
 
 def test_noise_is_the_same_for_a_sample_alone_and_in_a_batch():
-    alone, together = gumbel_noise(3, 1, 7), gumbel_noise(3, 4, 7)
+    alone, together = GumbelNoise(3, 1, 7), GumbelNoise(3, 4, 7)
     for _ in range(200):
-        assert torch.equal(next(alone)[0], next(together)[0])
+        assert torch.equal(alone.next()[0], together.next()[0])
+
+
+def test_noise_ahead_is_that_of_the_next_positions_and_skipping_goes_on():
+    noise, each = GumbelNoise(3, 2, 7), GumbelNoise(3, 2, 7)
+    single = torch.stack([each.next() for _ in range(200)])
+    assert torch.equal(noise.ahead(5), single[:5])
+    noise.skip(60)
+    assert torch.equal(noise.ahead(100), single[60:64])  # a block ends here
+    noise.skip(100)
+    assert torch.equal(noise.next(), single[160])
 
 
 class Unigram(Prior):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.priors import PRIORS, Prior
-from vqvideo.sampling import Sampling, generate, gumbel_noise
+from vqvideo.sampling import GumbelNoise, Sampling, generate
 
 METHODS = ("auto", "cached", "full", "fixed_point")
 
@@ -23,8 +23,8 @@ def kept(sampling: Sampling, logits: Tensor) -> list[int]:
 
 def noise_of(seed: int, batch: int, codebook_size: int, positions: int) -> Tensor:
     """Noise `[positions, b, K]`."""
-    stream = gumbel_noise(seed, batch, codebook_size)
-    return torch.stack(list(itertools.islice(stream, positions)))
+    noise = GumbelNoise(seed, batch, codebook_size)
+    return torch.stack([noise.next() for _ in range(positions)])
 
 
 # -- filters --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import torch
 
 from vqvideo.cond import Cond
 from vqvideo.nets.causal_state import CausalState
+from vqvideo.nets.stacks import Horizontal, Time, Vertical
 from vqvideo.priors import PRIORS, default_prior
 from vqvideo.sampling import generate
 
@@ -91,47 +92,21 @@ def test_two_samplers_can_share_a_prior():
                 state.push(code[None])
 
 
-def test_a_whole_known_frame_equals_its_codes_one_by_one():
-    prior, grid = conditioned(3), GRIDS[3]
-    codes = torch.randint(5, (2, *grid))
-    with torch.no_grad():
-        stepped, jumped = prior.start(2, grid), prior.start(2, grid)
-        for code in codes[:, 0].flatten(1).T:
-            stepped.push(code)
-        jumped.logits()  # asking first changes nothing
-        jumped.push_frame(codes[:, 0, ..., None])
-        for code in codes[:, 1].flatten(1).T:
-            torch.testing.assert_close(stepped.logits(), jumped.logits())
-            stepped.push(code)
-            jumped.push(code)
-
-
-def test_a_whole_frame_fits_only_at_its_start():
-    state = conditioned(3).start(1, GRIDS[3])
-    state.push(torch.tensor([1]))
-    with pytest.raises(ValueError, match=r"fits only at its start, not at \(0, 0, 1\)"):
-        state.push_frame(torch.zeros(1, 4, 5, 1, dtype=torch.long))
-
-
 @pytest.mark.parametrize("rank", GRIDS)
 def test_time_runs_once_a_frame_rows_once_a_row_and_this_row_once_a_code(rank, monkeypatch):
-    from vqvideo.nets import causal_state
+    calls = {Time: 0, Vertical: 0, Horizontal: 0}
+    for stack in calls:
 
-    calls = {"time": 0, "vertical": 0, "horizontal": 0}
-    for name in calls:
-        original = getattr(causal_state._LayerState, name)
+        def counted(self, *given, stack=stack, step=stack.step):
+            calls[stack] += 1
+            return step(self, *given)
 
-        def counted(self, *given, name=name, original=original):
-            calls[name] += 1
-            return original(self, *given)
-
-        monkeypatch.setattr(causal_state._LayerState, name, counted)
+        monkeypatch.setattr(stack, "step", counted)
     generate(conditioned(rank), GRIDS[rank], method="cached")
     frames, rows, columns = (1,) * (3 - rank) + GRIDS[rank]
-    layers = 3
-    assert calls["horizontal"] == layers * frames * rows * columns
-    assert calls["vertical"] == layers * frames * (rows - 1)
-    assert calls["time"] == (layers * (frames - 1) if rank == 3 else 0)
+    assert calls[Horizontal] == frames * rows * columns
+    assert calls[Vertical] == frames * (rows - 1)
+    assert calls[Time] == frames - 1
 
 
 @pytest.mark.parametrize("grid", [(1, 1, 1), (1, 4, 5), (3, 1, 5), (3, 4, 1), (2, 2, 2)])
@@ -144,7 +119,7 @@ def test_grids_smaller_than_the_kernels_step_like_the_whole(grid):
 def test_the_state_lives_outside_the_modules():
     prior = conditioned(2)
     names = set(vars(prior.net))
-    CausalState(prior.net, 1, (1, 4, 5), None)
+    CausalState(prior.net, 1, (5,), None)
     assert set(vars(prior.net)) == names
 
 

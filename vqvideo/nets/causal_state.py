@@ -1,17 +1,23 @@
 """The causal core one position at a time: T once a frame, V once a row, H once a code.
 
 The state lives here and nowhere in the modules, so any number of samplers can share a network.
-Each step costs H's few small products; all that does not change along a row (what comes from
-above, from the past and from the condition, and H's bias) is summed once per row.
+Work is done when it is asked for: of a frame that is only pushed T alone takes notice, of a row V,
+and H runs for the positions that stand before one whose features are wanted.
+
+The first axis of the grid has no end. Of it is kept what the receptive field reaches, so memory
+does not grow, and the features are those that the whole sequence would give.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqvideo.nets.causal import CausalLayer, CausalNet, gate
+from vqvideo.nets.causal import CausalNet
+from vqvideo.nets.stacks import Horizontal, Time, Vertical
 
 
 class CausalState:
@@ -20,166 +26,196 @@ class CausalState:
     Args:
         net: the network; its weights are read, never changed.
         batch: number of samples.
-        grid: `(t, h, w)`, axes that the rank lacks being 1.
-        cond: as for `CausalNet.forward`.
+        inner: sizes of all axes of the grid but the first.
+        told: the condition for the first steps along the first axis; see `tell`.
 
     Call `features()` for the features of the next position if they are wanted, then `push()` its
     embedding.
     """
 
     def __init__(
-        self, net: CausalNet, batch: int, grid: tuple[int, int, int], cond: Tensor | None
+        self, net: CausalNet, batch: int, inner: tuple[int, ...], told: Tensor | None = None
     ) -> None:
-        self.frames, self.height, self.width = grid
-        self.position = (0, 0, 0)
-        like = next(net.parameters())
-        self.input = like.new_zeros(batch, net.width, self.height, self.width)
-        self.rank = net.rank
-        self.layers = [
-            _LayerState(layer, layer.cond_maps(cond), self.input)  # type: ignore[arg-type, operator]
-            for layer in net.layers
-        ]
-        self.is_known = False  # whether H has run at this position
-        self._begin_row()
+        assert len(inner) == net.rank - 1
+        self.net, self.rank = net, net.rank
+        self.height, self.width = (0, 0, *inner)[-2:]  # 0 for an axis that is missing or first
+        self.steps = 0  # complete ones along the first axis
+        self.row, self.column = 0, 0  # in this step
+        self.horizontal = Horizontal(net, batch, self.width)
+        self.vertical = Vertical(net, batch, self.width) if net.rank >= 2 else None
+        self.time = Time(net, batch, inner) if net.rank == 3 else None
+        self.rows: list[Tensor] = []  # complete ones, of this frame or not yet seen by V
+        self.seen_rows = 0  # of them
+        self.frame: Tensor | None = None  # complete, not yet seen by T
+        self.known = 0  # features of this row that H has worked out
+        if told is not None:
+            self.tells = torch.cat([layer.cond.weight.flatten(1) for layer in net.layers])  # type: ignore[union-attr, operator]
+        self.told: Tensor | None = None
+        self.maps_of: int | None = None  # the step that `maps` are of
+        self.tell(told)
+
+    def tell(self, told: Tensor | None) -> None:
+        """The condition `[b, e, t|1, h|1, w|1]` from here on, for as many steps along the first
+        axis as it has, or for all that follow if it has one.
+        """
+        assert self.rank == 1 or not (self.row or self.column), "a step has begun"
+        self._see_frame()
+        if self.rank == 2:
+            self._see_rows()
+        self.told, self.told_from = told, self.steps
+        self.maps: Tensor | None = None
+        steps = 1 if told is None else told.shape[5 - self.rank]
+        self.told_until = self.steps + steps if steps > 1 else math.inf
+        self.ready = False  # whether H knows what this row adds
 
     def features(self) -> Tensor:
         """Features `[b, c]` of the next position."""
-        self.is_known = True
-        column = self.position[2]
-        x = self.input[:, :, self.position[1], 0]  # a placeholder: layer 0 never reads it
-        total: Tensor | float = 0.0
-        for layer in self.layers:
-            x, skip = layer.horizontal(x, column)
-            total = total + skip
-        assert isinstance(total, Tensor)
-        return total
+        self.catch_up()
+        for column in range(self.known, self.column + 1):
+            self.horizontal.step(column)
+        self.known = self.column + 1
+        return self.horizontal.skips
+
+    def catch_up(self) -> None:
+        """Let T and V see what is complete, and H what this row adds.
+
+        Raises:
+            ValueError: the condition was told for fewer steps.
+        """
+        if self.steps >= self.told_until:
+            raise ValueError(
+                f"the condition was told for {self.told_until - self.told_from} steps along the "
+                f"first axis of the grid, and all are done; tell what holds for the next ones"
+            )
+        if not self.ready:
+            self._see_frame()
+            self._see_rows()
+            self._begin_row()
+            self.ready = True
 
     def push(self, embedding: Tensor) -> None:
         """Take the embedding `[b, c]` of the code at this position and go to the next."""
-        if not self.is_known:
+        if self.rank == 1 and self.known <= self.column:
             self.features()  # positions to the right need what every layer saw here
-        self.is_known = False
-        frame, row, column = self.position
-        self.input[:, :, row, column] = embedding
-        self.layers[0].remember(embedding, column)
-        if column + 1 < self.width:
-            self.position = (frame, row, column + 1)
-            return
-        if row + 1 < self.height:
-            self._run_vertical(row)
-            self.position = (frame, row + 1, 0)
-        else:
-            self._finish_frame()
-        self._begin_row()
+        self.horizontal.remember(embedding, self.column)
+        self.column += 1
+        if self.rank == 1:
+            self.steps += 1
+        elif self.column == self.width:
+            self._end_row(self.horizontal.row())
 
-    def push_frame(self, embeddings: Tensor) -> None:
-        """Take a whole known frame `[b, c, h, w]` at once; only T needs to look at it."""
-        _, row, column = self.position
-        if row or column:
-            raise ValueError(f"a whole frame fits only at its start, not at {self.position}")
-        self.is_known = False
-        self.input = embeddings.clone()
-        self._finish_frame()
-        self._begin_row()
+    def prefill(self, embeddings: Tensor, count: int) -> None:
+        """Take the first `count` positions of `embeddings` `[b, c, *grid]` in one pass over the
+        steps they touch; only at the very start.
+        """
+        assert not (self.steps or self.row or self.column), "prefill belongs at the start"
+        per_step = embeddings[0, 0, 0].numel()
+        self.steps, rest = divmod(count, per_step)
+        self.row, self.column = divmod(rest, self.width) if self.rank == 3 else (0, rest)
+        touched = self.steps + (rest > 0)
+        told, axis = self.told, 5 - self.rank
+        if told is not None and told.shape[axis] > 1:
+            told = told.narrow(axis, 0, touched)
+        for index, streams in enumerate(self.net.streams(embeddings[:, :, :touched], told)):
+            if index < len(self.net.layers):
+                self._fill(index, [stream.movedim(1, -1) for stream in streams])
+        if self.rank == 1:
+            self.column = count
+        self.known = self.column
+
+    def _fill(self, index: int, streams: list[Tensor]) -> None:
+        """What layer `index` took in `[b, t, h, w, c]` for H, V and T: as much as each stack has
+        taken notice of. The last complete frame and row wait, as they would after a `push`.
+        """
+        left = streams[0][..., : self.net.width]  # the sum of skips stands beside it
+        frame, row = (0, self.steps) if self.rank == 2 else (self.steps, self.row)
+        if self.rank == 1:
+            self.horizontal.fill(index, left[:, 0, 0, : self.steps])
+            return
+        if self.column:
+            self.horizontal.fill(index, left[:, frame, row, : self.column])
+        if row:
+            assert self.vertical is not None
+            self.vertical.fill(index, streams[1][:, frame, : row - 1])
+            if index == 0:
+                self.rows, self.seen_rows = list(left[:, frame, :row].unbind(1)), row - 1
+        if self.rank == 3 and frame:
+            assert self.time is not None
+            self.time.fill(index, streams[2][:, : frame - 1])
+            if index == 0:
+                self.frame = left[:, frame - 1].clone()
+
+    def _end_row(self, row: Tensor) -> None:
+        self.column, self.known, self.ready = 0, 0, False
+        self.horizontal.forget()
+        if self.rank == 2:
+            self._see_rows()
+            self.rows, self.seen_rows = [row], 0
+            self.steps += 1
+            return
+        self.rows.append(row)
+        self.row += 1
+        if self.row == self.height:
+            self._see_frame()
+            self.frame = torch.stack(self.rows, dim=1)
+            self.rows, self.seen_rows, self.row = [], 0, 0
+            self.steps += 1
+            assert self.vertical is not None
+            self.vertical.forget()
+
+    def _see_frame(self) -> None:
+        if self.frame is not None:
+            assert self.time is not None
+            maps = self._maps(self.steps - 1)
+            self.time.step(self.frame, None if maps is None else maps[:, 2, :, 0])
+            self.frame = None
+
+    def _see_rows(self) -> None:
+        for row in range(self.seen_rows, len(self.rows)):
+            assert self.vertical is not None
+            maps = self._maps(self.steps - (self.rank == 2))
+            self.vertical.step(
+                self.rows[row],
+                self._from_past("to_vertical", row),
+                None if maps is None else _at(maps[:, 1, :, 0], row),
+            )
+        self.seen_rows = len(self.rows)
 
     def _begin_row(self) -> None:
-        frame, row, _ = self.position
-        if frame < self.frames:
-            for layer in self.layers:
-                layer.begin_row(frame, row, self.width)
+        parts = [self._from_past("to_horizontal", self.row)]
+        if self.vertical is not None:
+            parts.append(self.vertical.above)
+        maps = self._maps(self.steps)
+        if maps is not None:
+            parts.append(_at(maps[:, 0, :, 0], self.row))
+        added: Tensor | None = None
+        for part in parts:
+            added = part if added is None else added if part is None else added + part
+        self.horizontal.begin_row(
+            None if added is None else added.permute(2, 0, 1, 3), self.told_from
+        )
 
-    def _run_vertical(self, row: int) -> None:
-        x = self.input[:, :, row]
-        for layer in self.layers:
-            x = layer.vertical(x, self.position[0], row)
+    def _from_past(self, name: str, row: int) -> Tensor | None:
+        """What T gives one row of this frame `[layers, b, w, 2c]`; nothing in the first frame."""
+        given = getattr(self.time, name, None)
+        return None if given is None else given[:, :, row]
 
-    def _finish_frame(self) -> None:
-        frame = self.position[0]
-        self.position = (frame + 1, 0, 0)
-        if self.rank == 3 and frame + 1 < self.frames:
-            x = self.input
-            for layer in self.layers:
-                x = layer.time(x, frame)
-            self.input = torch.zeros_like(self.input)
-
-
-class _LayerState:
-    """What one layer must remember, and its three stacks on a frame, a row, a position."""
-
-    def __init__(self, layer: CausalLayer, maps: list[Tensor | float], like: Tensor) -> None:
-        batch, channels, height, width = like.shape
-        self.layer, self.maps = layer, maps
-        self.pad = layer.reach * layer.dilation
-        self.left_weight = layer.horizontal.weight[:, :, 0, 0].permute(2, 1, 0).flatten(0, 1)
-        assert layer.horizontal.bias is not None and layer.out.bias is not None
-        self.left_bias = layer.horizontal.bias
-        self.out_weight = layer.out.weight.flatten(1).T.contiguous()
-        self.out_bias = layer.out.bias
-        self.history = like.new_zeros(batch, self.pad + width, channels)
-        if layer.rank >= 2:
-            self.rows = like.new_zeros(batch, channels, layer.reach + 1, width)
-        if layer.rank == 3:
-            frames = layer.time.kernel_size[0]
-            self.past = like.new_zeros(batch, channels, frames, height, width)
-        self.from_above: Tensor | None = None
-        self.time_to_vertical: Tensor | None = None
-        self.time_to_horizontal: Tensor | None = None
-
-    def time(self, x: Tensor, frame: int) -> Tensor:
-        """T on the frame `x` `[b, c, h, w]` just completed; what it gives the next frame stays."""
-        layer, r = self.layer, self.layer.reach
-        self.past = torch.cat([self.past[:, :, 1:], x[:, :, None]], dim=2)
-        pre = layer.time(F.pad(self.past, (r, r, r, r)))
-        self.time_to_vertical = layer.time_to_vertical(pre)[:, :, 0]
-        self.time_to_horizontal = layer.time_to_horizontal(pre)[:, :, 0]
-        return layer.join(x, gate(pre + _at(self.maps[2], frame))[:, :, 0])
-
-    def vertical(self, x: Tensor, frame: int, row: int) -> Tensor:
-        """V on the row `x` `[b, c, w]` just completed; what it gives the next row stays."""
-        layer, r = self.layer, self.layer.reach
-        self.rows = torch.cat([self.rows[:, :, 1:], x[:, :, None]], dim=2)
-        pre = layer.vertical(F.pad(self.rows, (r, r))[:, :, None])  # [b, 2c, 1, 1, w]
-        if self.time_to_vertical is not None:
-            pre = pre + self.time_to_vertical[:, :, None, row, None]
-        self.from_above = layer.vertical_to_horizontal(pre)[:, :, 0, 0]
-        return layer.join(x, gate(pre + _at(self.maps[1], frame, row))[:, :, 0, 0])
-
-    def begin_row(self, frame: int, row: int, width: int) -> None:
-        """Sum up `[w, b, 2c]`: all that H adds along this row besides what stands to the left."""
-        self.history.zero_()
-        if row == 0:
-            self.from_above = None
-            if self.layer.rank >= 2:
-                self.rows.zero_()
-        total = self.left_bias[None, :, None].expand(len(self.history), -1, width)
-        if self.from_above is not None:
-            total = total + self.from_above
-        if self.time_to_horizontal is not None:
-            total = total + self.time_to_horizontal[:, :, row]
-        maps = _at(self.maps[0], frame, row)
-        if isinstance(maps, Tensor):
-            total = total + maps[:, :, 0, 0]
-        self.row_bias = total.permute(2, 0, 1).contiguous()
-
-    def remember(self, x: Tensor, column: int) -> None:
-        """Keep this layer's input `[b, c]` at `column` for the positions to its right."""
-        self.history[:, self.pad + column] = x
-
-    def horizontal(self, x: Tensor, column: int) -> tuple[Tensor, Tensor]:
-        """H at `column`: its input `x` `[b, c]` to the next layer's input and skip features."""
-        layer = self.layer
-        if not layer.first:
-            self.remember(x, column)
-        last = column + layer.dilation * (layer.taps - 1) + 1
-        window = self.history[:, column : last : layer.dilation].flatten(1)
-        gated = gate(torch.addmm(self.row_bias[column], window, self.left_weight))
-        residual, skip = torch.addmm(self.out_bias, gated, self.out_weight).chunk(2, dim=1)
-        return layer.join(x, residual), skip
+    def _maps(self, step: int) -> Tensor | None:
+        """What the condition adds before the gates `[layers, stack, b, t|1, h|1, w|1, 2c]`, in one
+        step along the first axis; at rank 1 in all steps told of. Worked out once for each.
+        """
+        if self.told is None:
+            return None
+        told, axis = self.told, 5 - self.rank
+        index = step - self.told_from if self.rank > 1 and told.shape[axis] > 1 else None
+        if self.maps is None or self.maps_of != index:
+            here = told if index is None else told.narrow(axis, index, 1)
+            maps = F.linear(here.movedim(1, -1), self.tells)
+            maps = maps.unflatten(-1, (len(self.net.layers), self.rank, -1))
+            self.maps, self.maps_of = maps.permute(4, 5, 0, 1, 2, 3, 6), index
+        return self.maps
 
 
-def _at(map_: Tensor | float, frame: int, row: int | None = None) -> Tensor | float:
-    """The part of a conditioning map `[b, c, t|1, h|1, w|1]` for one frame, or one row of it."""
-    if not isinstance(map_, Tensor):
-        return map_
-    map_ = map_[:, :, [frame if map_.shape[2] > 1 else 0]]
-    return map_ if row is None else map_[:, :, :, [row if map_.shape[3] > 1 else 0]]
+def _at(maps: Tensor, row: int) -> Tensor:
+    """One row of `[layers, b, h|1, w|1, 2c]`."""
+    return maps[:, :, row if maps.shape[2] > 1 else 0]

@@ -18,7 +18,7 @@ from vqvideo.nets.causal import CausalNet
 from vqvideo.nets.causal_state import CausalState
 from vqvideo.nets.cond import CondEmbedding
 from vqvideo.priors.base import Prior
-from vqvideo.priors.head import CodeHead
+from vqvideo.priors.head import CodeHead, HeadStep
 
 
 class CausalPrior(Prior):
@@ -70,7 +70,7 @@ class CausalPrior(Prior):
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         self._check(codes)
         each = codes if self.num_codebooks > 1 else codes[..., None]
-        told = self._tell(cond, len(codes), tuple(each.shape[1:-1]))
+        told = self.tell(cond, len(codes), tuple(each.shape[1:-1]))
         features = self.net(self.embed(each).movedim(-1, 1), told)
         logits = self.head(features.movedim(1, -1), each)  # [b, *grid, s, K]
         return logits.movedim(-1, 1).reshape(len(codes), -1, *codes.shape[1:])  # type: ignore[no-any-return]
@@ -79,17 +79,20 @@ class CausalPrior(Prior):
         """What the core gets `[..., width]` for the codes `[..., s]` of positions: the sum of
         their embeddings, each codebook with its own.
         """
+        if self.num_codebooks == 1:
+            return self.embedding(codes[..., 0])  # type: ignore[no-any-return]
         first = torch.arange(self.num_codebooks, device=codes.device) * self.codebook_size
         return self.embedding(codes + first).sum(dim=-2)  # type: ignore[no-any-return]
 
     def start(
         self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
-    ) -> _CausalPriorState:
+    ) -> CausalPriorState:
         if len(grid) != self.rank:
             raise ValueError(f"grid must have {self.rank} grid axes, got {grid}")
-        return _CausalPriorState(self, batch, grid, self._tell(cond, batch, grid))
+        return CausalPriorState(self, batch, grid, cond)
 
-    def _tell(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:
+    def tell(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:
+        """What the core is told of a grid, `[b, width, t|1, h|1, w|1]`."""
         if cond is None:
             return None
         if self.cond_embedding is None:
@@ -112,24 +115,25 @@ def reaches(first_kernel: int, kernel: int, num_layers: int) -> list[int]:
     return [first_kernel // 2] + [kernel // 2] * (num_layers - 1)
 
 
-class _CausalPriorState:
+class CausalPriorState:
     """The step-by-step form of a `CausalPrior`; see `vqvideo.sampling.PriorState`."""
 
     def __init__(
-        self, prior: CausalPrior, batch: int, grid: tuple[int, ...], told: Tensor | None
+        self, prior: CausalPrior, batch: int, grid: tuple[int, ...], cond: Cond | None
     ) -> None:
-        self.prior, self.head = prior, prior.head
-        frames, height, width = (1,) * (3 - len(grid)) + grid
-        self.net = CausalState(prior.net, batch, (frames, height, width), told)
+        self.prior, self.batch, self.inner = prior, batch, tuple(grid[1:])
+        self.net = CausalState(prior.net, batch, self.inner, prior.tell(cond, batch, grid))
+        self.head, self.table = HeadStep(prior.head), prior.embedding.weight
         self.here: list[Tensor] = []  # codes of this position so far
         self.hidden: Tensor | None = None  # of this position, told the codes so far
 
     def logits(self) -> Tensor:
+        head = self.head
         if self.hidden is None:
-            self.hidden = self.head.hidden(self.net.features())
+            self.hidden = head.hidden(self.net.features())
             for index, codes in enumerate(self.here):
-                self.hidden = self.head.told(self.hidden, index, codes)
-        return self.head.logits(self.hidden, len(self.here))
+                self.hidden = head.told(self.hidden, index, codes)
+        return head.logits(self.hidden, len(self.here))
 
     def push(self, codes: Tensor) -> None:
         index = len(self.here)
@@ -138,11 +142,15 @@ class _CausalPriorState:
             if self.hidden is not None:
                 self.hidden = self.head.told(self.hidden, index, codes)
             return
-        self.net.push(self.prior.embed(torch.stack(self.here, dim=-1)))
+        if index == 0:
+            self.net.push(self.table.index_select(0, codes))
+        else:
+            self.net.push(self.prior.embed(torch.stack(self.here, dim=-1)))
         self.here, self.hidden = [], None
 
-    def push_frame(self, codes: Tensor) -> None:
-        if self.here:
-            raise ValueError("a whole frame fits only at its start, not within a position")
-        self.hidden = None
-        self.net.push_frame(self.prior.embed(codes).movedim(-1, 1))
+    def prefill(self, codes: Tensor, positions: int) -> None:
+        each = codes if self.prior.num_codebooks > 1 else codes[..., None]
+        self.net.prefill(self.prior.embed(each).movedim(-1, 1), positions)
+
+    def tell(self, cond: Cond | None, steps: int) -> None:
+        self.net.tell(self.prior.tell(cond, self.batch, (steps, *self.inner)))

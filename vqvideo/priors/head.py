@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -36,6 +37,8 @@ class CodeHead(nn.Module):
         for index in range(1, len(self.out)):
             hidden = self.told(hidden, index - 1, codes[..., index - 1])
             logits.append(self.logits(hidden, index))
+        if len(logits) == 1:
+            return logits[0][..., None, :]  # a copy of all logits would be dear
         return torch.stack(logits, dim=-2)
 
     def told(self, hidden: Tensor, index: int, codes: Tensor) -> Tensor:
@@ -45,3 +48,30 @@ class CodeHead(nn.Module):
     def logits(self, hidden: Tensor, index: int) -> Tensor:
         """Logits `[..., K]` of codebook `index`, the ones before it told."""
         return self.out[index](hidden.relu())  # type: ignore[no-any-return]
+
+
+class HeadStep:
+    """The head for the codes of one position after the other, its weights laid out as the
+    matrices that a step multiplies by.
+    """
+
+    def __init__(self, head: CodeHead) -> None:
+        self.norm, _, mix = head.hidden
+        self.mix, self.mix_bias = mix.weight.T.contiguous(), mix.bias
+        self.earlier = [table.weight for table in head.earlier]  # type: ignore[union-attr]
+        self.out = [out.weight.T.contiguous() for out in head.out]  # type: ignore[union-attr, operator]
+        self.out_bias = [out.bias for out in head.out]  # type: ignore[union-attr]
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """As `CodeHead.hidden`, for features `[b, width]`."""
+        norm = self.norm
+        normed = F.layer_norm(features, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return torch.addmm(self.mix_bias, normed.relu_(), self.mix)
+
+    def told(self, hidden: Tensor, index: int, codes: Tensor) -> Tensor:
+        """Hidden features that know the codes of codebook `index` too."""
+        return hidden + self.earlier[index].index_select(0, codes)
+
+    def logits(self, hidden: Tensor, index: int) -> Tensor:
+        """Logits `[b, K]` of codebook `index`, the ones before it told."""
+        return torch.addmm(self.out_bias[index], hidden.relu(), self.out[index])

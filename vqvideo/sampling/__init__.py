@@ -1,10 +1,11 @@
 """Drawing codes from a prior."""
 
-from vqvideo.sampling.choice import Sampling, gumbel_noise
+from vqvideo.sampling.choice import GumbelNoise, Sampling
 from vqvideo.sampling.generate import Method, Progress, SamplingOptions, generate
 from vqvideo.sampling.states import PriorState, SamplesCodes
 
 __all__ = [
+    "GumbelNoise",
     "Method",
     "PriorState",
     "Progress",
@@ -12,5 +13,4 @@ __all__ = [
     "Sampling",
     "SamplingOptions",
     "generate",
-    "gumbel_noise",
 ]

@@ -9,9 +9,9 @@ test of equality.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +41,11 @@ class Sampling:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether logits are taken as they are."""
+        return self.temperature == 1 and self.top_k is None and self.top_p in (None, 1)
+
     def check(self, codebook_size: int) -> None:
         """Raise `ValueError` when top_k is larger than K."""
         if self.top_k is not None and self.top_k > codebook_size:
@@ -50,6 +55,8 @@ class Sampling:
         """Codes int64 `[...]` for logits and Gumbel noise, both `[..., K]`."""
         if self.temperature == 0:
             return logits.argmax(dim=-1)
+        if self.is_plain:
+            return (logits.float() + noise).argmax(dim=-1)
         logits = logits.float()
         largest_is_zero = logits - logits.amax(dim=-1, keepdim=True)  # a cold one overflows not
         return (self.filter(largest_is_zero) + noise).argmax(dim=-1)
@@ -72,21 +79,43 @@ class Sampling:
         return logits
 
 
-def gumbel_noise(seed: int, batch: int, codebook_size: int) -> Iterator[Tensor]:
+class GumbelNoise:
     """Gumbel noise `[b, K]` of one position after the other.
 
     Sample b has its own stream, which depends on `seed` and b alone.
     """
-    streams = [torch.Generator().manual_seed(_mixed(seed, sample)) for sample in range(batch)]
-    while True:
-        shape = (POSITIONS_AT_ONCE, codebook_size)
-        blocks = [-torch.empty(shape).exponential_(generator=stream).log() for stream in streams]
-        yield from torch.stack(blocks, dim=1)
 
+    def __init__(
+        self, seed: int, batch: int, codebook_size: int, device: torch.device | str = "cpu"
+    ) -> None:
+        # Not torch's generator: its exponential numbers take ten times as long.
+        sequences = [np.random.SeedSequence((seed % 2**64, sample)) for sample in range(batch)]
+        self.streams = [np.random.Generator(np.random.SFC64(each)) for each in sequences]
+        self.codebook_size, self.device = codebook_size, device
+        self.block = torch.empty(0)
+        self.used = 0  # positions of the block
 
-def _mixed(seed: int, sample: int) -> int:
-    """A 63-bit seed for one sample of a batch (the finaliser of SplitMix64)."""
-    z = (seed * 0x9E3779B97F4A7C15 + (sample + 1) * 0xD1B54A32D192ED03) % 2**64
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-    return (z ^ (z >> 31)) >> 1
+    def ahead(self, most: int) -> Tensor:
+        """Noise `[n, b, K]` of the next positions: at least one, at most `most`."""
+        if self.used == len(self.block):
+            shape = (POSITIONS_AT_ONCE, self.codebook_size)
+            uniform = np.stack([stream.random(shape) for stream in self.streams], axis=1)
+            noise = torch.from_numpy(uniform).log_().neg_().log_().neg_()
+            self.block = noise.to(self.device, torch.float32)
+            self.each = self.block.unbind(0)
+            self.used = 0
+        return self.block[self.used : self.used + most]
+
+    def next(self) -> Tensor:
+        """Noise `[b, K]` of the next position, and go on by one."""
+        if self.used == len(self.block):
+            self.ahead(1)
+        self.used += 1
+        return self.each[self.used - 1]
+
+    def skip(self, positions: int) -> None:
+        """Go on by so many positions."""
+        while positions:
+            here = len(self.ahead(positions))
+            self.used += here
+            positions -= here

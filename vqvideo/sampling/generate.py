@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypedDict, get_args
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vqvideo.cond import Cond
 from vqvideo.modes import evaluating
-from vqvideo.sampling.choice import Sampling, gumbel_noise
-from vqvideo.sampling.states import Guided, PriorState, SamplesCodes
+from vqvideo.sampling.choice import GumbelNoise, Sampling
+from vqvideo.sampling.states import Guided, PriorState, Recomputed, SamplesCodes
 
 Method = Literal["auto", "cached", "full", "fixed_point"]
 Progress = Callable[[int, int], None]
@@ -30,7 +30,6 @@ class SamplingOptions(TypedDict, total=False):
     progress: Progress | None
 
 
-@torch.no_grad()
 def generate(
     prior: SamplesCodes,
     shape: tuple[int, ...],
@@ -93,78 +92,79 @@ def generate(
         codes.copy_(torch.where(mask.to(known.device), known, 0))
     task = _Task(
         sampling=sampling,
-        codes=codes.flatten(1),
+        codes=codes,
         fixed=(torch.zeros(shape, dtype=torch.bool) if mask is None else mask.cpu()).flatten(),
-        noise=(drawn.to(codes.device) for drawn in gumbel_noise(seed, batch, prior.codebook_size)),
+        noise=GumbelNoise(seed, batch, prior.codebook_size, codes.device),
         report=progress or (lambda done, total: None),
     )
-    with evaluating(prior):
-        state = guided.start(batch, grid, cond) if method in ("auto", "cached") else None
-        if state is not None:
-            return _cached(task, state, grid, prior.num_codebooks).view_as(codes)
-        if method == "cached":
-            raise ValueError(
-                f"{type(prior).__name__} has no step-by-step state; use method='full' or "
-                f"'fixed_point'"
-            )
-        recompute = _fixed_point if method == "fixed_point" else _full
-        return recompute(
-            task, lambda flat: guided.logits(flat.view_as(codes), cond).flatten(2)
-        ).view_as(codes)
+    with evaluating(prior), torch.inference_mode():
+        if method == "fixed_point":
+            return _fixed_point(task, lambda codes: guided.logits(codes, cond))
+        state: PriorState | None = None
+        if method != "full":
+            state = guided.start(batch, grid, cond)
+            if state is None and method == "cached":
+                raise ValueError(
+                    f"{type(prior).__name__} has no step-by-step state; use method='full' or "
+                    f"'fixed_point'"
+                )
+        return _walk(task, state or Recomputed(guided, batch, shape, cond), prior.num_codebooks)
 
 
 class _Task(NamedTuple):
-    """Codes to fill in: `codes` `[b, n]` in raster order, of which those under `fixed` stay."""
+    """Codes to fill in: `codes` `[b, *shape]`, of which those under `fixed` `[n]` stay."""
 
     sampling: Sampling
     codes: Tensor
     fixed: Tensor
-    noise: Iterator[Tensor]
+    noise: GumbelNoise
     report: Progress
 
 
-def _cached(task: _Task, state: PriorState, grid: tuple[int, ...], num_codebooks: int) -> Tensor:
-    codes, total = task.codes, len(task.fixed)
-    each = (*grid[1:], num_codebooks)
-    frame = math.prod(each) if len(grid) == 3 else 0  # only rank 3 has frames
-    index = 0
-    while index < total:
-        if frame and index % frame == 0 and task.fixed[index : index + frame].all():
-            state.push_frame(codes[:, index : index + frame].reshape(len(codes), *each))
-            for _ in range(frame):
-                next(task.noise)
-            index += frame
-        else:
-            drawn = next(task.noise)
-            if not task.fixed[index]:
-                codes[:, index] = task.sampling.choose(state.logits(), drawn)
-            state.push(codes[:, index])
-            index += 1
+def _walk(task: _Task, state: PriorState, num_codebooks: int) -> Tensor:
+    """Code by code; those at the start that are known at once, those at the end never."""
+    flat, fixed = task.codes.flatten(1), task.fixed.tolist()
+    total, last = len(fixed), _last_free(fixed)
+    positions = (fixed.index(False) if last else 0) // num_codebooks
+    index = positions * num_codebooks
+    if positions:
+        state.prefill(task.codes, positions)
+        task.noise.skip(index)
         task.report(index, total)
-    return codes
+    each = flat.unbind(1)
+    while index < last:
+        codes = each[index]
+        if not fixed[index]:
+            codes.copy_(task.sampling.choose(state.logits(), task.noise.next()))
+        else:
+            task.noise.skip(1)
+        state.push(codes)
+        index += 1
+        task.report(index, total)
+    if index < total or not total:
+        task.report(total, total)
+    return task.codes
 
 
-def _full(task: _Task, logits: Callable[[Tensor], Tensor]) -> Tensor:
-    codes, total = task.codes, len(task.fixed)
-    for index in range(total):
-        drawn = next(task.noise)
-        if not task.fixed[index]:
-            codes[:, index] = task.sampling.choose(logits(codes)[..., index], drawn)
-        task.report(index + 1, total)
-    return codes
+def _last_free(fixed: list[bool]) -> int:
+    """How many codes there are up to the last one to be drawn."""
+    return len(fixed) - fixed[::-1].index(False) if False in fixed else 0
 
 
 def _fixed_point(task: _Task, logits: Callable[[Tensor], Tensor]) -> Tensor:
     """After n passes the first n codes are final, so it ends after at most all of them."""
-    codes, total = task.codes, len(task.fixed)
-    drawn = torch.stack([next(task.noise) for _ in range(total)], dim=1)
-    fixed = task.fixed.to(codes.device)
+    codes, total = task.codes.flatten(1), len(task.fixed)
+    drawn = []
+    for _ in range(total):
+        drawn.append(task.noise.next())
+    noise, fixed = torch.stack(drawn, dim=1), task.fixed.to(codes.device)
     for _ in range(total + 1):
-        again = task.sampling.choose(logits(codes).movedim(1, 2), drawn)
+        scores = logits(codes.view_as(task.codes)).flatten(2).movedim(1, 2)
+        again = task.sampling.choose(scores, noise)
         again = torch.where(fixed, codes, again)
         task.report(int((again == codes).all(dim=0).long().cumprod(dim=0).sum()), total)
         if torch.equal(again, codes):
-            return codes
+            return codes.view_as(task.codes)
         codes = again
     raise RuntimeError(
         f"no fixed point after {total + 1} passes: a logit depends on its own or a later code; "

@@ -13,6 +13,9 @@ from vqvideo.cond import Cond
 class PriorState(Protocol):
     """A prior evaluated code by code, in raster order; with several codebooks the codes of a
     position one after the other.
+
+    It was started for a grid, but the first axis of a grid need not end there: it goes on as far
+    as the prior can, told of what follows by `tell` if that varies along that axis.
     """
 
     def logits(self) -> Tensor:
@@ -21,8 +24,11 @@ class PriorState(Protocol):
     def push(self, codes: Tensor) -> None:
         """Fix that code, `[b]`, and go to the next."""
 
-    def push_frame(self, codes: Tensor) -> None:
-        """Fix the codes `[b, h, w, s]` of a whole frame, at its start."""
+    def prefill(self, codes: Tensor, positions: int) -> None:
+        """Fix the first positions of `codes` `[b, *grid(, s)]` at once; only at the start."""
+
+    def tell(self, cond: Cond | None, steps: int) -> None:
+        """What holds for the next steps along the first axis; only where one begins."""
 
 
 class SamplesCodes(Protocol):
@@ -70,6 +76,36 @@ class _GuidedState:
         self.told.push(codes)
         self.free.push(codes)
 
-    def push_frame(self, codes: Tensor) -> None:
-        self.told.push_frame(codes)
-        self.free.push_frame(codes)
+    def prefill(self, codes: Tensor, positions: int) -> None:
+        self.told.prefill(codes, positions)
+        self.free.prefill(codes, positions)
+
+    def tell(self, cond: Cond | None, steps: int) -> None:
+        self.told.tell(cond, steps)
+        self.free.tell(None, steps)
+
+
+class Recomputed:
+    """A prior without a state, or one to be checked: all logits anew for each code. Goes no
+    further than its grid; see `PriorState`.
+    """
+
+    def __init__(
+        self, prior: SamplesCodes, batch: int, shape: tuple[int, ...], cond: Cond | None
+    ) -> None:
+        self.prior, self.cond, self.index = prior, cond, 0
+        self.codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
+
+    def logits(self) -> Tensor:
+        return self.prior.logits(self.codes, self.cond).flatten(2)[..., self.index]
+
+    def push(self, codes: Tensor) -> None:
+        self.codes.flatten(1)[:, self.index] = codes
+        self.index += 1
+
+    def prefill(self, codes: Tensor, positions: int) -> None:
+        self.index = positions * self.prior.num_codebooks
+        self.codes.flatten(1)[:, : self.index] = codes.flatten(1)[:, : self.index]
+
+    def tell(self, cond: Cond | None, steps: int) -> None:
+        raise ValueError(f"{type(self.prior).__name__} has no step-by-step state to go on with")

@@ -1,0 +1,272 @@
+"""The three stacks of the causal core in their step-by-step form, all layers of a stack together.
+
+Channels stand last here. What a stack needs of the past is in its own buffers, and its weights
+are laid out once, when it is made, as the matrices that a step multiplies by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqvideo.nets.causal import CausalLayer, CausalNet, gate
+
+ENDLESS = 1024  # positions that the history of an endless row has room for, besides its past
+
+
+class Time:
+    """T a frame at a time.
+
+    Attributes:
+        to_vertical, to_horizontal: what the frames seen give the next one `[layers, b, h, w, 2c]`.
+    """
+
+    def __init__(self, net: CausalNet, batch: int, inner: tuple[int, ...]) -> None:
+        self.layers: Sequence[CausalLayer] = net.layers  # type: ignore[assignment]
+        like, c = next(net.parameters()), net.width
+        self.past = [  # the last frames that a layer took in, oldest first
+            [like.new_zeros(batch, *inner, c) for _ in range(layer.time.kernel_size[0] - 1)]
+            for layer in self.layers
+        ]
+        # As a convolution in the plane, the frames side by side among the channels: less work
+        # for a convolution library than one frame of a convolution in space and time.
+        self.weights = [_flat(layer.time.weight.transpose(1, 2)) for layer in self.layers]
+        self.give = [
+            torch.cat([layer.time_to_vertical.weight, layer.time_to_horizontal.weight]).flatten(1)
+            for layer in self.layers
+        ]
+
+    def fill(self, index: int, frames: Tensor) -> None:
+        """What layer `index` took in `[b, t, h, w, c]`, up to now."""
+        recent = frames.unbind(1)[-len(self.past[index]) :]
+        self.past[index][len(self.past[index]) - len(recent) :] = recent
+
+    def step(self, frame: Tensor, maps: Tensor | None) -> None:
+        """Take in a frame `[b, h, w, c]`; `maps` `[layers, b, h|1, w|1, 2c]`."""
+        given = []
+        for index, layer in enumerate(self.layers):
+            frames = [*self.past[index], frame]
+            self.past[index] = frames[1:]
+            side_by_side = torch.cat(frames, dim=-1).movedim(-1, 1)
+            pre = F.conv2d(
+                side_by_side, self.weights[index], layer.time.bias, padding=layer.reach
+            ).movedim(1, -1)
+            given.append(F.linear(pre, self.give[index]))
+            if index + 1 < len(self.layers):
+                update = gate(pre, None if maps is None else maps[index], dim=-1)
+                frame = update if layer.first else frame + update
+        self.to_vertical, self.to_horizontal = torch.stack(given).chunk(2, dim=-1)
+
+
+class Vertical:
+    """V a row at a time.
+
+    Attributes:
+        above: what the rows seen give the next one `[layers, b, w, 2c]`.
+    """
+
+    def __init__(self, net: CausalNet, batch: int, width: int) -> None:
+        layers: Sequence[CausalLayer] = net.layers  # type: ignore[assignment]
+        like, c = next(net.parameters()), net.width
+        self.reaches = [layer.reach for layer in layers]
+        self.width, self.scale = width, doubled_tanh(like, c)
+        self.rows = [  # the last rows that a layer took in and room for one more, between zeros
+            like.new_zeros(batch, reach + 1, width + 2 * reach, c) for reach in self.reaches
+        ]
+        self.weights = [
+            _flat(layer.vertical.weight * self.scale.view(-1, 1, 1, 1, 1)) for layer in layers
+        ]
+        self.biases = [layer.vertical.bias * self.scale for layer in layers]
+        give = torch.stack([layer.vertical_to_horizontal.weight.flatten(1) for layer in layers])
+        self.give = (give / self.scale).transpose(1, 2)
+        self.above = like.new_zeros(len(layers), batch, width, 2 * c)
+        self.pre = like.new_zeros(len(layers), batch, width, 2 * c)
+
+    def forget(self) -> None:
+        """Begin a new frame."""
+        self.above.zero_()
+        for rows in self.rows:
+            rows.zero_()
+
+    def fill(self, index: int, rows: Tensor) -> None:
+        """What layer `index` took in `[b, h, w, c]`, up to now."""
+        reach = self.reaches[index]
+        recent = rows[:, -reach - 1 :]
+        first = reach + 1 - recent.shape[1]
+        self.rows[index][:, first:, reach : reach + self.width] = recent
+
+    def step(self, row: Tensor, past: Tensor | None, maps: Tensor | None) -> None:
+        """Take in a row `[b, w, c]`; `past` `[layers, b, w, 2c]` is what T gives it, `maps`
+        `[layers, b, w|1, 2c]`.
+        """
+        if past is not None:
+            self.pre.copy_(past).mul_(self.scale)
+        for index, (rows, reach, pre) in enumerate(
+            zip(self.rows, self.reaches, self.pre, strict=True)
+        ):
+            rows[:, :-1] = rows[:, 1:] if reach == 1 else rows[:, 1:].clone()
+            rows[:, -1, reach : reach + self.width] = row
+            seen = F.conv2d(rows.movedim(-1, 1), self.weights[index], self.biases[index])
+            seen = seen[:, :, 0].movedim(1, -1)
+            if past is None:
+                pre.copy_(seen)
+            else:
+                pre.add_(seen)
+            if index + 1 < len(self.rows):  # nobody listens to the last
+                told = pre if maps is None else pre.addcmul(maps[index], self.scale)
+                a, b = told.sigmoid().chunk(2, dim=-1)
+                negative = torch.addcmul(b, a, b, value=-2)
+                row = -negative if index == 0 else row - negative
+        torch.bmm(self.pre.flatten(1, 2), self.give, out=self.above.flatten(1, 2))
+
+
+class Horizontal:
+    """H a position at a time.
+
+    Its history holds what every layer took in, `[layers, positions, b, c]`. What all layers add
+    up from positions to the left comes from one batched product, since none of it depends on
+    this position; then each layer is two products and a gate.
+
+    Args:
+        net: the network.
+        batch: number of samples.
+        width: positions in a row; 0 for a row without end.
+    """
+
+    def __init__(self, net: CausalNet, batch: int, width: int) -> None:
+        layers: Sequence[CausalLayer] = net.layers  # type: ignore[assignment]
+        like, c, number = next(net.parameters()), net.width, len(layers)
+        self.channels, self.number = c, number
+        self.endless = not width
+        self.pad = max(layer.reach * layer.dilation for layer in layers)
+        room = width or max(ENDLESS, self.pad)
+        self.history = like.new_zeros(number, self.pad + room, batch, c)
+        self.start = 0  # the position that stands after the pad
+        self.scale = doubled_tanh(like, c)
+        self.bias = torch.stack([layer.horizontal.bias for layer in layers]) * self.scale  # type: ignore[arg-type]
+        kernels = [
+            layer.horizontal.weight[:, :, 0, 0].permute(2, 1, 0) * self.scale for layer in layers
+        ]  # [taps, c, 2c], the farthest to the left first
+        self.first_reach, self.first_dilation = layers[0].reach, layers[0].dilation
+        self.first = kernels[0].flatten(0, 1)
+        self.own = [kernel[-1].contiguous() for kernel in kernels[1:]]
+        self.reach = reach = max((layer.reach for layer in layers[1:]), default=0)
+        self.left = like.new_zeros(number - 1, reach, c, 2 * c)
+        self.taps = torch.zeros(number - 1, reach, dtype=torch.int64, device=like.device)
+        for index, (layer, kernel) in enumerate(zip(layers[1:], kernels[1:], strict=True)):
+            self.left[index, reach - layer.reach :] = kernel[:-1]
+            steps = torch.arange(reach, 0, -1, device=like.device).clamp(max=layer.reach)
+            self.taps[index] = (index + 1) * self.history.shape[1] - steps * layer.dilation
+        self.taps, self.left = self.taps.flatten(), self.left.flatten(1, 2)
+        self.out = [
+            torch.cat([-layer.out.weight.flatten(1).T, layer.out.bias[None]])  # type: ignore[index]
+            for layer in layers
+        ]
+        self.pre = like.new_zeros(number, batch, 2 * c)
+        self.streams = like.new_zeros(number, batch, 2 * c)  # residual and skip halves
+        self.gated = like.new_ones(batch, c + 1)  # the last for the bias of `out`
+        self._views()
+
+    def _views(self) -> None:
+        """Slices made once: a slice costs as much as a small product."""
+        c = self.channels
+        self.flat = self.history.flatten(0, 1)
+        self.rows = self.history[1:].unbind(1)
+        self.first_rows = self.history[0].unbind(0)
+        sums, pres = self.streams.unbind(0), self.pre.unbind(0)
+        self.chain = [
+            (pre, pre[:, :c], pre[:, c:], stream[:, :c], own, out, after)
+            for pre, stream, own, out, after in zip(
+                pres, sums[-1:] + sums[:-1], [None, *self.own], self.out, sums, strict=True
+            )
+        ]
+        self.first_pre, self.later_pre = pres[0], self.pre[1:]
+        self.skips, self.to_keep = sums[-1][:, c:], self.streams[:-1, :, :c]
+        self.gates = self.gated[:, :c]
+
+    def forget(self) -> None:
+        """Begin a new row."""
+        self.history.zero_()
+
+    def begin_row(self, added: Tensor | None, start: int = 0) -> None:
+        """What is added besides what stands to the left: `[w|1, layers, b, 2c]`, where w columns
+        begin at `start`.
+        """
+        bias = self.bias[:, None].expand(-1, self.pre.shape[1], -1)
+        total = bias[None] if added is None else torch.addcmul(bias, added, self.scale)
+        self.added = [each.contiguous() for each in total.unbind(0)]
+        self.added_from = start
+
+    def fill(self, index: int, columns: Tensor) -> None:
+        """What layer `index` took in `[b, w, c]` in this row, up to now."""
+        recent = columns.transpose(0, 1)
+        if self.endless:
+            self.start = len(recent)
+            recent = recent[-self.pad :]
+            self.history[index, self.pad - len(recent) : self.pad] = recent
+        else:
+            self.history[index, self.pad : self.pad + len(recent)] = recent
+
+    def row(self) -> Tensor:
+        """The embeddings `[b, w, c]` of the row."""
+        return self.history[0, self.pad :].transpose(0, 1).clone()
+
+    def remember(self, embedding: Tensor, column: int) -> None:
+        """Keep the embedding `[b, c]` at `column` for the positions to its right."""
+        self.first_rows[self._place(column)].copy_(embedding)
+
+    def step(self, column: int) -> Tensor:
+        """Skip features `[b, c]` at `column`, the embeddings to its left remembered."""
+        place = self._place(column)
+        added = self.added[column - self.added_from if len(self.added) > 1 else 0]
+        batch = added.shape[1]
+        reach, dilation = self.first_reach, self.first_dilation
+        window = self.history[0, place - reach * dilation : place : dilation]
+        window = window[0] if reach == 1 else window.transpose(0, 1).reshape(batch, -1)
+        torch.addmm(added[0], window, self.first, out=self.first_pre)
+        if self.number > 1:
+            left = self.flat.index_select(0, self.taps + place)
+            if self.reach > 1:
+                left = left.view(self.number - 1, -1, batch, self.channels)
+                left = left.transpose(1, 2).reshape(self.number - 1, batch, -1)
+            torch.baddbmm(added[1:], left, self.left, out=self.later_pre)
+        gates, gated, total = self.gates, self.gated, None
+        for pre, a, b, stream, own, out, after in self.chain:
+            if own is not None:
+                pre.addmm_(stream, own)
+            pre.sigmoid_()
+            torch.addcmul(b, a, b, value=-2, out=gates)
+            if own is None:
+                torch.mm(gated, out, out=after)
+            else:
+                torch.addmm(total, gated, out, out=after)
+            total = after
+        if self.number > 1:
+            self.rows[place].copy_(self.to_keep)
+        return self.skips
+
+    def _place(self, column: int) -> int:
+        """Where a column stands in the history; an endless row moves on when it is full."""
+        place = column - self.start + self.pad
+        if place == self.history.shape[1]:
+            self.history[:, : self.pad] = self.history[:, place - self.pad :].clone()
+            self.start, place = column, self.pad
+        return place
+
+
+def doubled_tanh(like: Tensor, channels: int) -> Tensor:
+    """Factors `[2c]` of what stands before a gate, whose result is then, with one sigmoid for
+    both halves, -(b - 2 a b): see `vqvideo.nets.causal.gate`.
+    """
+    return like.new_tensor([2.0] * channels + [1.0] * channels)
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """The weight `[o, ..., kh, kw]` of a convolution with one axis too many, as one in the plane,
+    its input channels last in memory.
+    """
+    plane = weight.reshape(len(weight), -1, *weight.shape[-2:])
+    return plane.contiguous(memory_format=torch.channels_last)
