@@ -270,7 +270,7 @@ PARTS = {
     "quantizer": "ema, finite_scalar, product, residual, vector",
     "decoder": "conv, patchify",
     "likelihood": "gaussian",
-    "prior": "masked3d, pixelcnn, wavenet",
+    "prior": "masked3d, pixelcnn, transformer, wavenet",
 }
 
 

@@ -20,11 +20,16 @@ from vqvideo.quantizers import (
 from vqvideo.sampling import GumbelNoise
 from vqvideo.testing.priors import every_code_in_the_receptive_field_is_seen
 
-BUILT_IN_PRIORS = [(default_prior(rank), rank) for rank in (1, 2, 3)]
+RANKS = (1, 2, 3)
+BUILT_IN_PRIORS = [
+    *((default_prior(rank), rank) for rank in RANKS),
+    *(("transformer", rank) for rank in RANKS),
+]
+SMALL_PRIORS = {"transformer": {"width": 12, "num_layers": 2, "num_heads": 2}}
 
 
 def small_prior(name):
-    return partial(PRIORS.get(name), width=8, num_layers=3)
+    return partial(PRIORS.get(name), **SMALL_PRIORS.get(name, {"width": 8, "num_layers": 3}))
 
 
 SMALL = {"codebook_size": 7, "code_dim": 4}

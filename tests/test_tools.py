@@ -43,7 +43,7 @@ def test_the_first_command_makes_a_clip_a_sheet_and_a_record():
     assert clip.fps == pytest.approx(8.75, abs=0.01)
     record = json.loads(Path("outputs/clip.json").read_text())
     assert record["seed"] == 0
-    assert record["method"] == "cached"
+    assert record["method"] == "fused"
     assert record["command"] == "generate_clip.py"
     assert set(record["versions"]) == {"vqvideo", "torch", "python"}
 

@@ -18,7 +18,7 @@ from vqvideo import media
 from vqvideo.generator import Generator
 from vqvideo.grid import codes_needed
 from vqvideo.jobs.model import evenly, open_model, output_files
-from vqvideo.sampling import SamplingOptions
+from vqvideo.sampling import SamplingOptions, method_for
 
 DEFAULT_OUT = {1: "outputs/sound.wav", 2: "outputs/image.png", 3: "outputs/clip.mp4"}
 SUFFIXES = {1: (".wav", ".flac"), 2: (".png", ".jpg", ".jpeg"), 3: (".mp4", ".gif")}
@@ -95,7 +95,7 @@ def generate_clip(
     record = {
         "model": model,
         **drawn,
-        "method": _method(generator, sampling),
+        "method": _method(generator, num_samples, sampling),
         "num_samples": num_samples,
         "shape": list(data.shape[1:]),
         "rate": rate,
@@ -122,13 +122,18 @@ def _check_file(target: Path, rank: int, rate: float) -> None:
         )
 
 
-def _method(generator: Generator, sampling: SamplingOptions) -> str:
+def _method(generator: Generator, num_samples: int, sampling: SamplingOptions) -> str:
     """What "auto" came down to."""
     method = sampling.get("method", "auto")
-    if method == "auto" and generator.prior is not None:
-        one = (1,) * generator.vqvae.rank
-        return "full" if generator.prior.start(1, one) is None else "cached"
-    return method
+    if method != "auto" or generator.prior is None:
+        return method
+    return method_for(
+        generator.prior,
+        batch=num_samples,
+        top_k=sampling.get("top_k"),
+        top_p=sampling.get("top_p"),
+        guidance=sampling.get("guidance"),
+    )
 
 
 def _imagine(

@@ -27,14 +27,19 @@ class CausalState:
         net: the network; its weights are read, never changed.
         batch: number of samples.
         inner: sizes of all axes of the grid but the first.
-        told: the condition for the first steps along the first axis; see `tell`.
+        told, steps: the condition for the first steps along the first axis; see `tell`.
 
     Call `features()` for the features of the next position if they are wanted, then `push()` its
     embedding.
     """
 
     def __init__(
-        self, net: CausalNet, batch: int, inner: tuple[int, ...], told: Tensor | None = None
+        self,
+        net: CausalNet,
+        batch: int,
+        inner: tuple[int, ...],
+        told: Tensor | None = None,
+        steps: int | None = None,
     ) -> None:
         assert len(inner) == net.rank - 1
         self.net, self.rank = net, net.rank
@@ -52,11 +57,11 @@ class CausalState:
             self.tells = torch.cat([layer.cond.weight.flatten(1) for layer in net.layers])  # type: ignore[union-attr, operator]
         self.told: Tensor | None = None
         self.maps_of: int | None = None  # the step that `maps` are of
-        self.tell(told)
+        self.tell(told, steps)
 
-    def tell(self, told: Tensor | None) -> None:
-        """The condition `[b, e, t|1, h|1, w|1]` from here on, for as many steps along the first
-        axis as it has, or for all that follow if it has one.
+    def tell(self, told: Tensor | None, steps: int | None = None) -> None:
+        """The condition `[b, e, t|1, h|1, w|1]` from here on, for so many steps along the first
+        axis; None is for all that follow.
         """
         assert self.rank == 1 or not (self.row or self.column), "a step has begun"
         self._see_frame()
@@ -64,8 +69,7 @@ class CausalState:
             self._see_rows()
         self.told, self.told_from = told, self.steps
         self.maps: Tensor | None = None
-        steps = 1 if told is None else told.shape[5 - self.rank]
-        self.told_until = self.steps + steps if steps > 1 else math.inf
+        self.told_until = math.inf if steps is None else self.steps + steps
         self.ready = False  # whether H knows what this row adds
 
     def features(self) -> Tensor:
@@ -93,6 +97,29 @@ class CausalState:
             self._begin_row()
             self.ready = True
 
+    def settle(self) -> int:
+        """Let every stack see all that stands before the next position; returns how many positions
+        from there on stand side by side in the history, this row's and no more than it has room
+        for.
+        """
+        self.catch_up()
+        for column in range(self.known, self.column):
+            self.horizontal.step(column)
+        self.known = self.column
+        room = self.horizontal.history.shape[1] - self.horizontal.place(self.column)
+        if self.rank > 1 or len(self.horizontal.added) == 1:
+            return room
+        return min(room, len(self.horizontal.added) - (self.column - self.told_from))
+
+    def advance(self, positions: int) -> None:
+        """Go on by so many positions of this row, whose history another has filled in."""
+        self.column += positions
+        self.known = self.column
+        if self.rank == 1:
+            self.steps += positions
+        elif self.column == self.width:
+            self._end_row(self.horizontal.row())
+
     def push(self, embedding: Tensor) -> None:
         """Take the embedding `[b, c]` of the code at this position and go to the next."""
         if self.rank == 1 and self.known <= self.column:
@@ -104,23 +131,23 @@ class CausalState:
         elif self.column == self.width:
             self._end_row(self.horizontal.row())
 
-    def prefill(self, embeddings: Tensor, count: int) -> None:
-        """Take the first `count` positions of `embeddings` `[b, c, *grid]` in one pass over the
-        steps they touch; only at the very start.
+    def prefill(self, embedded: Tensor, positions: int) -> None:
+        """Take the first positions of `[b, *grid, c]` in one pass over the steps they touch; only
+        at the very start.
         """
         assert not (self.steps or self.row or self.column), "prefill belongs at the start"
-        per_step = embeddings[0, 0, 0].numel()
-        self.steps, rest = divmod(count, per_step)
+        self.steps, rest = divmod(positions, math.prod(embedded.shape[2:-1]))
         self.row, self.column = divmod(rest, self.width) if self.rank == 3 else (0, rest)
         touched = self.steps + (rest > 0)
         told, axis = self.told, 5 - self.rank
         if told is not None and told.shape[axis] > 1:
             told = told.narrow(axis, 0, touched)
-        for index, streams in enumerate(self.net.streams(embeddings[:, :, :touched], told)):
+        known = embedded[:, :touched].movedim(-1, 1)
+        for index, streams in enumerate(self.net.streams(known, told)):
             if index < len(self.net.layers):
                 self._fill(index, [stream.movedim(1, -1) for stream in streams])
         if self.rank == 1:
-            self.column = count
+            self.column = positions
         self.known = self.column
 
     def _fill(self, index: int, streams: list[Tensor]) -> None:
@@ -192,7 +219,8 @@ class CausalState:
         for part in parts:
             added = part if added is None else added if part is None else added + part
         self.horizontal.begin_row(
-            None if added is None else added.permute(2, 0, 1, 3), self.told_from
+            None if added is None else added.permute(2, 0, 1, 3),
+            self.told_from if self.rank == 1 else 0,
         )
 
     def _from_past(self, name: str, row: int) -> Tensor | None:

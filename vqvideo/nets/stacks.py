@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqvideo.nets.causal import CausalLayer, CausalNet, gate
 
@@ -41,8 +41,9 @@ class Time:
 
     def fill(self, index: int, frames: Tensor) -> None:
         """What layer `index` took in `[b, t, h, w, c]`, up to now."""
-        recent = frames.unbind(1)[-len(self.past[index]) :]
-        self.past[index][len(self.past[index]) - len(recent) :] = recent
+        past = self.past[index]
+        for place, frame in enumerate(reversed(frames.unbind(1)[-len(past) :] if past else ())):
+            past[-1 - place] = frame.clone()  # the pass that made it goes on writing into it
 
     def step(self, frame: Tensor, maps: Tensor | None) -> None:
         """Take in a frame `[b, h, w, c]`; `maps` `[layers, b, h|1, w|1, 2c]`."""
@@ -79,7 +80,7 @@ class Vertical:
         self.weights = [
             _flat(layer.vertical.weight * self.scale.view(-1, 1, 1, 1, 1)) for layer in layers
         ]
-        self.biases = [layer.vertical.bias * self.scale for layer in layers]
+        self.biases = [_bias(layer.vertical) * self.scale for layer in layers]
         give = torch.stack([layer.vertical_to_horizontal.weight.flatten(1) for layer in layers])
         self.give = (give / self.scale).transpose(1, 2)
         self.above = like.new_zeros(len(layers), batch, width, 2 * c)
@@ -146,13 +147,16 @@ class Horizontal:
         self.history = like.new_zeros(number, self.pad + room, batch, c)
         self.start = 0  # the position that stands after the pad
         self.scale = doubled_tanh(like, c)
-        self.bias = torch.stack([layer.horizontal.bias for layer in layers]) * self.scale  # type: ignore[arg-type]
+        self.bias = torch.stack([_bias(layer.horizontal) for layer in layers]) * self.scale
         kernels = [
             layer.horizontal.weight[:, :, 0, 0].permute(2, 1, 0) * self.scale for layer in layers
         ]  # [taps, c, 2c], the farthest to the left first
-        self.first_reach, self.first_dilation = layers[0].reach, layers[0].dilation
+        self.dilations = [layer.dilation for layer in layers]
+        self.first_reach = layers[0].reach
         self.first = kernels[0].flatten(0, 1)
-        self.own = [kernel[-1].contiguous() for kernel in kernels[1:]]
+        self.own = torch.stack([kernel[-1] for kernel in kernels])[
+            1:
+        ]  # the first may not see itself
         self.reach = reach = max((layer.reach for layer in layers[1:]), default=0)
         self.left = like.new_zeros(number - 1, reach, c, 2 * c)
         self.taps = torch.zeros(number - 1, reach, dtype=torch.int64, device=like.device)
@@ -161,10 +165,12 @@ class Horizontal:
             steps = torch.arange(reach, 0, -1, device=like.device).clamp(max=layer.reach)
             self.taps[index] = (index + 1) * self.history.shape[1] - steps * layer.dilation
         self.taps, self.left = self.taps.flatten(), self.left.flatten(1, 2)
-        self.out = [
-            torch.cat([-layer.out.weight.flatten(1).T, layer.out.bias[None]])  # type: ignore[index]
-            for layer in layers
-        ]
+        self.out = torch.stack(
+            [
+                torch.cat([-layer.out.weight.flatten(1).T, _bias(layer.out)[None]])
+                for layer in layers
+            ]
+        )
         self.pre = like.new_zeros(number, batch, 2 * c)
         self.streams = like.new_zeros(number, batch, 2 * c)  # residual and skip halves
         self.gated = like.new_ones(batch, c + 1)  # the last for the bias of `out`
@@ -177,10 +183,11 @@ class Horizontal:
         self.rows = self.history[1:].unbind(1)
         self.first_rows = self.history[0].unbind(0)
         sums, pres = self.streams.unbind(0), self.pre.unbind(0)
+        self.first_sum = sums[0]
         self.chain = [
-            (pre, pre[:, :c], pre[:, c:], stream[:, :c], own, out, after)
-            for pre, stream, own, out, after in zip(
-                pres, sums[-1:] + sums[:-1], [None, *self.own], self.out, sums, strict=True
+            (pre, pre[:, :c], pre[:, c:], before, before[:, :c], own, out, after)
+            for pre, before, own, out, after in zip(
+                pres[1:], sums[:-1], self.own, self.out[1:], sums[1:], strict=True
             )
         ]
         self.first_pre, self.later_pre = pres[0], self.pre[1:]
@@ -197,7 +204,8 @@ class Horizontal:
         """
         bias = self.bias[:, None].expand(-1, self.pre.shape[1], -1)
         total = bias[None] if added is None else torch.addcmul(bias, added, self.scale)
-        self.added = [each.contiguous() for each in total.unbind(0)]
+        self.added = total.contiguous()
+        self.each_added = self.added.unbind(0)
         self.added_from = start
 
     def fill(self, index: int, columns: Tensor) -> None:
@@ -216,14 +224,14 @@ class Horizontal:
 
     def remember(self, embedding: Tensor, column: int) -> None:
         """Keep the embedding `[b, c]` at `column` for the positions to its right."""
-        self.first_rows[self._place(column)].copy_(embedding)
+        self.first_rows[self.place(column)].copy_(embedding)
 
     def step(self, column: int) -> Tensor:
         """Skip features `[b, c]` at `column`, the embeddings to its left remembered."""
-        place = self._place(column)
-        added = self.added[column - self.added_from if len(self.added) > 1 else 0]
+        place = self.place(column)
+        added = self.each_added[column - self.added_from if len(self.added) > 1 else 0]
         batch = added.shape[1]
-        reach, dilation = self.first_reach, self.first_dilation
+        reach, dilation = self.first_reach, self.dilations[0]
         window = self.history[0, place - reach * dilation : place : dilation]
         window = window[0] if reach == 1 else window.transpose(0, 1).reshape(batch, -1)
         torch.addmm(added[0], window, self.first, out=self.first_pre)
@@ -233,22 +241,19 @@ class Horizontal:
                 left = left.view(self.number - 1, -1, batch, self.channels)
                 left = left.transpose(1, 2).reshape(self.number - 1, batch, -1)
             torch.baddbmm(added[1:], left, self.left, out=self.later_pre)
-        gates, gated, total = self.gates, self.gated, None
-        for pre, a, b, stream, own, out, after in self.chain:
-            if own is not None:
-                pre.addmm_(stream, own)
-            pre.sigmoid_()
+        gates, gated = self.gates, self.gated
+        a, b = self.first_pre.sigmoid_().chunk(2, dim=-1)
+        torch.addcmul(b, a, b, value=-2, out=gates)
+        torch.mm(gated, self.out[0], out=self.first_sum)
+        for pre, a, b, before, stream, own, out, after in self.chain:
+            pre.addmm_(stream, own).sigmoid_()
             torch.addcmul(b, a, b, value=-2, out=gates)
-            if own is None:
-                torch.mm(gated, out, out=after)
-            else:
-                torch.addmm(total, gated, out, out=after)
-            total = after
+            torch.addmm(before, gated, out, out=after)
         if self.number > 1:
             self.rows[place].copy_(self.to_keep)
         return self.skips
 
-    def _place(self, column: int) -> int:
+    def place(self, column: int) -> int:
         """Where a column stands in the history; an endless row moves on when it is full."""
         place = column - self.start + self.pad
         if place == self.history.shape[1]:
@@ -270,3 +275,8 @@ def _flat(weight: Tensor) -> Tensor:
     """
     plane = weight.reshape(len(weight), -1, *weight.shape[-2:])
     return plane.contiguous(memory_format=torch.channels_last)
+
+
+def _bias(layer: nn.Conv3d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias

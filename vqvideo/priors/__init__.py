@@ -4,6 +4,17 @@ from vqvideo.priors.base import PRIORS, Prior, default_prior
 from vqvideo.priors.causal import CausalPrior
 from vqvideo.priors.masked3d import masked3d
 from vqvideo.priors.pixelcnn import pixelcnn
+from vqvideo.priors.transformer import TransformerPrior, transformer
 from vqvideo.priors.wavenet import wavenet
 
-__all__ = ["PRIORS", "CausalPrior", "Prior", "default_prior", "masked3d", "pixelcnn", "wavenet"]
+__all__ = [
+    "PRIORS",
+    "CausalPrior",
+    "Prior",
+    "TransformerPrior",
+    "default_prior",
+    "masked3d",
+    "pixelcnn",
+    "transformer",
+    "wavenet",
+]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
-from vqvideo.sampling import PriorState
+from vqvideo.sampling import PriorState, check_codes
 
 
 class Prior(nn.Module, ABC):
@@ -56,7 +56,9 @@ class Prior(nn.Module, ABC):
 
     def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Log p(codes | cond) in nats, `[b]`."""
-        nats = F.cross_entropy(self.logits(codes, cond).float(), codes, reduction="none")
+        logits = self.logits(codes, cond)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        nats = F.cross_entropy(logits, codes, reduction="none")
         return -nats.flatten(1).sum(dim=1)
 
     def start(
@@ -76,11 +78,7 @@ class Prior(nn.Module, ABC):
                 f"codes must be integers [batch, *grid] with {self.rank} grid axes{last}, "
                 f"got {codes.dtype} {list(codes.shape)}"
             )
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise ValueError(
-                f"codes must lie in [0, {self.codebook_size}), "
-                f"got values from {int(codes.min())} to {int(codes.max())}"
-            )
+        check_codes("codes", codes, self.codebook_size)
 
 
 PRIORS: Registry[Prior] = Registry("prior")

@@ -56,11 +56,14 @@ class HeadStep:
     """
 
     def __init__(self, head: CodeHead) -> None:
-        self.norm, _, mix = head.hidden
-        self.mix, self.mix_bias = mix.weight.T.contiguous(), mix.bias
-        self.earlier = [table.weight for table in head.earlier]  # type: ignore[union-attr]
-        self.out = [out.weight.T.contiguous() for out in head.out]  # type: ignore[union-attr, operator]
-        self.out_bias = [out.bias for out in head.out]  # type: ignore[union-attr]
+        norm, _, mix = head.hidden
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(mix, nn.Linear)
+        self.norm = norm
+        self.mix, self.mix_bias = _as_matrix(mix)
+        self.earlier = [table.weight for table in head.earlier if isinstance(table, nn.Embedding)]
+        each = [_as_matrix(out) for out in head.out if isinstance(out, nn.Linear)]
+        self.out, self.out_bias = map(list, zip(*each, strict=True))
 
     def hidden(self, features: Tensor) -> Tensor:
         """As `CodeHead.hidden`, for features `[b, width]`."""
@@ -75,3 +78,7 @@ class HeadStep:
     def logits(self, hidden: Tensor, index: int) -> Tensor:
         """Logits `[b, K]` of codebook `index`, the ones before it told."""
         return torch.addmm(self.out_bias[index], hidden.relu(), self.out[index])
+
+
+def _as_matrix(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    return linear.weight.T.contiguous(), linear.bias

@@ -1,10 +1,13 @@
 """Drawing codes from a prior."""
 
 from vqvideo.sampling.choice import GumbelNoise, Sampling
-from vqvideo.sampling.generate import Method, Progress, SamplingOptions, generate
-from vqvideo.sampling.states import PriorState, SamplesCodes
+from vqvideo.sampling.generate import SamplingOptions, generate, method_for
+from vqvideo.sampling.states import Drawer, PriorState, SamplesCodes, check_codes
+from vqvideo.sampling.stream import stream
+from vqvideo.sampling.walk import Method, Progress
 
 __all__ = [
+    "Drawer",
     "GumbelNoise",
     "Method",
     "PriorState",
@@ -12,5 +15,8 @@ __all__ = [
     "SamplesCodes",
     "Sampling",
     "SamplingOptions",
+    "check_codes",
     "generate",
+    "method_for",
+    "stream",
 ]

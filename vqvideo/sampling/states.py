@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
+from vqvideo.sampling.choice import Sampling
+
+
+class Drawer(Protocol):
+    """Draws codes of one sample by itself."""
+
+    def draw(self, noise: Tensor, sampling: Sampling, codes: Tensor) -> int:
+        """Fill in the next codes `[n]`, given noise `[n, K]`, and go on behind them; returns how
+        many it drew, 0 where the state has to decide.
+        """
 
 
 class PriorState(Protocol):
@@ -30,10 +41,14 @@ class PriorState(Protocol):
     def tell(self, cond: Cond | None, steps: int) -> None:
         """What holds for the next steps along the first axis; only where one begins."""
 
+    def fused(self) -> Drawer:
+        """What draws codes faster than step by step; `ValueError` says why there is none."""
+
 
 class SamplesCodes(Protocol):
     """What `generate` needs of a prior."""
 
+    rank: int
     codebook_size: int
     num_codebooks: int
 
@@ -45,13 +60,34 @@ class SamplesCodes(Protocol):
     def start(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None: ...
 
 
+def check_codes(what: str, codes: Tensor, codebook_size: int) -> None:
+    """Raise `ValueError` unless all codes lie in [0, K)."""
+    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
+        raise ValueError(
+            f"{what} must lie in [0, {codebook_size}), "
+            f"got values from {int(codes.min())} to {int(codes.max())}"
+        )
+
+
+def under_guidance(
+    prior: SamplesCodes, guidance: float | None, cond: object | None
+) -> SamplesCodes:
+    """The prior, or what stands for it under guidance; `cond` is only asked whether it is there."""
+    if guidance is None:
+        return prior
+    if cond is None or not math.isfinite(guidance):
+        told = "no cond" if cond is None else "a cond"
+        raise ValueError(f"guidance must be a finite number beside a cond, got {guidance}, {told}")
+    return prior if guidance == 1 else Guided(prior, guidance)
+
+
 class Guided:
     """A prior whose logits lean from the unconditional ones towards, or past, the conditional."""
 
     def __init__(self, prior: SamplesCodes, guidance: float) -> None:
         self.prior, self.guidance = prior, guidance
         self.codebook_size, self.num_codebooks = prior.codebook_size, prior.num_codebooks
-        self.device = prior.device
+        self.rank, self.device = prior.rank, prior.device
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         free = self.prior.logits(codes, None)
@@ -84,6 +120,9 @@ class _GuidedState:
         self.told.tell(cond, steps)
         self.free.tell(None, steps)
 
+    def fused(self) -> Drawer:
+        raise ValueError("it knows no guidance")
+
 
 class Recomputed:
     """A prior without a state, or one to be checked: all logits anew for each code. Goes no
@@ -109,3 +148,6 @@ class Recomputed:
 
     def tell(self, cond: Cond | None, steps: int) -> None:
         raise ValueError(f"{type(self.prior).__name__} has no step-by-step state to go on with")
+
+    def fused(self) -> Drawer:
+        raise ValueError("all is recomputed")
