@@ -7,17 +7,33 @@ learnt to, since some items of every batch are told nothing in training (`CondSp
 
 Actions are aligned with data frames: `actions[:, j]` is the action that led into frame j, so
 frame 0 carries whatever led to it (0, "none", at the start of a recording). With a temporal
-stride s, code frame i owns the s actions i*s ... i*s + s - 1, which led into its s data frames.
+stride s, code frame i owns the s actions i*s ... i*s + s - 1, which led into its s data frames:
+
+    data frame      0  1  2  3 | 4  5  6  7 | 8  9 10 11      stride 4
+    action led to   0  1  2  3 | 4  5  6  7 | 8  9 10 11
+    code frame          0      |     1      |      2
+
+An action reaches all codes of its own code frame and of those that follow, and none before. What
+is decided between two code frames must be decided s actions at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+SIZES = (
+    "num_classes",
+    "num_speakers",
+    "num_actions",
+    "action_dim",
+    "actions_per_code",
+    "local_channels",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +49,9 @@ class CondSpec:
         local_channels: channels of the map `Cond.local` `[b, c, *grid]`.
         dropout: share of items that are told nothing in training, so that the model learns to do
             without too, as guidance needs.
+        class_names, speaker_names: what the numbers stand for, in their order; empty where nobody
+            said. They come with the data a prior is trained on and stay with the model, so that a
+            number means the same ever after.
     """
 
     num_classes: int = 0
@@ -42,11 +61,22 @@ class CondSpec:
     actions_per_code: int = 1
     local_channels: int = 0
     dropout: float = 0.1
+    class_names: tuple[str, ...] = ()
+    speaker_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name != "dropout" and (not isinstance(value, int) or value < 0):
+        for name in SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+        for name, number in (
+            ("class_names", self.num_classes),
+            ("speaker_names", self.num_speakers),
+        ):
+            names = tuple(getattr(self, name))
+            object.__setattr__(self, name, names)
+            if names and len(names) != number:
+                raise ValueError(f"{name} must hold {number} names, one for each, got {names}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         if self.num_actions and self.action_dim:
@@ -100,6 +130,7 @@ class Cond:
     def check(self, spec: CondSpec, batch: int, grid: tuple[int, ...]) -> None:
         """Raise `ValueError` unless this is exactly what a model of `spec` needs for a grid."""
         frames = grid[0] * spec.actions_per_code
+        self._check_length(spec, grid[0])
         action_shape = (batch, frames) + ((spec.action_dim,) if spec.action_dim else ())
         self._check_ids("class_id", self.class_id, spec.num_classes, (batch,))
         self._check_ids("speaker", self.speaker, spec.num_speakers, (batch,))
@@ -111,6 +142,19 @@ class Cond:
             raise ValueError("this model was not built to take local")
         if spec.local_channels:
             self._check_shape("local", self.local, (batch, spec.local_channels, *grid))
+
+    def _check_length(self, spec: CondSpec, codes: int) -> None:
+        """The usual mistake with actions, in words."""
+        needed = codes * spec.actions_per_code
+        if not spec.takes_actions or self.actions is None or self.actions.ndim < 2:
+            return
+        given = self.actions.shape[1]
+        if given != needed:
+            raise ValueError(
+                f"{needed} actions are needed, {spec.actions_per_code} for each of {codes} codes "
+                f"along the first axis of the grid; got {given}, "
+                f"{abs(needed - given)} too {'few' if given < needed else 'many'}"
+            )
 
     def _given(self) -> dict[str, Tensor]:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -167,11 +167,27 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
         given = {"rank": config.rank, "codebook_size": quantizer.codebook_size}
         if quantizer.num_codebooks > 1 or PRIORS.takes(config.prior.name, "num_codebooks"):
             given["num_codebooks"] = quantizer.num_codebooks
-        prior = PRIORS.build(config.prior.name, config.prior.options, **given)
+        prior = PRIORS.build(config.prior.name, _prior_options(config), **given)
     vqvae = VQVAE(
         encoder, quantizer, decoder, likelihood, commitment_weight=config.commitment_weight
     )
     return Generator(vqvae, prior, config)
+
+
+def _prior_options(config: GeneratorConfig) -> dict[str, Any]:
+    """The prior's options; a code owns as many actions as it has data frames."""
+    options = dict(config.prior.options)
+    cond = options.get("cond")
+    if isinstance(cond, Mapping) and (cond.get("num_actions") or cond.get("action_dim")):
+        stride = total_downsampling(config.strides)[0]
+        per_code = cond.get("actions_per_code", stride)
+        if per_code != stride:
+            raise ValueError(
+                f"actions_per_code is {per_code}, but a code of this model stands for {stride} "
+                f"data frames, each with its action; leave it out or make it {stride}"
+            )
+        options["cond"] = {**cond, "actions_per_code": stride}
+    return options
 
 
 def _plain(value: Any) -> Any:

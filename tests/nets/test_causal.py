@@ -126,7 +126,9 @@ def test_the_state_lives_outside_the_modules():
 def test_wrong_conditions_are_refused_in_words():
     prior = conditioned(3, num_actions=4, actions_per_code=2)
     codes = torch.zeros(1, *GRIDS[3], dtype=torch.long)
-    with pytest.raises(ValueError, match=r"actions must have shape \[1, 6\], got \[1, 5\]"):
+    with pytest.raises(
+        ValueError, match=r"6 actions are needed, 2 for each of 3 codes .*; got 5, 1 too few"
+    ):
         prior.logits(codes, Cond(actions=torch.zeros(1, 5, dtype=torch.long)))
     with pytest.raises(ValueError, match="was not built to take class_id"):
         prior.logits(

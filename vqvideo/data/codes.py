@@ -30,12 +30,14 @@ class CodeSet(Dataset[Sample]):
         codebook_size: K.
         fingerprint: of the first stage that made them; see `VQVAE.fingerprint`.
         conditions: `class_id`, `speaker` `[n]`, `actions` `[n, t]`, where known.
+        names: what the numbers of `class_id` and `speaker` stand for, in their order.
     """
 
     codes: Tensor
     codebook_size: int
     fingerprint: str
     conditions: dict[str, Tensor] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, values in self.conditions.items():
@@ -62,6 +64,7 @@ class CodeSet(Dataset[Sample]):
             "format_version": FORMAT_VERSION,
             "codebook_size": self.codebook_size,
             "fingerprint": self.fingerprint,
+            "names": self.names,
         }
         temporary = path.with_name(f".{path.name}.tmp")
         tensors = {"codes": self.codes.to(small), **self.conditions}
@@ -88,7 +91,7 @@ class CodeSet(Dataset[Sample]):
             raise ValueError(f"{path} is no code file, or a damaged one: {cause}") from cause
         with file:
             header = json.loads((file.metadata() or {}).get("vqvideo_codes", "{}"))
-            entries = {"format_version", "codebook_size", "fingerprint"}
+            entries = {"format_version", "codebook_size", "fingerprint", "names"}
             is_ours = isinstance(header, dict) and set(header) == entries
             if (
                 not is_ours
@@ -107,4 +110,5 @@ class CodeSet(Dataset[Sample]):
             codebook_size=header["codebook_size"],
             fingerprint=header["fingerprint"],
             conditions=tensors,
+            names=header["names"],
         )

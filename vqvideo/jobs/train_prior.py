@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vqvideo.cond import CondSpec
 from vqvideo.config import build_generator
 from vqvideo.data.clips import cond_of
 from vqvideo.data.codes import CodeSet
@@ -52,10 +54,36 @@ def train_prior(
     generator = build_generator(changed)
     generator.vqvae = first_stage.vqvae
     sets = [_codes(generator, data, split, step, progress) for split in ("train", "test")]
+    _keep_names(generator, sets[0].names)
     Path(out).mkdir(parents=True, exist_ok=True)
     for split, codes in zip(("train", "test"), sets, strict=True):
         codes.save(_file(out, split))
     return fit(generator, sets[0], sets[1], out, config)
+
+
+def _keep_names(generator: Generator, names: Mapping[str, list[str]]) -> None:
+    """Let the prior know what the numbers stand for that it learns from."""
+    prior, config = generator.prior, generator.config
+    assert prior is not None
+    cond = dict(config.prior.options.get("cond") or {})
+    for told, plural in (("class_id", "classes"), ("speaker", "speakers")):
+        given, size = names.get(told), f"num_{plural}"
+        entry = "class_names" if told == "class_id" else "speaker_names"
+        number = getattr(prior.cond, size)
+        if not given or not number:
+            continue
+        if len(given) != number:
+            raise ValueError(
+                f"the prior takes {number} {plural}, the data has {len(given)}: "
+                f"{', '.join(given)}; set {size}={len(given)}"
+            )
+        known = getattr(prior.cond, entry)
+        if known and list(known) != list(given):
+            raise ValueError(f"the prior knows the {plural} {known}, the data has {tuple(given)}")
+        cond[entry] = tuple(given)
+    if cond:
+        prior.cond = CondSpec.of({**asdict(prior.cond), **cond})
+        generator.config = config.updated(prior={"name": config.prior.name, "cond": cond})
 
 
 def _check_codes(data: str, step: int | None) -> None:

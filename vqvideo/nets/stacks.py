@@ -70,21 +70,27 @@ class Vertical:
     """
 
     def __init__(self, net: CausalNet, batch: int, width: int) -> None:
-        layers: Sequence[CausalLayer] = net.layers  # type: ignore[assignment]
-        like, c = next(net.parameters()), net.width
+        self.layers: Sequence[CausalLayer] = net.layers  # type: ignore[assignment]
+        layers, like, c = self.layers, next(net.parameters()), net.width
         self.reaches = [layer.reach for layer in layers]
         self.width, self.scale = width, doubled_tanh(like, c)
         self.rows = [  # the last rows that a layer took in and room for one more, between zeros
             like.new_zeros(batch, reach + 1, width + 2 * reach, c) for reach in self.reaches
         ]
-        self.weights = [
-            _flat(layer.vertical.weight * self.scale.view(-1, 1, 1, 1, 1)) for layer in layers
-        ]
-        self.biases = [_bias(layer.vertical) * self.scale for layer in layers]
-        give = torch.stack([layer.vertical_to_horizontal.weight.flatten(1) for layer in layers])
-        self.give = (give / self.scale).transpose(1, 2)
         self.above = like.new_zeros(len(layers), batch, width, 2 * c)
         self.pre = like.new_zeros(len(layers), batch, width, 2 * c)
+        self.weights: list[Tensor] = []
+
+    def _pack(self) -> None:
+        """Lay out the weights, when they are first wanted: another may step in our place."""
+        self.weights = [
+            _flat(layer.vertical.weight * self.scale.view(-1, 1, 1, 1, 1)) for layer in self.layers
+        ]
+        self.biases = [_bias(layer.vertical) * self.scale for layer in self.layers]
+        give = torch.stack(
+            [layer.vertical_to_horizontal.weight.flatten(1) for layer in self.layers]
+        )
+        self.give = (give / self.scale).transpose(1, 2)
 
     def forget(self) -> None:
         """Begin a new frame."""
@@ -103,6 +109,8 @@ class Vertical:
         """Take in a row `[b, w, c]`; `past` `[layers, b, w, 2c]` is what T gives it, `maps`
         `[layers, b, w|1, 2c]`.
         """
+        if not self.weights:
+            self._pack()
         if past is not None:
             self.pre.copy_(past).mul_(self.scale)
         for index, (rows, reach, pre) in enumerate(

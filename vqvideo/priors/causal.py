@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.nets.causal import CausalNet
@@ -37,6 +37,9 @@ class CausalPrior(NetworkPrior):
         dropout: in training.
         num_codebooks: s, codes per position.
         cond: what the prior can be told.
+        coordinates: whether every position is told its row and column, each from -1 at the first
+            to 1 at the last (ranks 2 and 3). Without, a position knows of its place what zeros
+            beyond the border tell it. With rows of its own, rank 2 cannot go on without end.
     """
 
     net: CausalNet
@@ -53,7 +56,10 @@ class CausalPrior(NetworkPrior):
         time_kernel: int = 2,
         dropout: float = 0.0,
         cond: CondSpec | Mapping[str, Any] | None = None,
+        coordinates: bool = False,
     ) -> None:
+        if coordinates and rank == 1:
+            raise ValueError("coordinates are rows and columns; a sequence (rank 1) has neither")
         super().__init__(
             rank=rank,
             codebook_size=codebook_size,
@@ -66,18 +72,35 @@ class CausalPrior(NetworkPrior):
                 reaches=reaches,
                 dilations=dilations,
                 time_kernel=time_kernel,
-                cond_width=cond_width,
+                cond_width=max(cond_width, width if coordinates else 0),
                 dropout=dropout,
             ),
         )
+        self.places = nn.Linear(2, width, bias=False) if coordinates else None
         self.receptive_field = self.net.receptive_field
 
     def features(self, embedded: Tensor, told: Tensor | None) -> Tensor:
         return self.net(embedded.movedim(-1, 1), told).movedim(1, -1)  # type: ignore[no-any-return]
 
+    def tell(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:
+        told = super().tell(cond, batch, grid)
+        if self.places is None:
+            return told
+        weight = self.places.weight
+        axes = [
+            torch.linspace(-1, 1, size, dtype=weight.dtype, device=weight.device)
+            for size in grid[-2:]
+        ]
+        places = torch.stack(torch.meshgrid(axes, indexing="ij"), dim=-1)  # [h, w, 2]
+        map_: Tensor = self.places(places).movedim(-1, 0)[None, :, None]
+        zero: Tensor = map_.new_zeros(batch, 1, 1, 1, 1)
+        return map_ + (zero if told is None else told)
+
     def walk(
         self, batch: int, grid: tuple[int, ...], told: Tensor | None, steps: int | None
     ) -> CausalState:
+        if self.places is not None and self.rank == 2:
+            steps = grid[0]  # further rows have no coordinate
         return CausalState(self.net, batch, grid[1:], told, steps)
 
     def start(
@@ -105,6 +128,11 @@ class CausalPriorState(NetworkState):
 
     prior: CausalPrior
     net: CausalState
+
+    def tell(self, cond: Cond | None, steps: int) -> None:
+        if self.prior.places is not None and self.prior.rank == 2:
+            raise ValueError("a prior told the rows of a grid knows none beyond it")
+        super().tell(cond, steps)
 
     def fused(self) -> Drawer:
         """A drawer that does H, head and choice in one compiled loop (`vqvideo.priors.fused`).

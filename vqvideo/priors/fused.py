@@ -1,15 +1,15 @@
 """Codes drawn by one compiled loop, near the time that it takes to read the weights once.
 
 A step of the causal core is a chain of small products, and calling them one by one takes longer
-than working them out. Here H, the head and the choice are one function, compiled by numba when it
-is first called, for as many positions as a row has. T and V, which run once a frame and once a row,
-stay as they are. It works on the buffers of the step-by-step state (`vqvideo.nets.stacks`), so the
-two can take turns: where the two best scores are closer than rounding, the state decides.
+than working them out. Here H, the head and the choice are one function (compiled by numba when it
+is first called) for as many positions as a row has. It works on the buffers of the step-by-step
+state, so the two can take turns: where the two best scores are closer than rounding, the state
+decides.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -17,14 +17,13 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from vqvideo.nets.fused import OPTIONS, F, FusedVertical, add_product, array, horizontal
 from vqvideo.sampling import Sampling
 
 if TYPE_CHECKING:
     from vqvideo.priors.causal import CausalPriorState
 
 TIE = 1e-4  # of two scores at temperature 1
-OPTIONS: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True}
-F = np.float32
 
 
 class Fused:
@@ -39,28 +38,30 @@ class Fused:
     def __init__(self, state: CausalPriorState) -> None:
         self.state, head, stack = state, state.head, state.net.horizontal
         self.num_codebooks = len(head.out)
+        if state.net.vertical is not None:
+            state.net.vertical = FusedVertical(state.net.vertical)
         norm = head.norm
         none = torch.zeros(0, 1, len(norm.weight))
-        self.history = _array(stack.history[:, :, 0])
+        self.history = array(stack.history[:, :, 0])
         self.weights = (
-            _array(stack.first),
-            _array(stack.left),
-            _array(stack.own),
-            _array(stack.out),
+            array(stack.first),
+            array(stack.left),
+            array(stack.own),
+            array(stack.out),
             np.array(stack.dilations),
             stack.first_reach,
             stack.reach,
         )
         self.head = (
-            _array(norm.weight),
-            _array(norm.bias),
+            array(norm.weight),
+            array(norm.bias),
             F(norm.eps),
-            _array(head.mix),
-            _array(head.mix_bias),
-            _array(torch.stack(head.earlier) if head.earlier else none),
-            _array(torch.stack(head.out)),
-            _array(torch.stack(head.out_bias)),
-            _array(state.table),
+            array(head.mix),
+            array(head.mix_bias),
+            array(torch.stack(head.earlier) if head.earlier else none),
+            array(torch.stack(head.out)),
+            array(torch.stack(head.out_bias)),
+            array(state.table),
         )
 
     def draw(self, noise: Tensor, sampling: Sampling, codes: Tensor) -> int:
@@ -78,7 +79,7 @@ class Fused:
         drawn: int = _draw(
             self.history,
             stack.place(net.column),
-            _array(stack.added[:, :, 0]),
+            array(stack.added[:, :, 0]),
             net.column - stack.added_from,
             self.weights,
             self.head,
@@ -92,71 +93,6 @@ class Fused:
             self.state.hidden = None
             net.advance(drawn)
         return drawn * each
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
-@njit(inline="always", **OPTIONS)
-def _add_product(total, x, weight):  # type: ignore[no-untyped-def]
-    """Total += x @ weight; four rows at a time, so that the sum is read and written less."""
-    rows, columns = x.shape[0], total.shape[0]
-    whole = rows - rows % 4
-    for i in range(0, whole, 4):
-        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
-        for j in range(columns):
-            total[j] += (
-                a * weight[i, j]
-                + b * weight[i + 1, j]
-                + c * weight[i + 2, j]
-                + d * weight[i + 3, j]
-            )
-    for i in range(whole, rows):
-        for j in range(columns):
-            total[j] += x[i] * weight[i, j]
-
-
-@njit(inline="always", **OPTIONS)
-def _tanh(x):  # type: ignore[no-untyped-def]
-    """As a ratio of polynomials, which runs on many numbers at once (Eigen's coefficients)."""
-    x = min(max(x, F(-9)), F(9))
-    y = x * x
-    p = F(2.00018790482477e-13) + y * F(-2.76076847742355e-16)
-    p = F(5.12229709037114e-08) + y * (F(-8.60467152213735e-11) + y * p)
-    p = F(4.89352455891786e-03) + y * (
-        F(6.37261928875436e-04) + y * (F(1.48572235717979e-05) + y * p)
-    )
-    q = F(1.18534705686654e-04) + y * F(1.19825839466702e-06)
-    q = F(4.89352518554385e-03) + y * (F(2.26843463243900e-03) + y * q)
-    return x * p / q
-
-
-@njit(**OPTIONS)
-def _core(history, place, added, weights, total, pre, gated):  # type: ignore[no-untyped-def]
-    """H of all layers at one place; leaves the sum of residuals and that of skips in `total`."""
-    first, left, own, out, dilations, first_reach, reach = weights
-    layers, _, c = history.shape
-    total[:] = 0
-    for layer in range(layers):
-        pre[:] = added[layer]
-        dilation = dilations[layer]
-        if layer == 0:
-            for tap in range(first_reach):
-                seen = history[0, place - (first_reach - tap) * dilation]
-                _add_product(pre, seen, first[tap * c : (tap + 1) * c])
-        else:
-            history[layer, place] = total[:c]
-            for tap in range(reach):
-                # A layer that looks less far has zeros for the taps it lacks.
-                seen = history[layer, max(0, place - (reach - tap) * dilation)]
-                _add_product(pre, seen, left[layer - 1, tap * c : (tap + 1) * c])
-            _add_product(pre, total[:c], own[layer - 1])
-        for j in range(c):  # see `doubled_tanh`: the first half stands doubled, the sign is turned
-            gated[j] = _tanh(pre[j] * F(0.5)) * (F(-0.5) - F(0.5) * _tanh(pre[c + j] * F(0.5)))
-        for j in range(2 * c):
-            total[j] += out[layer, c, j]
-        _add_product(total, gated, out[layer])
 
 
 @njit(**OPTIONS)
@@ -175,7 +111,7 @@ def _hidden(features, head, normed, hidden):  # type: ignore[no-untyped-def]
     for j in range(c):
         normed[j] = max((features[j] - mean) * factor * scale[j] + shift[j], F(0))
     hidden[:] = mix_bias
-    _add_product(hidden, normed, mix)
+    add_product(hidden, normed, mix)
 
 
 @njit(**OPTIONS)
@@ -190,7 +126,7 @@ def _draw(  # type: ignore[no-untyped-def]
     for position in range(codes.shape[0] // each):
         here = place + position
         told = added[column + position if added.shape[0] > 1 else 0]
-        _core(history, here, told, weights, total, pre, gated)
+        horizontal(history, here, told, weights, total, pre, gated)
         _hidden(total[c:], head, normed, hidden)
         history[0, here] = 0
         for book in range(each):
@@ -198,7 +134,7 @@ def _draw(  # type: ignore[no-untyped-def]
             for j in range(c):
                 normed[j] = max(hidden[j], F(0))
             score[:] = out_bias[book]
-            _add_product(score, normed, out[book])
+            add_product(score, normed, out[book])
             code, best, second = 0, F(-np.inf), F(-np.inf)
             for k in range(size):
                 value = score[k] * sharpness + noise[index, k] * loudness

@@ -23,6 +23,7 @@ def masked3d(
     time_kernel: int = 2,
     dropout: float = 0.1,
     cond: CondSpec | Mapping[str, Any] | None = None,
+    coordinates: bool = False,
 ) -> CausalPrior:
     """Gated PixelCNN with a third stack for past frames.
 
@@ -42,6 +43,7 @@ def masked3d(
         time_kernel: frames that each layer's time stack sees.
         dropout: in training.
         cond: what the prior can be told.
+        coordinates: whether every position is told its row and column; see `CausalPrior`.
     """
     one_rank_only("masked3d", rank, 3)
     return CausalPrior(
@@ -54,4 +56,5 @@ def masked3d(
         time_kernel=time_kernel,
         dropout=dropout,
         cond=cond,
+        coordinates=coordinates,
     )

@@ -48,13 +48,8 @@ class NetworkPrior(Prior):
         self.embedding = nn.Embedding(num_codebooks * codebook_size, width)
         conditioned = not self.cond.is_empty
         self.cond_embedding = CondEmbedding(self.cond, rank, width) if conditioned else None
-        self.net = net(width if self.is_told else 0)
+        self.net = net(width if conditioned else 0)
         self.head = CodeHead(width, codebook_size, num_codebooks)
-
-    @property
-    def is_told(self) -> bool:
-        """Whether the network is ever told anything."""
-        return self.cond_embedding is not None
 
     @abstractmethod
     def features(self, embedded: Tensor, told: Tensor | None) -> Tensor:

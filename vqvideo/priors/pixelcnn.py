@@ -22,6 +22,7 @@ def pixelcnn(
     kernel: int = 3,
     dropout: float = 0.0,
     cond: CondSpec | Mapping[str, Any] | None = None,
+    coordinates: bool = False,
 ) -> CausalPrior:
     """Gated PixelCNN over codes (van den Oord et al. 2016, arXiv 1606.05328).
 
@@ -39,6 +40,7 @@ def pixelcnn(
         kernel: width of the other layers' kernels; odd.
         dropout: in training.
         cond: what the prior can be told.
+        coordinates: whether every position is told its row and column; see `CausalPrior`.
     """
     one_rank_only("pixelcnn", rank, 2)
     return CausalPrior(
@@ -50,4 +52,5 @@ def pixelcnn(
         dilations=(1,) * num_layers,
         dropout=dropout,
         cond=cond,
+        coordinates=coordinates,
     )

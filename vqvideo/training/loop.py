@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -80,6 +81,11 @@ class Task(Protocol):
     def evaluate(self) -> dict[str, float]:
         """Figures on held-out data."""
 
+    def warning(self, figures: dict[str, float], epochs: float) -> str | None:
+        """What goes wrong, if something does, and what to do, after so many passes over the data;
+        said once.
+        """
+
     def show(self, folder: Path) -> None:
         """Pictures into the run's folder."""
 
@@ -135,6 +141,8 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
             figures = _measured(task, step, out, saved)
             if accelerator.is_main_process:
                 log.measured(step, figures)
+                epochs = step * config.batch_size * accelerator.num_processes / len(task.data)  # type: ignore[arg-type]
+                log.warn(task.warning(figures, epochs))
                 task.show(out)
                 task.save(out / "model")
                 saved = True
@@ -183,6 +191,7 @@ class _Log:
     def __init__(self, path: Path, steps: int, shown: bool) -> None:
         self.path, self.start = path, time.monotonic()
         self.losses: list[float] = []
+        self.warned = False
         self.bar = tqdm(total=steps, unit="step", disable=None if shown else True)
         if shown:
             path.write_text("")
@@ -203,6 +212,11 @@ class _Log:
         self.losses.clear()
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def warn(self, sentence: str | None) -> None:
+        if sentence and not self.warned:
+            self.warned = True
+            self.bar.write(f"warning: {sentence}", file=sys.stderr)
 
     def close(self) -> None:
         self.bar.close()

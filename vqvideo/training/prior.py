@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def train_prior(
 
     Returns:
         The last held-out figures: `nats_per_code`, beside `unigram_nats`, the entropy of the
-        held-out codes' own histogram (of each codebook's, on average), which a prior must beat.
+        held-out codes' own histogram (of each codebook's, on average), which a prior must beat,
+        and `uniform_nats`, ln K, which it starts from.
     """
     return train(PriorTask(generator, codes, held_out), config, out)
 
@@ -73,7 +75,19 @@ class PriorTask:
         return {
             "nats_per_code": nats / self.held_out.codes.numel(),
             "unigram_nats": torch.stack(unigram).mean().item(),
+            "uniform_nats": math.log(self.prior.codebook_size),
         }
+
+    def warning(self, figures: dict[str, float], epochs: float) -> str | None:
+        nats, unigram = figures["nats_per_code"], figures["unigram_nats"]
+        if epochs < 1 or nats < unigram:
+            return None
+        return (
+            f"after {epochs:.1f} passes over the codes the prior needs {nats:.2f} nats per code, "
+            f"no fewer than the {unigram:.2f} of guessing from how often each code occurs: it has "
+            f"learnt nothing from the codes before. Try another learning rate, more clips or less "
+            f"dropout; if the loss on what it is trained on is far lower, it learns by heart"
+        )
 
     def show(self, folder: Path) -> None:
         if self.prior.rank > 1:
@@ -110,4 +124,5 @@ def encode_dataset(
         codebook_size=vqvae.quantizer.codebook_size,
         fingerprint=vqvae.fingerprint(),
         conditions={name: torch.cat(values) for name, values in told.items()},
+        names={"class_id": data.classes, "speaker": data.speakers},
     )

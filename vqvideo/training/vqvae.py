@@ -91,6 +91,9 @@ class VQVAETask:
             "perplexity": torch.stack([perplexity(each) for each in counts]).mean().item(),
         }
 
+    def warning(self, figures: dict[str, float], epochs: float) -> str | None:
+        return None
+
     def show(self, folder: Path) -> None:
         if self.vqvae.rank > 1:
             x = self._like_weights(self.held_out[:2])

@@ -1,0 +1,105 @@
+"""Laws of conditions: each is heard, by its own item, from its own step on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqvideo.cond import Cond, CondSpec
+from vqvideo.sampling import generate
+from vqvideo.testing.grids import SMALL_GRIDS
+from vqvideo.testing.prior_setup import Build, drawn_codes, told, with_conditions
+
+
+@torch.no_grad()
+def every_condition_reaches_the_logits(build: Build, rank: int) -> None:
+    """Each condition changes the logits of each step of the item that it belongs to, and of no
+    other item.
+    """
+    grid = SMALL_GRIDS[rank]
+    for kind, prior in with_conditions(build, rank):
+        codes, cond = drawn_codes(prior, 2, grid), told(prior, 2, grid)
+        logits = prior.logits(codes, cond)
+        for name, value in _given(cond).items():
+            other = torch.cat([value[:1], _another(value[1:], name, prior.cond)])
+            changed = prior.logits(codes, _replaced(cond, name, other)) != logits
+            assert not changed[0].any(), (
+                f"rank {rank} under {kind}: {name} of one item changes the logits of another"
+            )
+            heard = changed[1].transpose(0, 1).flatten(1).any(dim=1)
+            assert heard.all(), (
+                f"rank {rank} under {kind}: {name} does not reach the logits of step "
+                f"{int((~heard).nonzero()[0])} along the first axis"
+            )
+
+
+@torch.no_grad()
+def what_is_told_of_a_step_changes_none_before(build: Build, rank: int) -> None:
+    """What actions and local say of a step along the first axis changes logits of that step, and
+    to the bit none of the steps before, for which it may not be known yet.
+    """
+    grid = SMALL_GRIDS[rank]
+    for kind, prior in with_conditions(build, rank):
+        codes, cond = drawn_codes(prior, 1, grid), told(prior, 1, grid)
+        for name, value in _given(cond).items():
+            if name not in ("actions", "local"):
+                continue
+            axis, each = (1, prior.cond.actions_per_code) if name == "actions" else (2, 1)
+            number = value.shape[axis]
+            # Item i is told something else in place i; both batches have the same size.
+            copies = {key: all_.repeat_interleave(number, 0) for key, all_ in _given(cond).items()}
+            same, moved = Cond(**copies), copies[name].clone()
+            for i in range(number):
+                place = moved[i].select(axis - 1, i)
+                place.copy_(_another(place, name, prior.cond))
+            every = codes.repeat_interleave(number, 0)
+            other = prior.logits(every, _replaced(same, name, moved))
+            changed = (other != prior.logits(every, same)).transpose(1, 2).flatten(2).any(dim=2)
+            for i, steps in enumerate(changed.tolist()):
+                where = f"rank {rank} under {kind}: {name} number {i}, of step {i // each},"
+                assert True not in steps[: i // each], (
+                    f"{where} changes the logits of step {steps.index(True)}, which comes before"
+                )
+                assert steps[i // each], f"{where} does not change the logits of its own step"
+
+
+def guidance_goes_from_no_condition_to_the_condition(build: Build, rank: int) -> None:
+    """A prior made for a condition also runs without; guidance 0 is that, guidance 1 the
+    condition, and past that the state and the whole still agree.
+    """
+    grid = SMALL_GRIDS[rank]
+    for kind, prior in with_conditions(build, rank):
+        cond, where = told(prior, 3, grid), f"rank {rank} under {kind}"
+        free = generate(prior, grid, batch=3, seed=1)
+        under = generate(prior, grid, batch=3, seed=1, cond=cond)
+        zero, one = (
+            generate(prior, grid, batch=3, seed=1, cond=cond, guidance=guidance)
+            for guidance in (0, 1)
+        )
+        assert torch.equal(zero, free), f"{where}: guidance 0 is not sampling without a condition"
+        assert torch.equal(one, under), f"{where}: guidance 1 is not sampling under the condition"
+        past, past_full = (
+            generate(prior, grid, batch=3, seed=1, cond=cond, guidance=2.5, method=method)
+            for method in ("auto", "fixed_point")
+        )
+        assert torch.equal(past, past_full), (
+            f"{where}: auto and fixed-point sampling differ under guidance"
+        )
+
+
+def _given(cond: Cond | None) -> dict[str, Tensor]:
+    """What a condition holds, by name."""
+    assert cond is not None
+    return {name: value for name, value in vars(cond).items() if value is not None}
+
+
+def _replaced(cond: Cond | None, name: str, value: Tensor) -> Cond:
+    return Cond(**{**_given(cond), name: value})
+
+
+def _another(value: Tensor, name: str, spec: CondSpec) -> Tensor:
+    """A value that differs everywhere."""
+    if value.is_floating_point():
+        return value + 1
+    sizes = {"class_id": spec.num_classes, "speaker": spec.num_speakers}
+    return (value + 1) % sizes.get(name, spec.num_actions)

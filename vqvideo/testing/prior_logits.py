@@ -1,0 +1,147 @@
+"""Laws of a prior's logits: what each may see, and that they are probabilities."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqvideo.priors import Prior
+from vqvideo.testing.grids import FEW_GRIDS, GRIDS, LONG_GRIDS, NARROW_GRIDS, TINY_GRIDS
+from vqvideo.testing.prior_setup import Build, drawn_codes, redrawn, shape_of
+
+DRAWS = 8  # a unit that is cut off for one draw of codes can hide a path, hardly for eight
+
+
+def no_logit_sees_its_own_code_or_a_later_one(build: Build, rank: int) -> None:
+    """Changing codes from some position on changes no logit up to that position, to the bit."""
+    prior = redrawn(build, rank)
+    for grid in (GRIDS[rank], *NARROW_GRIDS[rank]):
+        codes = drawn_codes(prior, 1, grid)
+        number = codes.numel()
+        # Item i has all codes from i on changed. What is compared stands at the same place of a
+        # batch of the same size: how sums are rounded may depend on both.
+        same, changed = codes.expand(number, *codes.shape[1:]), codes.repeat_interleave(number, 0)
+        later = torch.ones(number, number, dtype=torch.bool).triu()
+        changed.flatten(1)[later] = (changed.flatten(1)[later] + 1) % 5
+        with torch.no_grad():
+            logits, other = (prior.logits(each.contiguous()) for each in (same, changed))
+        expected = (number, 5, *codes.shape[1:])
+        assert logits.shape == expected, (
+            f"rank {rank}: logits must be [b, K, *grid], so here {list(expected)}, "
+            f"got {list(logits.shape)}"
+        )
+        leaks = (other != logits).flatten(2).any(dim=1).tril().nonzero().tolist()
+        assert not leaks, (
+            f"rank {rank}, grid {grid}: the logits at position {leaks[0][1]} depend on the code "
+            f"at position {leaks[0][0]} or later; they must not"
+        )
+
+
+def every_code_in_the_receptive_field_is_seen(build: Build, rank: int) -> None:
+    """By gradient: each logit depends on every earlier code inside `receptive_field`, on none
+    outside it and on no later one. (By change of code for a prior that embeds no codes, or
+    several per position.)
+    """
+    prior = redrawn(build, rank)
+    for grid in (GRIDS[rank], *NARROW_GRIDS[rank], *LONG_GRIDS[rank]):
+        positions = list(itertools.product(*map(range, shape_of(prior, grid))))
+        expected = torch.tensor([[_may_see(prior, i, j) for j in positions] for i in positions])
+        seen = torch.zeros_like(expected)
+        for draw in range(DRAWS):
+            seen |= _dependence(prior, drawn_codes(prior, 1, grid))
+            if draw and torch.equal(seen, expected):
+                break
+        for i, j in (seen != expected).nonzero().tolist():
+            here, there = positions[i], positions[j]
+            raise AssertionError(
+                f"rank {rank}, grid {grid}: the logits at {here} "
+                f"{'see' if seen[i, j] else 'miss'} the code at {there}; "
+                + ("its receptive field says otherwise" if there < here else "a leak")
+            )
+
+
+def _may_see(prior: Prior, here: tuple[int, ...], there: tuple[int, ...]) -> bool:
+    """Whether the logits at one position should depend on the code at another."""
+    offset = [a - b for a, b in zip(there, here, strict=True)][: prior.rank]
+    field = prior.receptive_field
+    inside = field is None or not any(offset) or field.contains(offset)
+    return there < here and inside
+
+
+def _dependence(prior: Prior, codes: Tensor) -> Tensor:
+    """Bool `[n, n]`: whether the logits of a position (row) depend on a code (column)."""
+    number = codes.numel()
+    same = codes.expand(number, *codes.shape[1:]).contiguous()
+    if prior.num_codebooks == 1:
+        with _embeddings_as_leaves(prior, same) as leaves:
+            logits = prior.logits(same).flatten(2)  # of one batch, for all gradients at once:
+        if leaves:
+            weights = torch.randn(logits.shape[1], dtype=logits.dtype)
+            scores = torch.einsum("k,iki->i", weights, logits)  # item i answers for position i
+            grads = torch.autograd.grad(scores.sum(), leaves)
+            sums = [grad.reshape(number, number, -1).abs().sum(dim=-1) for grad in grads]
+            return torch.stack(sums).amax(dim=0) > 0
+    changed = same.clone()
+    changed.flatten(1).diagonal().add_(1).remainder_(prior.codebook_size)
+    with torch.no_grad():
+        logits, other = prior.logits(same), prior.logits(changed)
+    return (other != logits).flatten(2).any(dim=1).T
+
+
+@contextmanager
+def _embeddings_as_leaves(prior: Prior, codes: Tensor) -> Iterator[list[Tensor]]:
+    """What embeddings of the codes give, cut off so that gradients can be taken to it."""
+    leaves: list[Tensor] = []
+
+    def cut(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if not torch.equal(inputs[0].flatten(), codes.flatten()):
+            return output
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1]
+
+    tables = [module for module in prior.modules() if isinstance(module, nn.Embedding)]
+    handles = [table.register_forward_hook(cut) for table in tables]
+    try:
+        yield leaves
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def probabilities_sum_to_one(build: Build, rank: int) -> None:
+    """exp(log_prob) of every possible tiny grid adds up to 1."""
+    size = 2 if rank == 3 else 3  # 256 or 729 grids
+    prior = redrawn(build, rank, codebook_size=size)
+    shape = shape_of(prior, FEW_GRIDS[rank] if prior.num_codebooks > 1 else TINY_GRIDS[rank])
+    every = torch.tensor(list(itertools.product(range(size), repeat=math.prod(shape))))
+    chunks = [prior.log_prob(part) for part in every.view(-1, *shape).split(2048)]
+    total = torch.cat(chunks).double().exp().sum().item()
+    if prior.exact_likelihood:
+        assert abs(total - 1) < 1e-9, f"rank {rank}: probabilities sum to {total:.10f}, not 1"
+    else:
+        assert total < 1 + 1e-9, f"rank {rank}: a lower bound sums to {total:.10f}, above 1"
+
+
+@torch.no_grad()
+def log_prob_is_the_sum_over_codes(build: Build, rank: int) -> None:
+    """log_prob adds up the log-softmax of the logits at the codes; a bound lies below that."""
+    prior = redrawn(build, rank)
+    codes = drawn_codes(prior, 3, GRIDS[rank])
+    found = prior.log_prob(codes)
+    assert found.shape == (3,), f"rank {rank}: log_prob must be [b], got {list(found.shape)}"
+    nats = prior.logits(codes).flatten(2).log_softmax(dim=1)
+    for item in range(3):
+        chosen = enumerate(codes[item].flatten().tolist())
+        expected = sum(nats[item, code, place].item() for place, code in chosen)
+        above = found[item].item() - expected
+        assert above < 1e-9 and (above > -1e-9 or not prior.exact_likelihood), (
+            f"rank {rank}: log_prob of item {item} is {found[item]:.9f} nats, its logits say "
+            f"{expected:.9f}"
+        )
