@@ -546,14 +546,12 @@ def test_a_leak_of_less_than_rounding_is_still_found_by_gradient():
 # -- planted faults: conditions -------------------------------------------------------------
 
 
-def retold(cond, **values):
-    """Another condition, in what it holds of `values`."""
-    held = {
-        name: f(getattr(cond, name))
-        for name, f in values.items()
-        if getattr(cond, name, None) is not None
-    }
-    return cond and Cond(**{**vars(cond), **held})
+def retold(cond, **changes):
+    """Another condition, changed in what it holds of `changes`."""
+    if cond is None:
+        return None
+    held = {name: value for name, value in vars(cond).items() if value is not None}
+    return Cond(**{**held, **{name: changes[name](held[name]) for name in changes if name in held}})
 
 
 class Retold(Wrapped):
@@ -575,7 +573,7 @@ class HearsTheFirstItem(Retold):
 
 class HearsActionsEarly(Retold):
     def heard(self, cond):
-        return retold(cond, actions=lambda actions: actions.roll(-2, dims=1))
+        return retold(cond, actions=lambda actions: (actions + actions.roll(-2, dims=1)) % 4)
 
 
 class HearsActionsLate(Retold):
@@ -599,25 +597,27 @@ class DeafState(Wrapped):
 
 
 class DeafBeyondItsGrid(Wrapped):
-    """Goes on as it was told at first."""
+    """What it is told later it takes for nothing."""
 
     def start(self, batch, grid, cond=None):
         state = super().start(batch, grid, cond)
 
-        def careless(told, steps):
-            state.net.told_until = math.inf
-            state.net.told = state.net.told.mean(dim=5 - self.rank, keepdim=True)
+        tell = state.tell
+
+        def careless(cond, steps):
+            tell(retold(cond, actions=torch.zeros_like, local=torch.zeros_like), steps)
 
         state.tell = careless
         return state
 
 
-class NeedsACondition(Wrapped):
-    """Without a condition it goes on with class 0."""
+class GuidedByHalf(Wrapped):
+    """Told nothing it goes on with what it heard last."""
 
     def tell(self, cond, batch, grid):
-        if cond is None and self.cond.num_classes and not self.cond.num_speakers:
-            cond = Cond(class_id=torch.zeros(batch, dtype=torch.int64))
+        if cond is None and not self.cond.is_empty:
+            cond = getattr(self, "last", None)
+        self.last = cond
         return super().tell(cond, batch, grid)
 
 
@@ -626,12 +626,16 @@ class NeedsACondition(Wrapped):
     [
         (DeafToSpeakers, "under speaker: speaker does not reach the logits of step 0"),
         (HearsTheFirstItem, "class_id does not reach the logits"),
-        (HearsActionsEarly, "actions .* does not reach|changes the logits of step .* before"),
-        (HearsActionsLate, "does not change the logits of its own step|which comes before"),
-        (HearsLocalEarly, "under local: local number . of step ., changes the logits of step"),
+        (HearsActionsEarly, "actions number 2, of step 1, changes the logits of step 0"),
+        (
+            HearsActionsLate,
+            "actions number 0, of step 0, does not change the logits of its own",
+        ),
+        (HearsLocalEarly, "under local: local number 1, of step 1, changes the logits of step 0"),
         (HearsEveryOtherAction, "number 1, of step 0, does not change the logits of its own"),
         (DeafState, "under class_id stepping differs"),
         (DeafBeyondItsGrid, "beyond its grid, stepping differs"),
+        (GuidedByHalf, "guidance 0 is not sampling without a condition"),
     ],
 )
 @pytest.mark.parametrize("rank", [1, 3])
@@ -708,11 +712,11 @@ def report_the_tempered_log_prob(monkeypatch):
 
 def forget_the_known_steps(monkeypatch):
     begin = streaming._begin
-    monkeypatch.setattr(
-        streaming,
-        "_begin",
-        lambda prior, batch, inner, known, cond: begin(prior, batch, inner, None, None),
-    )
+
+    def careless(prior, batch, inner, known, cond):
+        return begin(prior, batch, inner, known if known is None else known * 0, cond)
+
+    monkeypatch.setattr(streaming, "_begin", careless)
 
 
 def draw_the_known_noise_again(monkeypatch):

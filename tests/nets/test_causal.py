@@ -6,7 +6,7 @@ import torch
 from vqvideo.cond import Cond
 from vqvideo.nets.causal_state import CausalState
 from vqvideo.nets.stacks import Horizontal, Time, Vertical
-from vqvideo.priors import PRIORS, default_prior
+from vqvideo.priors import PRIORS, CausalPrior, default_prior
 from vqvideo.sampling import generate
 
 GRIDS = {1: (6,), 2: (4, 5), 3: (3, 4, 5)}
@@ -19,9 +19,9 @@ COND = {
 }
 
 
-def conditioned(rank, **cond):
+def conditioned(rank, *, options=None, **cond):
     torch.manual_seed(rank)
-    options = {"width": 8, "num_layers": 3, "cond": cond or COND}
+    options = {"width": 8, "num_layers": 3, "cond": cond or COND, **(options or {})}
     prior = PRIORS.build(default_prior(rank), options, rank=rank, codebook_size=5)
     prior = prior.double().eval()
     for parameter in prior.parameters():
@@ -29,9 +29,9 @@ def conditioned(rank, **cond):
     return prior
 
 
-def told(rank, batch=2, seed=0):
+def told(grid, batch=2, seed=0):
     draw = torch.Generator().manual_seed(seed)
-    grid = GRIDS[rank]
+    grid = GRIDS[grid] if isinstance(grid, int) else grid
     return Cond(
         class_id=torch.randint(3, (batch,), generator=draw),
         speaker=torch.randint(2, (batch,), generator=draw),
@@ -145,3 +145,79 @@ def test_another_rank_names_the_prior_to_choose(rank):
     for other in set(GRIDS) - {rank}:
         with pytest.raises(ValueError, match=f"for rank {other} choose '{default_prior(other)}'"):
             PRIORS.build(default_prior(rank), rank=other, codebook_size=5)
+
+
+@pytest.mark.parametrize(
+    ("grid", "options"),
+    [((6,), {}), ((4, 3), {}), *(((4, 2, 3), {"time_kernel": frames}) for frames in (1, 2, 3))],
+)
+def test_any_number_of_known_positions_can_be_filled_in_at_once(grid, options):
+    prior = conditioned(len(grid), **COND, options=options)
+    codes, cond = torch.randint(5, (2, *grid)), told(grid)
+    with torch.no_grad():
+        logits = prior.logits(codes, cond).flatten(2)
+        for positions in range(1, codes[0].numel()):
+            state = prior.start(2, grid, cond)
+            state.prefill(codes, positions)
+            for index in range(positions, codes[0].numel()):
+                torch.testing.assert_close(state.logits(), logits[..., index])
+                state.push(codes.flatten(1)[:, index])
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_of_codes_that_are_only_pushed_the_stacks_see_what_they_must(rank, monkeypatch):
+    calls = {Time: 0, Vertical: 0, Horizontal: 0}
+    for stack in calls:
+
+        def counted(self, *given, stack=stack, step=stack.step):
+            calls[stack] += 1
+            return step(self, *given)
+
+        monkeypatch.setattr(stack, "step", counted)
+    prior, grid = conditioned(rank), GRIDS[rank]
+    state = prior.start(1, grid)
+    before = grid[-1] * (grid[-2] if rank == 3 else 1)
+    with torch.no_grad():
+        for _ in range(2 * before + 2):  # two steps along the first axis, and two codes
+            state.push(torch.zeros(1, dtype=torch.int64))
+        state.logits()
+    assert calls[Horizontal] == 3  # the two codes of this row, and the one asked for
+    assert calls[Vertical] == (2 if rank == 2 else 0)
+    assert calls[Time] == (2 if rank == 3 else 0)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_coordinates_tell_positions_apart_that_look_alike(rank):
+    grid = GRIDS[rank]
+    prior = conditioned(rank, **COND, options={"coordinates": True})
+    plain = conditioned(rank)
+    codes = torch.zeros(1, *(14,) * rank, dtype=torch.int64)  # the middle sees no border
+    middle = (slice(None), slice(None), *(slice(6, 8),) * rank)
+    with torch.no_grad():
+        alike, apart = plain.logits(codes)[middle], prior.logits(codes)[middle]
+    assert (alike.flatten(2).amax(2) - alike.flatten(2).amin(2)).max() < 1e-12
+    assert (apart.flatten(2).amax(2) - apart.flatten(2).amin(2)).max() > 1e-3
+    for cond in (None, told(rank)):
+        cached, full = (
+            generate(prior, grid, batch=2, cond=cond, method=method)
+            for method in ("cached", "full")
+        )
+        assert torch.equal(cached, full)
+
+
+def test_a_sequence_has_no_coordinates():
+    with pytest.raises(ValueError, match="coordinates are rows and columns; a sequence"):
+        CausalPrior(rank=1, codebook_size=5, width=8, reaches=[1], dilations=[1], coordinates=True)
+
+
+def test_the_whole_pass_can_be_learnt_from():
+    """Sums are made in place; gradients are those of a pass that makes none."""
+    prior = conditioned(3)
+    codes, cond = torch.randint(5, (2, *GRIDS[3])), told(3)
+    assert torch.autograd.gradcheck(
+        lambda weight: torch.func.functional_call(
+            prior, {"net.layers.1.vertical.weight": weight}, (codes, cond)
+        ).sum(dim=(0, 2, 3, 4)),
+        prior.net.layers[1].vertical.weight.detach().clone().requires_grad_(),
+        fast_mode=True,
+    )

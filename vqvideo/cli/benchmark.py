@@ -33,6 +33,38 @@ def _quantizer(options: argparse.Namespace) -> Any:
     return rows if options.json else table(rows)
 
 
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--priors",
+        type=lambda text: text.split(","),
+        metavar="NAME,NAME,...",
+        help="default all: wavenet, pixelcnn, masked3d, transformer",
+    )
+    parser.add_argument(
+        "--batches",
+        type=lambda text: [int(number) for number in text.split(",")],
+        default=[1, 16],
+        metavar="N,N,...",
+        help="samples at once (default 1,16)",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.set_defaults(run=_sampling)
+
+
+def _sampling(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.sampling import benchmark_sampling, sampling_table
+
+    rows = benchmark_sampling(
+        priors=options.priors,
+        batches=options.batches,
+        rounds=options.rounds,
+        num_threads=options.threads,
+        progress=progress_bar("part"),
+    )
+    return rows if options.json else sampling_table(rows)
+
+
 def _add_runs(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="see docs/data.md")
     parser.add_argument("--out", default=out, metavar="FOLDER", help="gets one run per line")
@@ -73,6 +105,7 @@ def _runs(options: argparse.Namespace) -> dict[str, Any]:
 
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     "quantizer": ("Compare our quantizer with a peer, in time and memory.", _add_quantizer),
+    "sampling": ("Time how priors draw codes, beside recomputing everything.", _add_sampling),
     "beta": ("Train with five weights of the commitment loss (section 3.2).", _add_beta),
     "codebooks": ("Train with a codebook by average and with one by gradient.", _add_codebooks),
 }

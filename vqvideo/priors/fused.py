@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vqvideo.priors.causal import CausalPriorState
 
 TIE = 1e-4  # of two scores at temperature 1
+LEAST = np.float32(-1e30)  # below every score; compiled as it is, the loop knows no infinity
 
 
 class Fused:
@@ -135,14 +136,14 @@ def _draw(  # type: ignore[no-untyped-def]
                 normed[j] = max(hidden[j], F(0))
             score[:] = out_bias[book]
             add_product(score, normed, out[book])
-            code, best, second = 0, F(-np.inf), F(-np.inf)
+            code, best, second = 0, LEAST, LEAST
             for k in range(size):
                 value = score[k] * sharpness + noise[index, k] * loudness
                 if value > best:
                     code, best, second = k, value, best
                 elif value > second:
                     second = value
-            if not best - second >= tie:  # also where there is no best
+            if best - second < tie:
                 return position
             codes[index] = code
             for j in range(c):

@@ -9,8 +9,8 @@ Each `check_...` function takes something that builds the part, runs every law o
         check_quantizer(MyQuantizer)
 
 Answers are computed a second, dumber way; grids have a different size on every axis, so that a
-transposed axis fails; all weights are drawn anew first, since a layer that starts at zero would
-make any law hold.
+transposed axis fails; noise is put on all weights of a prior first, since a layer that starts at
+zero would make any law hold.
 """
 
 from vqvideo.testing.likelihoods import check_likelihood

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from vqvideo.priors import Prior
 from vqvideo.testing.grids import FEW_GRIDS, GRIDS, LONG_GRIDS, NARROW_GRIDS, TINY_GRIDS
-from vqvideo.testing.prior_setup import Build, drawn_codes, redrawn, shape_of
-
-DRAWS = 8  # a unit that is cut off for one draw of codes can hide a path, hardly for eight
+from vqvideo.testing.prior_setup import DRAWS, Build, drawn_codes, redrawn, shape_of
 
 
 def no_logit_sees_its_own_code_or_a_later_one(build: Build, rank: int) -> None:
@@ -54,6 +52,7 @@ def every_code_in_the_receptive_field_is_seen(build: Build, rank: int) -> None:
         expected = torch.tensor([[_may_see(prior, i, j) for j in positions] for i in positions])
         seen = torch.zeros_like(expected)
         for draw in range(DRAWS):
+            prior = redrawn(build, rank, draw=draw)
             seen |= _dependence(prior, drawn_codes(prior, 1, grid))
             if draw and torch.equal(seen, expected):
                 break

@@ -14,7 +14,7 @@ from vqvideo.testing.grids import FEW_GRIDS, FEWEST_GRIDS, GRIDS, SMALL_GRIDS, T
 from vqvideo.testing.prior_setup import Build, drawn_codes, redrawn, shape_of
 
 MASKS = 12  # of known codes, at random: a cache can be right for most
-SAMPLES = 2000
+SAMPLES = 1200
 SUSPICIOUS = 1e-4  # how rarely right codes are taken for wrong ones
 
 

@@ -6,12 +6,14 @@ import inspect
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.priors import Prior
 
 Build = Callable[..., Prior]
+
+DRAWS = 8  # a unit that is cut off can hide a path for one draw of weights, hardly for eight
 
 # Two actions per code, so that one mistaken for the other shows.
 KINDS = {
@@ -26,13 +28,19 @@ KINDS = {
 }
 
 
-def redrawn(build: Build, rank: int, codebook_size: int = 5, cond: CondSpec | None = None) -> Prior:
-    """A prior in float64 and evaluation mode, every parameter drawn from N(0, 0.3^2)."""
-    torch.manual_seed(rank)
-    given = {} if cond is None else {"cond": cond}
+@torch.no_grad()
+def redrawn(
+    build: Build, rank: int, codebook_size: int = 5, cond: CondSpec | None = None, draw: int = 0
+) -> Prior:
+    """A prior in float64 and evaluation mode, with noise from N(0, 0.3^2) on every parameter.
+
+    (Drawn from that noise alone, most units behind a norm would be cut off for most codes.)
+    """
+    torch.manual_seed(rank + 10 * draw)
+    given = {} if cond is None or cond.is_empty else {"cond": cond}
     prior = build(rank=rank, codebook_size=codebook_size, **given).double().eval()
     for parameter in prior.parameters():
-        nn.init.normal_(parameter, std=0.3)
+        parameter.add_(torch.randn_like(parameter) * 0.3)
     return prior
 
 

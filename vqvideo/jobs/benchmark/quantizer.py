@@ -6,17 +6,13 @@ all entries, so that is the measure of a search. Everything is timed in one run,
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
-import os
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import vqvideo
 from vqvideo.jobs.benchmark.contenders import (
     SIZES,
     Ours,
@@ -27,6 +23,7 @@ from vqvideo.jobs.benchmark.contenders import (
     on_path,
     peer_class,
 )
+from vqvideo.jobs.benchmark.machine import setting
 from vqvideo.jobs.benchmark.memory import allowed_mib, peak_mib
 from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads
 from vqvideo.metrics import code_histogram
@@ -81,7 +78,7 @@ def benchmark_quantizer(
         progress(next(parts), len(names) * (rounds + 4))
 
     with threads(num_threads):
-        environment = setting()
+        environment = setting("vector-quantize-pytorch")
         rows = [_figures(name, rounds, done) for name in names]
     return [{**row, "setting": environment} for row in rows]
 
@@ -182,19 +179,3 @@ def count_wrong(codes: Tensor, exact: Tensor) -> int:
 
 
 # -- on what it was measured --------------------------------------------------------------------
-
-
-def setting() -> dict[str, Any]:
-    """Versions, processor and settings that a figure depends on."""
-    # A torch that cannot tell what the processor is leaves it to Python.
-    processor: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return {
-        "vqvideo": vqvideo.__version__,
-        "torch": torch.__version__,
-        "vector_quantize_pytorch": importlib.metadata.version("vector-quantize-pytorch"),
-        "python": platform.python_version(),
-        "cpu": processor.get("cpu_name") or platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "thp_mem_alloc_enable": os.environ.get("THP_MEM_ALLOC_ENABLE"),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }

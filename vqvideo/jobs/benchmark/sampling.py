@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vqvideo.jobs.benchmark.quantizer import setting
+from vqvideo.jobs.benchmark.machine import as_line, setting
+from vqvideo.jobs.benchmark.table import aligned, short
 from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads
 from vqvideo.priors import PRIORS, Prior
 from vqvideo.sampling import generate, method_for
@@ -94,7 +95,7 @@ def benchmark_sampling(
         progress(next(parts), len(pairs) * (rounds + 1))
 
     with threads(num_threads), torch.inference_mode():
-        environment = setting()
+        environment = setting("numba")
         rows = [_figures(SIZES[name], batch, rounds, done) for name, batch in pairs]
     return [{**row, "setting": environment} for row in rows]
 
@@ -109,14 +110,20 @@ def _figures(size: Size, batch: int, rounds: int, done: Callable[[], None]) -> d
     timed["cached"] = draw("cached")
     if method_for(prior, batch=batch) == "fused":
         timed |= {"fused": draw("fused"), **_readings(prior)}
-    us = {name: 1000 * ms for name, ms in median_ms(timed, rounds=rounds, after_round=done).items()}
-    for name in ("cached", "fused"):
-        us[name] = us[name] / codes if name in us else None
-    inner = size.grid[1:]
-    us["weights"] = None
-    if us["fused"] is not None:
+    ms = median_ms(timed, rounds=rounds, after_round=done)
+    us: dict[str, float | None] = {
+        "full": 1000 * ms["full"],
+        "bare": 1000 * ms["bare"],
+        "cached": 1000 * ms["cached"] / codes,
+        "fused": None,
+        "weights": None,
+        "unit": 1000 * ms["unit"],
+    }
+    if "fused" in ms:
+        inner = size.grid[1:]
         row, frame = (inner[-1] if inner else 1), math.prod(inner)
-        us["weights"] = us.pop("read_h") + us.pop("read_v") / row + us.pop("read_t") / frame
+        us["fused"] = 1000 * ms["fused"] / codes
+        us["weights"] = 1000 * (ms["read_h"] + ms["read_v"] / row + ms["read_t"] / frame)
     return {"prior": size.prior, "grid": size.grid, "batch": batch, "us": us}
 
 
@@ -161,3 +168,32 @@ def _readings(prior: Prior) -> dict[str, Timed]:
         )
     arrays = {name: torch.cat(parts or [torch.zeros(1)]).numpy() for name, parts in stacks.items()}
     return {name: Timed(lambda array=array: add_up(array)) for name, array in arrays.items()}  # type: ignore[misc]
+
+
+def sampling_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What `benchmark_sampling` returned, as text: times in microseconds, and their ratios."""
+    heads = ["prior", "grid", "batch", "full", "bare", "full/bare", "cached", "full/cached"]
+    heads += ["fused", "full/fused", "weights", "fused/weights", "codes/s", "codes/unit"]
+    lines = [heads]
+    for row in rows:
+        us = row["us"]
+        best = us["fused"] or us["cached"]
+
+        def ratio(one: str, other: str, us: dict[str, float | None] = us) -> str:
+            a, b = us[one], us[other]
+            return "-" if a is None or b is None else f"{short(a / b)}x"
+
+        lines.append(
+            [
+                row["prior"],
+                "x".join(map(str, row["grid"])),
+                str(row["batch"]),
+                *(short(us["full"]), short(us["bare"]), ratio("full", "bare")),
+                *(short(us["cached"]), ratio("full", "cached")),
+                *(short(us["fused"]), ratio("full", "fused")),
+                *(short(us["weights"]), ratio("fused", "weights")),
+                f"{1e6 * row['batch'] / best:.0f}",
+                f"{us['unit'] * row['batch'] / best:.0f}",
+            ]
+        )
+    return f"{as_line(rows[0]['setting'])}\n\n{aligned(lines)}"

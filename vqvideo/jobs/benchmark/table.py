@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vqvideo.jobs.benchmark.machine import as_line
+
 Row = dict[str, Any]
 Columns = list[tuple[str, Callable[[Row], str]]]
 
 
 def table(rows: Sequence[Row]) -> str:
     """What `benchmark_quantizer` returned, as a line about the machine and four tables."""
-    parts = [_setting(rows[0]["setting"])]
+    parts = [as_line(rows[0]["setting"])]
     for title, columns in SECTIONS.items():
         lines = [[name for name, _ in columns]]
         lines += [[read(row) for _, read in columns] for row in rows]
@@ -45,16 +47,6 @@ def short(number: float | None) -> str:
     if number is None:
         return "-"
     return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"
-
-
-def _setting(setting: dict[str, Any]) -> str:
-    huge = setting["thp_mem_alloc_enable"]
-    return (
-        f"vqvideo {setting['vqvideo']}, torch {setting['torch']}, vector-quantize-pytorch (peer) "
-        f"{setting['vector_quantize_pytorch']}, Python {setting['python']}, {setting['cpu']}, "
-        f"{setting['threads']} threads, THP_MEM_ALLOC_ENABLE "
-        f"{'unset' if huge is None else huge}, load average before {short(setting['load_average'])}"
-    )
 
 
 def _ms(name: str) -> Callable[[Row], str]:

@@ -1,0 +1,189 @@
+"""Streams: steps when they are asked for, the codes of a longer grid, memory that does not grow."""
+
+import itertools
+
+import pytest
+import torch
+
+from vqvideo.cond import Cond
+from vqvideo.priors import PRIORS, default_prior
+from vqvideo.sampling import generate, stream
+
+INNER = {1: (), 2: (5,), 3: (3, 5)}
+ACTIONS = {"num_actions": 4, "actions_per_code": 2, "num_classes": 2}
+
+
+def small_prior(rank, name=None, **options):
+    torch.manual_seed(rank)
+    sizes = {"width": 8, "num_layers": 3, **options}
+    prior = PRIORS.build(name or default_prior(rank), sizes, rank=rank, codebook_size=7)
+    prior = prior.double().eval()
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return prior
+
+
+def told(actions, step=slice(None)):
+    return Cond(actions=actions[:, step], class_id=torch.tensor([1, 0]))
+
+
+def per_step(actions, first=0):
+    steps = range(first, actions.shape[1] // 2)
+    return (told(actions, slice(2 * step, 2 * step + 2)) for step in steps)
+
+
+@pytest.mark.parametrize("guidance", [None, 2.0])
+@pytest.mark.parametrize("known", [0, 1, 3])
+@pytest.mark.parametrize("rank", INNER)
+def test_steps_told_one_by_one_are_those_of_the_whole(rank, known, guidance):
+    prior, steps = small_prior(rank, cond=ACTIONS), 8
+    actions = torch.randint(4, (2, 2 * steps))
+    options = {"batch": 2, "guidance": guidance, "seed": 3}
+    whole = generate(prior, (steps, *INNER[rank]), cond=told(actions), **options)
+    drawn = stream(
+        prior,
+        INNER[rank],
+        known=whole[:, :known],
+        cond=told(actions, slice(2 * known)),
+        conds=per_step(actions, known),
+        **options,
+    )
+    assert torch.equal(torch.stack(list(drawn), dim=1), whole[:, known:])
+
+
+@pytest.mark.parametrize("num_codebooks", [1, 2])
+@pytest.mark.parametrize("rank", INNER)
+def test_without_conditions_a_stream_has_no_end(rank, num_codebooks):
+    prior = small_prior(rank, num_codebooks=num_codebooks)
+    drawn = list(itertools.islice(stream(prior, INNER[rank], batch=2, seed=1), 30))
+    whole = generate(prior, (30, *INNER[rank]), batch=2, seed=1)
+    assert torch.equal(torch.stack(drawn, dim=1), whole)
+
+
+def test_a_sequence_goes_on_beyond_what_its_history_has_room_for():
+    prior = small_prior(1, num_layers=5)
+    drawn = torch.stack(list(itertools.islice(stream(prior, ()), 2200)), dim=1)
+    assert torch.equal(drawn, generate(prior, (2200,)))
+    with torch.no_grad():  # and the pass over all of it would say the same
+        logits = prior.logits(drawn)[..., -1]
+        late = prior.logits(drawn[:, -200:])[..., -1]
+    torch.testing.assert_close(late, logits)  # it looks no further back
+
+
+def held(state):
+    """Numbers in all tensors that a state holds on to, in lists and objects of its own too."""
+    seen, total, waiting = set(), 0, [state]
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, torch.Tensor):
+            storage = thing.untyped_storage()
+            if storage.data_ptr() not in seen:
+                seen.add(storage.data_ptr())
+                total += storage.nbytes()
+        elif isinstance(thing, list | tuple):
+            waiting += thing
+        elif isinstance(thing, dict):
+            waiting += thing.values()
+        elif type(thing).__module__.startswith("vqvideo") and id(thing) not in seen:
+            seen.add(id(thing))
+            if not isinstance(thing, torch.nn.Module):
+                waiting.append(vars(thing))
+    return total
+
+
+@pytest.mark.parametrize("rank", INNER)
+def test_memory_does_not_grow(rank):
+    prior = small_prior(rank)
+    state = prior.start(1, (1, *INNER[rank]))
+    codes, sizes = torch.zeros(1, dtype=torch.int64), []
+    with torch.no_grad():
+        for step in range(60):
+            for _ in range(max(1, torch.Size(INNER[rank]).numel())):
+                state.logits()
+                state.push(codes)
+            if step in (5, 59):
+                sizes.append(held(state))
+    assert sizes[0] == sizes[1] > 0
+
+
+def test_an_action_is_asked_for_when_its_step_begins_and_not_before():
+    asked = []
+
+    def actions():
+        for step in range(3):
+            asked.append(step)
+            yield Cond(actions=torch.full((1, 2), step), class_id=torch.tensor([0]))
+
+    steps = stream(small_prior(3, cond=ACTIONS), INNER[3], conds=actions())
+    assert asked == []
+    for step, _ in enumerate(steps):
+        assert asked == list(range(step + 1))
+    assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rank", INNER)
+def test_a_condition_that_was_told_for_some_steps_does_not_hold_for_more(rank):
+    prior = small_prior(rank, cond=ACTIONS)
+    actions = torch.zeros(1, 4).long()
+    cond = Cond(actions=actions, class_id=torch.tensor([0]))
+    known = torch.zeros(1, 2, *INNER[rank], dtype=torch.int64)
+    steps = stream(prior, INNER[rank], known=known, cond=cond)
+    with pytest.raises(ValueError, match=r"told for 2 steps along the first axis .* all are done"):
+        next(steps)
+
+
+def test_a_class_alone_holds_for_ever():
+    prior = small_prior(3, cond={"num_classes": 2})
+    cond = Cond(class_id=torch.tensor([1]))
+    drawn = torch.stack(list(itertools.islice(stream(prior, INNER[3], cond=cond), 6)), dim=1)
+    assert torch.equal(drawn, generate(prior, (6, *INNER[3]), cond=cond))
+
+
+def test_rows_that_know_their_place_have_no_rows_beyond():
+    prior = small_prior(2, coordinates=True, cond={"num_actions": 4})
+    conds = (Cond(actions=torch.zeros(1, 1).long()) for _ in range(3))
+    steps = stream(prior, INNER[2], conds=conds)
+    next(steps)
+    with pytest.raises(ValueError, match="told the rows of a grid knows none beyond it"):
+        next(steps)
+
+
+class Stateless(torch.nn.Module):
+    rank, codebook_size, num_codebooks = 3, 7, 1
+    device = torch.device("cpu")
+
+    def start(self, batch, grid, cond):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inner": (3,)}, r"inner must have 2 axes, got \(3,\)"),
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"method": "full"}, "drawn by auto, fused or cached, not by 'full'"),
+        ({"top_k": 8}, "top_k is 8, but there are 7 codes"),
+        ({"guidance": 2.0}, "guidance must be a finite number beside a cond"),
+        ({"known": torch.zeros(1, 2, 3, 4).long()}, r"known must be integers \[1, steps, 3, 5\]"),
+        ({"known": torch.zeros(1, 2, 3, 5)}, "known must be integers"),
+        ({"known": torch.full((1, 2, 3, 5), 7)}, r"known codes must lie in \[0, 7\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_drawn(options, message):
+    with pytest.raises(ValueError, match=message):
+        stream(small_prior(3), **{"inner": INNER[3], **options})
+
+
+def test_a_prior_without_a_state_cannot_stream():
+    with pytest.raises(ValueError, match="no step-by-step state, so it cannot go on without end"):
+        next(stream(Stateless(), INNER[3]))
+
+
+def test_between_two_steps_the_prior_is_as_it_was():
+    prior = small_prior(3).train()
+    steps = stream(prior, INNER[3])
+    for _ in range(2):
+        codes = next(steps)
+        assert prior.training
+        assert torch.is_grad_enabled()
+        prior.logits(codes[:, None]).sum().backward()  # the codes can be learnt from
