@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqvideo.nets.causal import CausalLayer, CausalNet, gate
 
-ENDLESS = 1024  # positions that the history of an endless row has room for, besides its past
+ENDLESS = 64  # positions that the history of an endless row has room for, at least
 
 
 class Time:
@@ -180,7 +180,8 @@ class Horizontal:
             ]
         )
         self.pre = like.new_zeros(number, batch, 2 * c)
-        self.streams = like.new_zeros(number, batch, 2 * c)  # residual and skip halves
+        self.total = like.new_zeros(batch, 2 * c)  # of residuals, and of skips
+        self.kept = like.new_zeros(number - 1, batch, c)  # what later layers took in
         self.gated = like.new_ones(batch, c + 1)  # the last for the bias of `out`
         self._views()
 
@@ -190,16 +191,14 @@ class Horizontal:
         self.flat = self.history.flatten(0, 1)
         self.rows = self.history[1:].unbind(1)
         self.first_rows = self.history[0].unbind(0)
-        sums, pres = self.streams.unbind(0), self.pre.unbind(0)
-        self.first_sum = sums[0]
+        self.stream, self.skips = self.total.split(c, dim=-1)
+        self.first_pre, self.later_pre = self.pre[0], self.pre[1:]
         self.chain = [
-            (pre, pre[:, :c], pre[:, c:], before, before[:, :c], own, out, after)
-            for pre, before, own, out, after in zip(
-                pres[1:], sums[:-1], self.own, self.out[1:], sums[1:], strict=True
+            (pre, *pre.split(c, dim=-1), kept, own, out)
+            for pre, kept, own, out in zip(
+                self.later_pre, self.kept, self.own, self.out[1:], strict=True
             )
         ]
-        self.first_pre, self.later_pre = pres[0], self.pre[1:]
-        self.skips, self.to_keep = sums[-1][:, c:], self.streams[:-1, :, :c]
         self.gates = self.gated[:, :c]
 
     def forget(self) -> None:
@@ -240,8 +239,11 @@ class Horizontal:
         added = self.each_added[column - self.added_from if len(self.added) > 1 else 0]
         batch = added.shape[1]
         reach, dilation = self.first_reach, self.dilations[0]
-        window = self.history[0, place - reach * dilation : place : dilation]
-        window = window[0] if reach == 1 else window.transpose(0, 1).reshape(batch, -1)
+        if reach == 1:
+            window = self.first_rows[place - dilation]
+        else:
+            window = self.history[0, place - reach * dilation : place : dilation]
+            window = window.transpose(0, 1).reshape(batch, -1)
         torch.addmm(added[0], window, self.first, out=self.first_pre)
         if self.number > 1:
             left = self.flat.index_select(0, self.taps + place)
@@ -252,13 +254,15 @@ class Horizontal:
         gates, gated = self.gates, self.gated
         a, b = self.first_pre.sigmoid_().chunk(2, dim=-1)
         torch.addcmul(b, a, b, value=-2, out=gates)
-        torch.mm(gated, self.out[0], out=self.first_sum)
-        for pre, a, b, before, stream, own, out, after in self.chain:
+        torch.mm(gated, self.out[0], out=self.total)
+        total, stream = self.total, self.stream
+        for pre, a, b, kept, own, out in self.chain:
+            kept.copy_(stream)
             pre.addmm_(stream, own).sigmoid_()
             torch.addcmul(b, a, b, value=-2, out=gates)
-            torch.addmm(before, gated, out, out=after)
+            total.addmm_(gated, out)
         if self.number > 1:
-            self.rows[place].copy_(self.to_keep)
+            self.rows[place].copy_(self.kept)
         return self.skips
 
     def place(self, column: int) -> int:

@@ -148,6 +148,8 @@ class CausalPriorState(NetworkState):
             raise ValueError(
                 f"it is for float32 on the CPU, not for {self.table.dtype} on {self.table.device}"
             )
+        if torch.is_autocast_enabled("cpu"):
+            raise ValueError("it is for float32, not for autocast")
         from vqvideo.priors.fused import Fused
 
         return Fused(self)

@@ -145,6 +145,8 @@ class NetworkState:
         self.here, self.hidden = [], None
 
     def prefill(self, codes: Tensor, positions: int) -> None:
+        if not positions:
+            return
         each = codes if self.prior.num_codebooks > 1 else codes[..., None]
         self.net.prefill(self.prior.embed(each), positions)
 
