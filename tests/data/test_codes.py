@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -98,7 +99,14 @@ def test_the_file_says_what_it_is(tmp_path):
         "format_version": FORMAT_VERSION,
         "codebook_size": 300,
         "fingerprint": FINGERPRINT,
+        "names": {},
     }
+
+
+def test_what_the_numbers_stand_for_goes_with_the_codes(tmp_path):
+    named = dataclasses.replace(code_set(), names={"class_id": ["cat", "dog"], "speaker": []})
+    named.save(tmp_path / "a.safetensors")
+    assert CodeSet.load(tmp_path / "a.safetensors").names == named.names
 
 
 def test_codes_must_say_which_first_stage_made_them():

@@ -191,10 +191,10 @@ class Horizontal:
         self.flat = self.history.flatten(0, 1)
         self.rows = self.history[1:].unbind(1)
         self.first_rows = self.history[0].unbind(0)
-        self.stream, self.skips = self.total.split(c, dim=-1)
+        self.stream, self.skips = self.total[:, :c], self.total[:, c:]
         self.first_pre, self.later_pre = self.pre[0], self.pre[1:]
         self.chain = [
-            (pre, *pre.split(c, dim=-1), kept, own, out)
+            (pre, pre[:, :c], pre[:, c:], kept, own, out)
             for pre, kept, own, out in zip(
                 self.later_pre, self.kept, self.own, self.out[1:], strict=True
             )
