@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import math
+
 import pytest
 import torch
 
@@ -209,3 +211,18 @@ def test_a_part_that_nobody_registered_is_named_with_its_kind(kind):
 def test_an_option_that_a_part_does_not_take_is_refused(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
         build_generator(tiny().updated(**changes))
+
+
+def test_a_code_owns_as_many_actions_as_it_stands_for_frames():
+    prior = {"width": 8, "num_layers": 1, "cond": {"num_actions": 3}}
+    built = build_generator(tiny().updated(prior=prior)).prior
+    stride = math.prod(level[0] for level in tiny().strides)
+    assert built.cond.actions_per_code == stride
+    same = {**prior, "cond": {"num_actions": 3, "actions_per_code": stride}}
+    assert build_generator(tiny().updated(prior=same)).prior.cond == built.cond
+
+
+def test_another_number_of_actions_per_code_is_refused():
+    prior = {"width": 8, "num_layers": 1, "cond": {"action_dim": 2, "actions_per_code": 3}}
+    with pytest.raises(ValueError, match=r"actions_per_code is 3, but a code .* leave it out"):
+        build_generator(tiny().updated(prior=prior))

@@ -5,7 +5,14 @@ import torch
 
 from vqvideo.cond import Cond
 from vqvideo.priors import PRIORS, default_prior
-from vqvideo.sampling import GumbelNoise, Sampling, generate, method_for, stream
+from vqvideo.sampling import (
+    GumbelNoise,
+    Sampling,
+    generate,
+    method_for,
+    single_samples,
+    stream,
+)
 from vqvideo.sampling.walk import Task, walk
 
 pytest.importorskip("numba")
@@ -187,6 +194,19 @@ def test_without_numba_auto_is_plain_and_fused_says_what_to_install(monkeypatch)
     assert method_for(prior) == "cached"
     with pytest.raises(ValueError, match=r"needs numba: pip install 'vqvideo\[fast\]'"):
         generate(prior, (3, 4), method="fused")
+
+
+def test_how_single_samples_are_drawn_is_said_in_words(monkeypatch):
+    assert single_samples(small_prior(2)).startswith("fused (numba ")
+    wide = small_prior(2).double()
+    assert single_samples(wide).startswith("cached: there is no fused step, it is for float32")
+
+
+def test_under_autocast_the_plain_step_draws():
+    prior = small_prior(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert method_for(prior) == "cached"
+        generate(prior, (2, 3, 4))
 
 
 @pytest.mark.parametrize("rank", GRIDS)

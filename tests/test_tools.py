@@ -44,6 +44,7 @@ def test_the_first_command_makes_a_clip_a_sheet_and_a_record():
     record = json.loads(Path("outputs/clip.json").read_text())
     assert record["seed"] == 0
     assert record["method"] == "fused"
+    assert record["step"].startswith("fused (numba ")
     assert record["command"] == "generate_clip.py"
     assert set(record["versions"]) == {"vqvideo", "torch", "python"}
 

@@ -94,6 +94,36 @@ def test_nats_per_code_is_the_mean_over_held_out_codes(first_stage, clips, tmp_p
     share = torch.bincount(held_out.codes.flatten()) / held_out.codes.numel()
     entropy = -(share[share > 0] * share[share > 0].log()).sum()
     assert figures["unigram_nats"] == pytest.approx(entropy.item(), rel=1e-4)
+    assert figures["uniform_nats"] == pytest.approx(math.log(32))
+
+
+def test_a_prior_no_better_than_guessing_says_so_once_and_what_to_do(
+    first_stage, clips, tmp_path, capsys
+):
+    generator = vqvideo.load(first_stage[0] / "model")
+    torch.manual_seed(0)
+    from vqvideo.config import build_generator
+
+    generator.prior = build_generator(generator.config).prior
+    codes, held_out = (encode_dataset(generator.vqvae, data) for data in sets(clips))
+    still = {"learning_rate": 0.0, "batch_size": 8, "precision": "fp32", "eval_every": 1}
+    few = max(1, len(codes) // 8)  # the steps of about one pass
+    train_prior(generator, codes, held_out, tmp_path, TrainingConfig(steps=2 * few + 2, **still))
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert re.search(r"after \d+\.\d passes over the codes the prior needs \d", said)
+    assert "no fewer than the" in said
+    assert "Try another learning rate" in said
+
+
+def test_before_a_pass_is_over_and_where_it_beats_guessing_a_prior_is_not_blamed(first_stage):
+    generator = first_stage[2]
+    held_out = CodeSet(codes=torch.zeros(2, 4, 16, 16).long(), codebook_size=32, fingerprint="any")
+    task = PriorTask(generator, held_out, held_out)
+    worse, better = ({"nats_per_code": nats, "unigram_nats": 2.0} for nats in (2.5, 1.5))
+    assert task.warning(worse, epochs=0.9) is None
+    assert task.warning(better, epochs=3.0) is None
+    assert "2.50 nats per code, no fewer than the 2.00" in task.warning(worse, epochs=3.0)
 
 
 def test_a_loss_that_turns_nan_stops_with_the_step(first_stage, clips, tmp_path):

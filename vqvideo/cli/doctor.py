@@ -26,7 +26,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 def _doctor(options: argparse.Namespace) -> Any:
     from vqvideo.jobs.doctor import doctor
 
-    file, report = doctor(
+    file, report, step = doctor(
         model=options.model,
         data=options.data,
         split=options.split,
@@ -37,11 +37,11 @@ def _doctor(options: argparse.Namespace) -> Any:
         progress=progress_bar("clip"),
     )
     if options.json:
-        return {"file": file, **report.to_dict()}
+        return {"file": file, "sampling": step, **report.to_dict()}
     codebooks = [dataclasses.asdict(figures) for figures in report.codebooks]
     names = list(codebooks[0])
     rows = [f"{name}: {'  '.join(_short(each[name]) for each in codebooks)}" for name in names]
-    return [*rows, f"advice: {report.advice}", file]
+    return [*rows, f"advice: {report.advice}", f"sampling: {step}", file]
 
 
 def _short(figure: float) -> str:

@@ -1,4 +1,4 @@
-"""`vqvideo doctor`: whether the codebook of a model is healthy, on a folder of data."""
+"""`vqvideo doctor`: whether the codebook of a model is healthy, and how its prior will draw."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from vqvideo.jobs.model import open_model, output_files
 from vqvideo.jobs.train_vqvae import windows
 from vqvideo.report import CodebookReport, codebook_report
 from vqvideo.report.picture import matplotlib_figure
+from vqvideo.sampling import single_samples
 
 
 def doctor(
@@ -21,8 +22,9 @@ def doctor(
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Path, CodebookReport]:
-    """Report on the codebook of a model; returns the picture written and the report.
+) -> tuple[Path, CodebookReport, str]:
+    """Report on the codebook of a model; returns the picture written, the report, and how single
+    samples are drawn here (see `vqvideo.sampling.single_samples`).
 
     Args:
         model: a model that ships or the folder of a trained one.
@@ -47,4 +49,4 @@ def doctor(
     report = codebook_report(generator, windows(data, generator, split, step), progress=progress)
     target.parent.mkdir(parents=True, exist_ok=True)
     report.write_picture(target)
-    return target, report
+    return target, report, single_samples(generator.prior) if generator.prior else "no prior yet"

@@ -18,7 +18,7 @@ from vqvideo import media
 from vqvideo.generator import Generator
 from vqvideo.grid import codes_needed
 from vqvideo.jobs.model import evenly, open_model, output_files
-from vqvideo.sampling import SamplingOptions, method_for
+from vqvideo.sampling import SamplingOptions, method_for, single_samples
 
 DEFAULT_OUT = {1: "outputs/sound.wav", 2: "outputs/image.png", 3: "outputs/clip.mp4"}
 SUFFIXES = {1: (".wav", ".flac"), 2: (".png", ".jpg", ".jpeg"), 3: (".mp4", ".gif")}
@@ -92,16 +92,20 @@ def generate_clip(
         data, source = _continue(generator, num_samples, num_frames, prefix, sampling)
     written = _write(files, target, data.cpu(), rate, overwrite)
     drawn = {name: value for name, value in sampling.items() if name != "progress"}
+    method = _method(generator, num_samples, sampling)
     record = {
         "model": model,
         **drawn,
-        "method": _method(generator, num_samples, sampling),
+        "method": method,
         "num_samples": num_samples,
         "shape": list(data.shape[1:]),
         "rate": rate,
         "prefix": source,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": _versions(),
+        "step": single_samples(generator.prior)
+        if generator.prior and method == "fused"
+        else method,
         "device": str(data.device),
         "seconds": round(time.monotonic() - started, 2),
     }

@@ -1,7 +1,7 @@
 """Drawing codes from a prior."""
 
 from vqvideo.sampling.choice import GumbelNoise, Sampling
-from vqvideo.sampling.generate import SamplingOptions, generate, method_for
+from vqvideo.sampling.generate import SamplingOptions, generate, method_for, single_samples
 from vqvideo.sampling.states import Drawer, PriorState, SamplesCodes, check_codes
 from vqvideo.sampling.stream import stream
 from vqvideo.sampling.walk import Method, Progress
@@ -18,5 +18,6 @@ __all__ = [
     "check_codes",
     "generate",
     "method_for",
+    "single_samples",
     "stream",
 ]

@@ -165,3 +165,14 @@ def method_for(
         return "full"
     sampling = Sampling(top_k=top_k, top_p=top_p)
     return "fused" if drawer_of(state, "auto", sampling) else "cached"
+
+
+def single_samples(prior: SamplesCodes) -> str:
+    """How `method="auto"` draws single samples on this machine, and why not faster, in words."""
+    state = prior.start(1, (1,) * prior.rank, None)
+    if state is None:
+        return "full: the prior has no step-by-step state"
+    try:
+        return state.fused().name
+    except ValueError as reason:
+        return f"cached: there is no fused step, {reason}"

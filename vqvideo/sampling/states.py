@@ -13,7 +13,13 @@ from vqvideo.sampling.choice import Sampling
 
 
 class Drawer(Protocol):
-    """Draws codes of one sample by itself."""
+    """Draws codes of one sample by itself.
+
+    Attributes:
+        name: what it is, and by what means.
+    """
+
+    name: str
 
     def draw(self, noise: Tensor, sampling: Sampling, codes: Tensor) -> int:
         """Fill in the next codes `[n]`, given noise `[n, K]`, and go on behind them; returns how
