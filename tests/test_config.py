@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-
 import math
 
 import pytest
 import torch
 
+import vqvideo.presets  # noqa: F401  registers the built-in models
 from vqvideo.config import MODELS, GeneratorConfig, Part, build_generator
 from vqvideo.registry import UnknownNameError
 

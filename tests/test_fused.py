@@ -150,6 +150,15 @@ def test_where_two_scores_are_equal_the_plain_step_decides():
     assert (codes % 2 == 0).all()  # the first of two equals
 
 
+def test_scores_that_are_no_numbers_are_left_to_the_plain_step():
+    prior = small_prior(2)
+    with torch.no_grad():
+        prior.head.out[0].bias[3] = torch.nan
+    codes, asked = drawn_and_asked(prior, (2, 3))
+    assert asked == 6
+    assert (codes == 3).all()
+
+
 def test_a_codebook_of_one_entry_is_drawn_without_asking():
     codes, asked = drawn_and_asked(small_prior(2, codebook_size=1), (2, 3))
     assert asked == 0

@@ -30,7 +30,7 @@ class Mixed(torch.nn.Module):
     def __init__(self, prior, guidance):
         super().__init__()
         self.prior, self.guidance, self.codebook_size = prior, guidance, prior.codebook_size
-        self.device = prior.device
+        self.device, self.rank, self.endless = prior.device, prior.rank, True
 
     def logits(self, codes, cond=None):
         told, free = self.prior.logits(codes, cond), self.prior.logits(codes)

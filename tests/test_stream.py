@@ -124,12 +124,65 @@ def test_an_action_is_asked_for_when_its_step_begins_and_not_before():
 @pytest.mark.parametrize("rank", INNER)
 def test_a_condition_that_was_told_for_some_steps_does_not_hold_for_more(rank):
     prior = small_prior(rank, cond=ACTIONS)
-    actions = torch.zeros(1, 4).long()
-    cond = Cond(actions=actions, class_id=torch.tensor([0]))
+    cond = Cond(actions=torch.zeros(1, 4).long(), class_id=torch.tensor([0]))
     known = torch.zeros(1, 2, *INNER[rank], dtype=torch.int64)
-    steps = stream(prior, INNER[rank], known=known, cond=cond)
+    with pytest.raises(ValueError, match=r"differ from step to step: give .* as conds, one Cond"):
+        stream(prior, INNER[rank], known=known, cond=cond)
+    state = prior.start(1, (2, *INNER[rank]), cond)
+    state.prefill(known, known[0].numel())
     with pytest.raises(ValueError, match=r"told for 2 steps along the first axis .* all are done"):
-        next(steps)
+        state.logits()
+
+
+@pytest.mark.parametrize("rank", INNER)
+def test_a_condition_may_come_after_steps_that_were_told_nothing(rank):
+    prior = small_prior(rank, cond=ACTIONS)
+    known = torch.zeros(1, 2, *INNER[rank], dtype=torch.int64)
+    cond = Cond(actions=torch.tensor([[1, 2]]), class_id=torch.tensor([1]))
+    told, free = (
+        next(stream(prior, INNER[rank], known=known, conds=[each], batch=1))
+        for each in (cond, Cond(actions=torch.tensor([[0, 0]]), class_id=torch.tensor([0])))
+    )
+    state = prior.start(1, (2, *INNER[rank]))
+    state.prefill(known, known[0].numel())
+    state.tell(cond, 1)
+    other = prior.start(1, (2, *INNER[rank]))
+    other.prefill(known, known[0].numel())
+    assert not torch.allclose(state.logits(), other.logits())
+    assert told.shape == free.shape == (1, *INNER[rank])
+
+
+@pytest.mark.parametrize("name", [None, "transformer"])
+@pytest.mark.parametrize("rank", INNER)
+def test_what_holds_for_a_step_is_told_before_its_logits_are_asked_for(rank, name):
+    sizes = {"num_heads": 1} if name else {}
+    prior = small_prior(rank, name, cond=ACTIONS, **sizes)
+    cond = Cond(actions=torch.tensor([[1, 2]]), class_id=torch.tensor([1]))
+    state = prior.start(1, (1, *INNER[rank]), cond)
+    state.logits()
+    with pytest.raises(ValueError, match="told before its first logits are asked for"):
+        state.tell(cond, 1)
+
+
+@pytest.mark.parametrize("rank", INNER)
+def test_a_state_keeps_no_gradients(rank):
+    prior = small_prior(rank, cond=ACTIONS)
+    cond = Cond(actions=torch.tensor([[1, 2]]), class_id=torch.tensor([1]))
+    state = prior.start(1, (1, *INNER[rank]), cond)
+    assert not state.logits().requires_grad
+    state.push(torch.tensor([3]))
+
+
+def test_samples_can_have_seeds_of_their_own():
+    prior = small_prior(2)
+    together = generate(prior, (3, 5), batch=3, seed=[4, 9, 4])
+    assert torch.equal(together[0], together[2])
+    for sample, seed in ((0, 4), (1, 9)):
+        assert torch.equal(together[sample : sample + 1], generate(prior, (3, 5), seed=seed))
+    with pytest.raises(ValueError, match="3 samples need 3 seeds, got 2"):
+        generate(prior, (3, 5), batch=3, seed=[4, 9])
+    with pytest.raises(ValueError, match=r"a seed must be an integer, got 1\.5"):
+        generate(prior, (3, 5), seed=1.5)
 
 
 def test_a_class_alone_holds_for_ever():
@@ -140,16 +193,15 @@ def test_a_class_alone_holds_for_ever():
 
 
 def test_rows_that_know_their_place_have_no_rows_beyond():
-    prior = small_prior(2, coordinates=True, cond={"num_actions": 4})
-    conds = (Cond(actions=torch.zeros(1, 1).long()) for _ in range(3))
-    steps = stream(prior, INNER[2], conds=conds)
-    next(steps)
-    with pytest.raises(ValueError, match="told the rows of a grid knows none beyond it"):
-        next(steps)
+    prior = small_prior(2, coordinates=True)
+    with pytest.raises(ValueError, match=r"rows of its grids \(coordinates\) and knows none"):
+        stream(prior, INNER[2])
+    with pytest.raises(ValueError, match="knows no step beyond its grid"):
+        prior.start(1, (2, 5)).tell(None, 1)
 
 
 class Stateless(torch.nn.Module):
-    rank, codebook_size, num_codebooks = 3, 7, 1
+    rank, codebook_size, num_codebooks, endless = 3, 7, 1, True
     device = torch.device("cpu")
 
     def start(self, batch, grid, cond):

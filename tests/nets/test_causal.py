@@ -5,7 +5,8 @@ import torch
 
 from vqvideo.cond import Cond
 from vqvideo.nets.causal_state import CausalState
-from vqvideo.nets.stacks import Horizontal, Time, Vertical
+from vqvideo.nets.horizontal import Horizontal
+from vqvideo.nets.stacks import Time, Vertical
 from vqvideo.priors import PRIORS, CausalPrior, default_prior
 from vqvideo.sampling import generate
 

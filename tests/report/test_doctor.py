@@ -11,6 +11,7 @@ import vqvideo
 from vqvideo.cli import main
 from vqvideo.config import build_generator
 from vqvideo.data.clips import ClipDataset
+from vqvideo.sampling import single_samples
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_doctor_prints_figures_and_advice_and_draws_a_picture(
         f"effective_dimension: {figures.effective_dimension:.4g}",
         f"norm_ratio: {figures.norm_ratio:.4g}",
         f"advice: {report.advice}",
-        "sampling: no prior yet",
+        f"sampling: {single_samples(vqvideo.load(small_model).prior)}",
         "outputs/codebook.png",
     ]
     with Image.open(tmp_path / "outputs" / "codebook.png") as picture:
@@ -52,7 +53,11 @@ def test_doctor_as_json_is_the_report_and_the_file(command, small_model, clips, 
     data = ClipDataset(clips, (16, 64, 64), split="train", step=4)
     report = vqvideo.codebook_report(vqvideo.load(small_model), data)
     printed = json.loads(capsys.readouterr().out)
-    assert printed == {"file": "new/a.png", "sampling": "no prior yet", **report.to_dict()}
+    assert printed == {
+        "file": "new/a.png",
+        "sampling": single_samples(vqvideo.load(small_model).prior),
+        **report.to_dict(),
+    }
 
 
 def test_several_codebooks_stand_beside_each_other(command, small_changes, tmp_path, capsys):

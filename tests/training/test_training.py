@@ -1,6 +1,8 @@
 """The two stages learn, leave what they promise, and touch nothing else."""
 
 import json
+import math
+import re
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import vqvideo
 from vqvideo.data.clips import ClipDataset
 from vqvideo.data.codes import CodeSet
 from vqvideo.training import TrainingConfig, encode_dataset, train_prior, train_vqvae
+from vqvideo.training.prior import PriorTask
 
 
 def sets(folder, step=2):

@@ -31,7 +31,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, metavar="P", help="only codes that make up P")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--method", choices=("auto", "cached", "full", "fixed_point"), default="auto"
+        "--method", choices=("auto", "fused", "cached", "full", "fixed_point"), default="auto"
     )
     add_device(parser)
     add_overwrite(parser)

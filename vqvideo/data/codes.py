@@ -91,8 +91,8 @@ class CodeSet(Dataset[Sample]):
             raise ValueError(f"{path} is no code file, or a damaged one: {cause}") from cause
         with file:
             header = json.loads((file.metadata() or {}).get("vqvideo_codes", "{}"))
-            entries = {"format_version", "codebook_size", "fingerprint", "names"}
-            is_ours = isinstance(header, dict) and set(header) == entries
+            entries = {"format_version", "codebook_size", "fingerprint"}
+            is_ours = isinstance(header, dict) and set(header) - {"names"} == entries
             if (
                 not is_ours
                 or header["format_version"] != FORMAT_VERSION
@@ -110,5 +110,5 @@ class CodeSet(Dataset[Sample]):
             codebook_size=header["codebook_size"],
             fingerprint=header["fingerprint"],
             conditions=tensors,
-            names=header["names"],
+            names=header.get("names", {}),
         )

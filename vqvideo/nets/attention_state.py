@@ -50,8 +50,11 @@ class AttentionState:
         """The condition `[b, e, t|1, h|1, w|1]` from here on, for so many steps along the first
         axis; None is for all that follow.
         """
-        assert self.position % self.per_step == 0, "a step has begun"
-        assert self.done <= self.position, "the features of this step were asked for"
+        if self.position % self.per_step or self.done > self.position:
+            raise ValueError(
+                "a step along the first axis has begun; what holds for it must be told before its "
+                "first logits are asked for"
+            )
         if self.done < self.position:
             self._run(self.position)  # they were told otherwise
         self.maps = [block.map(told) for block in self.net.blocks]  # type: ignore[operator]
@@ -82,6 +85,7 @@ class AttentionState:
         self.waiting.append(embedded.flatten(1, -2)[:, :positions])
         self.position = positions
 
+    @torch.no_grad()
     def _run(self, until: int) -> Tensor:
         """Features of the positions from `done` to `until`, which are done then."""
         if (until - 1) // self.per_step >= self.told_until:

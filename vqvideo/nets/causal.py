@@ -107,8 +107,8 @@ class CausalLayer(nn.Module):
         stream `[b, 2c, t, h, w]` carries the sum of the skip features along in its second half;
         before the first layer it is the input alone, `[b, c, t, h, w]`.
 
-        Returns the next layer's streams. What is added is added in place: on a CPU new memory
-        costs more than the sum.
+        Returns the next layer's streams. Without gradients they are those given, added to in
+        place: on a CPU new memory costs more than the sum.
         """
         r, out = self.reach, list(streams)
         left = streams[0].narrow(1, 0, self.horizontal.in_channels)
@@ -130,7 +130,9 @@ class CausalLayer(nn.Module):
 
     def join(self, stream: Tensor, update: Tensor) -> Tensor:
         """Residual sum; the first layer starts the stream, since H may not keep its input."""
-        return update if self.first else stream.add_(update)
+        if self.first:
+            return update
+        return stream + update if torch.is_grad_enabled() else stream.add_(update)
 
 
 class CausalNet(nn.Module):

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqvideo.nets.causal import CausalNet
-from vqvideo.nets.stacks import Horizontal, Time, Vertical
+from vqvideo.nets.horizontal import Horizontal
+from vqvideo.nets.stacks import Time, Vertical
 
 
 class CausalState:
@@ -53,9 +54,8 @@ class CausalState:
         self.seen_rows = 0  # of them
         self.frame: Tensor | None = None  # complete, not yet seen by T
         self.known = 0  # features of this row that H has worked out
-        if told is not None:
-            self.tells = torch.cat([layer.cond.weight.flatten(1) for layer in net.layers])  # type: ignore[union-attr, operator]
         self.told: Tensor | None = None
+        self.weights: Tensor | None = None  # of all layers' conditions
         self.maps_of: int | None = None  # the step that `maps` are of
         self.tell(told, steps)
 
@@ -63,7 +63,11 @@ class CausalState:
         """The condition `[b, e, t|1, h|1, w|1]` from here on, for so many steps along the first
         axis; None is for all that follow.
         """
-        assert self.rank == 1 or not (self.row or self.column), "a step has begun"
+        if self.known > self.column or (self.rank > 1 and (self.row or self.column)):
+            raise ValueError(
+                "a step along the first axis has begun; what holds for it must be told before its "
+                "first logits are asked for"
+            )
         self._see_frame()
         if self.rank == 2:
             self._see_rows()
@@ -238,7 +242,10 @@ class CausalState:
         index = step - self.told_from if self.rank > 1 and told.shape[axis] > 1 else None
         if self.maps is None or self.maps_of != index:
             here = told if index is None else told.narrow(axis, index, 1)
-            maps = F.linear(here.movedim(1, -1), self.tells)
+            if self.weights is None:
+                each = [layer.cond.weight.flatten(1) for layer in self.net.layers]  # type: ignore[union-attr, operator]
+                self.weights = torch.cat(each).detach()
+            maps = F.linear(here.movedim(1, -1), self.weights)
             maps = maps.unflatten(-1, (len(self.net.layers), self.rank, -1))
             self.maps, self.maps_of = maps.permute(4, 5, 0, 1, 2, 3, 6), index
         return self.maps

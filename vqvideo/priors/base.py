@@ -28,6 +28,7 @@ class Prior(nn.Module, ABC):
             those of a position come in its order.
         cond: what the prior can be told.
         receptive_field: which earlier positions a position depends on; None means all.
+        endless: whether the first axis of its grids may go on without end, memory permitting.
         exact_likelihood: whether `log_prob` is exact or a lower bound.
     """
 
@@ -36,6 +37,7 @@ class Prior(nn.Module, ABC):
     num_codebooks: int = 1
     cond: CondSpec
     receptive_field: ReceptiveField | None = None
+    endless: bool = True
     exact_likelihood: ClassVar[bool] = True
 
     @property
@@ -72,7 +74,7 @@ class Prior(nn.Module, ABC):
         fits = codes.ndim == 1 + self.rank + several
         if several and fits:
             fits = codes.shape[-1] == self.num_codebooks
-        if not fits or codes.is_floating_point():
+        if not fits or codes.is_floating_point() or codes.dtype == torch.bool:
             last = f", and {self.num_codebooks} codebooks last" if several else ""
             raise ValueError(
                 f"codes must be integers [batch, *grid] with {self.rank} grid axes{last}, "

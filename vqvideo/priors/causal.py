@@ -77,6 +77,7 @@ class CausalPrior(NetworkPrior):
             ),
         )
         self.places = nn.Linear(2, width, bias=False) if coordinates else None
+        self.endless = rank != 2 or not coordinates
         self.receptive_field = self.net.receptive_field
 
     def features(self, embedded: Tensor, told: Tensor | None) -> Tensor:
@@ -99,8 +100,8 @@ class CausalPrior(NetworkPrior):
     def walk(
         self, batch: int, grid: tuple[int, ...], told: Tensor | None, steps: int | None
     ) -> CausalState:
-        if self.places is not None and self.rank == 2:
-            steps = grid[0]  # further rows have no coordinate
+        if not self.endless:
+            steps = grid[0]
         return CausalState(self.net, batch, grid[1:], told, steps)
 
     def start(
@@ -129,11 +130,6 @@ class CausalPriorState(NetworkState):
     prior: CausalPrior
     net: CausalState
 
-    def tell(self, cond: Cond | None, steps: int) -> None:
-        if self.prior.places is not None and self.prior.rank == 2:
-            raise ValueError("a prior told the rows of a grid knows none beyond it")
-        super().tell(cond, steps)
-
     def fused(self) -> Drawer:
         """A drawer that does H, head and choice in one compiled loop (`vqvideo.priors.fused`).
 
@@ -150,6 +146,8 @@ class CausalPriorState(NetworkState):
             )
         if torch.is_autocast_enabled("cpu"):
             raise ValueError("it is for float32, not for autocast")
-        from vqvideo.priors.fused import Fused
-
+        try:
+            from vqvideo.priors.fused import Fused
+        except (ImportError, RuntimeError) as cause:  # the latter: nowhere to keep what it compiled
+            raise ValueError(f"numba does not work here: {cause}") from cause
         return Fused(self)

@@ -59,16 +59,17 @@ class HeadStep:
         norm, _, mix = head.hidden
         assert isinstance(norm, nn.LayerNorm)
         assert isinstance(mix, nn.Linear)
-        self.norm = norm
+        self.norm = norm.normalized_shape, norm.weight.detach(), norm.bias.detach(), norm.eps
         self.mix, self.mix_bias = _as_matrix(mix)
-        self.earlier = [table.weight for table in head.earlier if isinstance(table, nn.Embedding)]
+        self.earlier = [
+            table.weight.detach() for table in head.earlier if isinstance(table, nn.Embedding)
+        ]
         each = [_as_matrix(out) for out in head.out if isinstance(out, nn.Linear)]
         self.out, self.out_bias = map(list, zip(*each, strict=True))
 
     def hidden(self, features: Tensor) -> Tensor:
         """As `CodeHead.hidden`, for features `[b, width]`."""
-        norm = self.norm
-        normed = F.layer_norm(features, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        normed = F.layer_norm(features, *self.norm)
         return torch.addmm(self.mix_bias, normed.relu_(), self.mix)
 
     def told(self, hidden: Tensor, index: int, codes: Tensor) -> Tensor:
@@ -81,4 +82,4 @@ class HeadStep:
 
 
 def _as_matrix(linear: nn.Linear) -> tuple[Tensor, Tensor]:
-    return linear.weight.T.contiguous(), linear.bias
+    return linear.weight.T.detach().contiguous(), linear.bias.detach()

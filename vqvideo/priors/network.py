@@ -68,7 +68,7 @@ class NetworkPrior(Prior):
         each = codes if self.num_codebooks > 1 else codes[..., None]
         told = self.tell(cond, len(codes), tuple(each.shape[1:-1]))
         logits = self.head(self.features(self.embed(each), told), each)  # [b, *grid, s, K]
-        return logits.movedim(-1, 1).reshape(len(codes), -1, *codes.shape[1:])  # type: ignore[no-any-return]
+        return logits.movedim(-1, 1).reshape(len(codes), self.codebook_size, *codes.shape[1:])  # type: ignore[no-any-return]
 
     def embed(self, codes: Tensor) -> Tensor:
         """What the network gets `[..., width]` for the codes `[..., s]` of positions: the sum of
@@ -109,8 +109,11 @@ class NetworkWalk(Protocol):
 
 
 class NetworkState:
-    """The step-by-step form of a `NetworkPrior`; see `vqvideo.sampling.PriorState`."""
+    """The step-by-step form of a `NetworkPrior`, without gradients; see
+    `vqvideo.sampling.PriorState`.
+    """
 
+    @torch.no_grad()
     def __init__(
         self, prior: NetworkPrior, batch: int, grid: tuple[int, ...], cond: Cond | None
     ) -> None:
@@ -119,7 +122,7 @@ class NetworkState:
         self.prior, self.batch, self.inner = prior, batch, tuple(grid[1:])
         told = prior.tell(cond, batch, grid)
         self.net = prior.walk(batch, tuple(grid), told, _lasting(cond, grid[0]))
-        self.head, self.table = HeadStep(prior.head), prior.embedding.weight
+        self.head, self.table = HeadStep(prior.head), prior.embedding.weight.detach()
         self.here: list[Tensor] = []  # codes of this position so far
         self.hidden: Tensor | None = None  # of this position, told the codes so far
 
@@ -141,16 +144,20 @@ class NetworkState:
         if index == 0:
             self.net.push(self.table.index_select(0, codes))
         else:
-            self.net.push(self.prior.embed(torch.stack(self.here, dim=-1)))
+            self.net.push(self.prior.embed(torch.stack(self.here, dim=-1)).detach())
         self.here, self.hidden = [], None
 
+    @torch.no_grad()
     def prefill(self, codes: Tensor, positions: int) -> None:
         if not positions:
             return
         each = codes if self.prior.num_codebooks > 1 else codes[..., None]
         self.net.prefill(self.prior.embed(each), positions)
 
+    @torch.no_grad()
     def tell(self, cond: Cond | None, steps: int) -> None:
+        if not self.prior.endless:
+            raise ValueError("this prior knows no step beyond its grid; see `Prior.endless`")
         told = self.prior.tell(cond, self.batch, (steps, *self.inner))
         self.net.tell(told, _lasting(cond, steps))
         self.hidden = None

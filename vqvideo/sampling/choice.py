@@ -9,6 +9,7 @@ test of equality.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):
             raise ValueError(f"temperature must be a finite number >= 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
+            raise ValueError(f"top_k must be an integer of at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
 
@@ -82,14 +83,27 @@ class Sampling:
 class GumbelNoise:
     """Gumbel noise `[b, K]` of one position after the other.
 
-    Sample b has its own stream, which depends on `seed` and b alone.
+    Sample b has its own stream, which depends on `seed` and b alone; with a seed for each sample,
+    on the b-th of them alone.
     """
 
     def __init__(
-        self, seed: int, batch: int, codebook_size: int, device: torch.device | str = "cpu"
+        self,
+        seed: int | Sequence[int],
+        batch: int,
+        codebook_size: int,
+        device: torch.device | str = "cpu",
     ) -> None:
+        if isinstance(seed, Sequence):
+            if len(seed) != batch:
+                raise ValueError(f"{batch} samples need {batch} seeds, got {len(seed)}")
+            keys = [(each, 0) for each in seed]
+        else:
+            keys = [(seed, sample) for sample in range(batch)]
+        if not all(isinstance(each, int) for each, _ in keys):
+            raise ValueError(f"a seed must be an integer, got {seed}")
         # Not torch's generator: its exponential numbers take ten times as long.
-        sequences = [np.random.SeedSequence((seed % 2**64, sample)) for sample in range(batch)]
+        sequences = [np.random.SeedSequence((each % 2**64, sample)) for each, sample in keys]
         self.streams = [np.random.Generator(np.random.SFC64(each)) for each in sequences]
         self.codebook_size, self.device = codebook_size, device
         self.block = torch.empty(0)

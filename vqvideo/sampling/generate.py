@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict, get_args
 
 import torch
@@ -15,6 +16,7 @@ from vqvideo.sampling.states import (
     Recomputed,
     SamplesCodes,
     check_codes,
+    is_integer,
     under_guidance,
 )
 from vqvideo.sampling.walk import Method, Progress, Task, drawer_of, fixed_point, walk
@@ -27,7 +29,7 @@ class SamplingOptions(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     guidance: float | None
-    seed: int
+    seed: int | Sequence[int]
     method: Method
     progress: Progress | None
 
@@ -44,7 +46,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     guidance: float | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     method: Method = "auto",
     progress: Progress | None = None,
     log_prob: Tensor | None = None,
@@ -66,7 +68,8 @@ def generate(
             prior c and the unconditional u (classifier-free guidance, Ho and Salimans 2022). 1 or
             None is the conditional prior, 0 the unconditional, above 1 exaggerates. Both are
             evaluated, which takes twice the time.
-        seed: decides all noise; torch's global generator is neither used nor changed.
+        seed: decides all noise; torch's global generator is neither used nor changed. One number,
+            or one for each sample, which is then the sample that this number gives alone.
         method: "cached" steps a state; "fused" does so in one compiled loop (of one sample, on the
             CPU, without top_k and top_p; needs numba); "full" recomputes all logits for each code
             (slow: the reference); "fixed_point" recomputes all codes until none changes (Song et
@@ -80,6 +83,11 @@ def generate(
     if method not in get_args(Method):
         raise ValueError(f"method must be {', '.join(get_args(Method))}, got {method!r}")
     shape = tuple(shape)
+    if len(shape) != prior.rank or min(shape) < 1:
+        raise ValueError(
+            f"shape must hold {prior.rank} sizes of at least 1, one for each axis of the grid; "
+            f"got {shape}"
+        )
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     if prior.num_codebooks > 1:
@@ -133,11 +141,7 @@ def _check_known(
 ) -> None:
     if (known is None) != (mask is None):
         raise ValueError("known and mask go together: codes, and where they hold")
-    if known is not None and (
-        tuple(known.shape) != (batch, *shape)
-        or known.is_floating_point()
-        or known.dtype == torch.bool
-    ):
+    if known is not None and (tuple(known.shape) != (batch, *shape) or not is_integer(known)):
         raise ValueError(
             f"known must be integers of shape {[batch, *shape]}, "
             f"got {known.dtype} {list(known.shape)}"

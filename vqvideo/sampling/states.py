@@ -57,6 +57,7 @@ class SamplesCodes(Protocol):
     rank: int
     codebook_size: int
     num_codebooks: int
+    endless: bool
 
     @property
     def device(self) -> torch.device: ...
@@ -64,6 +65,11 @@ class SamplesCodes(Protocol):
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor: ...
 
     def start(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None: ...
+
+
+def is_integer(codes: Tensor) -> bool:
+    """Whether the numbers are integers, and no truth values."""
+    return not (codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool)
 
 
 def check_codes(what: str, codes: Tensor, codebook_size: int) -> None:
@@ -93,7 +99,7 @@ class Guided:
     def __init__(self, prior: SamplesCodes, guidance: float) -> None:
         self.prior, self.guidance = prior, guidance
         self.codebook_size, self.num_codebooks = prior.codebook_size, prior.num_codebooks
-        self.rank, self.device = prior.rank, prior.device
+        self.rank, self.device, self.endless = prior.rank, prior.device, prior.endless
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         free = self.prior.logits(codes, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,13 @@ from torch import Tensor
 from vqvideo.cond import Cond
 from vqvideo.modes import evaluating
 from vqvideo.sampling.choice import GumbelNoise, Sampling
-from vqvideo.sampling.states import PriorState, SamplesCodes, check_codes, under_guidance
+from vqvideo.sampling.states import (
+    PriorState,
+    SamplesCodes,
+    check_codes,
+    is_integer,
+    under_guidance,
+)
 from vqvideo.sampling.walk import Method, Task, drawer_of, walk
 
 
@@ -28,7 +34,7 @@ def stream(
     top_k: int | None = None,
     top_p: float | None = None,
     guidance: float | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     method: Method = "auto",
 ) -> Iterator[Tensor]:
     """Codes `[batch, *inner(, s)]` of one step along the first axis after the other: at rank 3 a
@@ -56,6 +62,16 @@ def stream(
     """
     if method not in ("auto", "fused", "cached"):
         raise ValueError(f"a stream is drawn by auto, fused or cached, not by {method!r}")
+    if not prior.endless:
+        raise ValueError(
+            "this prior is told the rows of its grids (coordinates) and knows none beyond; "
+            "generate a grid of fixed size, or train one without coordinates"
+        )
+    if conds is None and cond is not None and (cond.actions is not None or cond.local is not None):
+        raise ValueError(
+            "actions and local maps differ from step to step: give those of the steps to come as "
+            "conds, one Cond for each step; cond holds those of the known steps"
+        )
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -115,7 +131,7 @@ def _begin(
 def _check_known(
     known: Tensor, batch: int, inner: tuple[int, ...], each: tuple[int, ...], codebook_size: int
 ) -> None:
-    fits = known.ndim == 2 + len(inner) + len(each) and not known.is_floating_point()
+    fits = known.ndim == 2 + len(inner) + len(each) and is_integer(known)
     if not fits or (known.shape[0], *known.shape[2:]) != (batch, *inner, *each):
         raise ValueError(
             f"known must be integers [{batch}, steps, {', '.join(map(str, (*inner, *each)))}], got "

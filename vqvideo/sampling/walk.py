@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from vqvideo.sampling.choice import GumbelNoise, Sampling
+from vqvideo.sampling.choice import POSITIONS_AT_ONCE, GumbelNoise, Sampling
 from vqvideo.sampling.states import Drawer, PriorState
 
 Method = Literal["auto", "fused", "cached", "full", "fixed_point"]
@@ -45,7 +45,7 @@ class Task(NamedTuple):
         """Of codes `[b, ...]` under logits `[b, ..., K]`, as they were before any filter."""
         if self.log_prob is not None:
             nats = logits.double().log_softmax(dim=-1).gather(-1, codes[..., None])
-            self.log_prob.add_(nats.flatten(1).sum(dim=1))
+            self.log_prob.add_(nats.flatten(1).sum(dim=1).to(self.log_prob.device))
 
 
 def walk(task: Task, state: PriorState, drawer: Drawer | None, num_codebooks: int) -> Tensor:
@@ -61,8 +61,8 @@ def walk(task: Task, state: PriorState, drawer: Drawer | None, num_codebooks: in
     each = flat.unbind(1)
     while index < last:
         if drawer and not fixed[index]:
-            free = fixed.index(True, index, last) if True in fixed[index:last] else last
-            noise = task.noise.ahead(free - index)
+            window = fixed[index : min(last, index + POSITIONS_AT_ONCE)]
+            noise = task.noise.ahead(window.index(True) if True in window else len(window))
             drawn = drawer.draw(noise[:, 0], task.sampling, flat[0, index : index + len(noise)])
             index += drawn
             task.noise.skip(drawn)

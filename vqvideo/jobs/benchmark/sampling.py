@@ -156,7 +156,7 @@ def _unit() -> Timed:
 
 def _readings(prior: Prior) -> dict[str, Timed]:
     """Reading the weights of H and the head, of V, of T: adding them all up."""
-    from vqvideo.nets.fused import add_up
+    from vqvideo.nets.kernels import add_up
 
     stacks: dict[str, list[Tensor]] = {"read_h": [], "read_v": [], "read_t": []}
     for name, parameter in prior.named_parameters():
