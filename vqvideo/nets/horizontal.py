@@ -71,6 +71,8 @@ class Horizontal:
         c = self.channels
         self.flat = self.history.flatten(0, 1)
         self.rows = self.history[1:].unbind(1)
+        places = torch.arange(self.pad, self.history.shape[1], device=self.taps.device)
+        self.seen = (places[:, None] + self.taps).unbind(0)  # from each place, among `flat`
         self.first_rows = self.history[0].unbind(0)
         self.stream, self.skips = self.total[:, :c], self.total[:, c:]
         self.first_pre, self.later_pre = self.pre[0], self.pre[1:]
@@ -127,7 +129,7 @@ class Horizontal:
             window = window.transpose(0, 1).reshape(batch, -1)
         torch.addmm(added[0], window, self.first, out=self.first_pre)
         if self.number > 1:
-            left = self.flat.index_select(0, self.taps + place)
+            left = self.flat.index_select(0, self.seen[place - self.pad])
             if self.reach > 1:
                 left = left.view(self.number - 1, -1, batch, self.channels)
                 left = left.transpose(1, 2).reshape(self.number - 1, batch, -1)

@@ -114,8 +114,8 @@ class GumbelNoise:
         if self.used == len(self.block):
             shape = (POSITIONS_AT_ONCE, self.codebook_size)
             uniform = np.stack([stream.random(shape) for stream in self.streams], axis=1)
-            noise = torch.from_numpy(uniform).log_().neg_().log_().neg_()
-            self.block = noise.to(self.device, torch.float32)
+            exponential = torch.from_numpy(uniform).log_().neg_().float()
+            self.block = exponential.log_().neg_().to(self.device)
             self.each = self.block.unbind(0)
             self.used = 0
         return self.block[self.used : self.used + most]
