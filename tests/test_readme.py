@@ -16,8 +16,8 @@ README = (ROOT / "README.md").read_text()
 SHORTER = {"--num-episodes": "10", "--steps": "1"}
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_python_blocks_run_one_after_the_other(monkeypatch, tmp_path):
@@ -28,6 +28,15 @@ def test_the_python_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     assert names["clip"].shape == (1, 3, 16, 64, 64)
     assert names["codes"].shape == (1, 4, 16, 16)
     assert names["longer"].shape == (1, 3, 16, 64, 64)
+
+
+def test_what_the_page_on_priors_shows_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("python", (ROOT / "docs" / "priors.md").read_text()):
+        exec(compile(block, "priors.md", "exec"), names)
+    assert names["fifth"].shape == (1, 16, 16)
+    assert names["codes"].shape == (1, 4, 16, 16)
 
 
 def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):

@@ -214,3 +214,22 @@ def test_a_model_that_measures_nan_is_never_saved(first_stage, clips, tmp_path):
     with pytest.raises(FloatingPointError, match=r"held-out .* at step 1; a lower learning_rate"):
         train_vqvae(generator, *sets(clips), tmp_path, config)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_prior_keeps_the_names_of_its_classes_and_refuses_another_number(
+    first_stage, clips, tmp_path
+):
+    from vqvideo.jobs.train_prior import _keep_names
+
+    prior = {"width": 8, "num_layers": 2, "cond": {"num_classes": 2}}
+    generator = vqvideo.build("video", prior=prior, quantizer={"codebook_size": 32})
+    _keep_names(generator, {"class_id": ["jump", "walk"], "speaker": []})
+    assert generator.prior.cond.class_names == ("jump", "walk")
+    vqvideo.save(generator, tmp_path / "named")
+    loaded = vqvideo.load(tmp_path / "named")
+    assert loaded.prior.cond.class_names == ("jump", "walk")
+    _keep_names(loaded, {"class_id": ["jump", "walk"]})  # the same again
+    with pytest.raises(ValueError, match=r"knows the classes \('jump', 'walk'\), the data has"):
+        _keep_names(loaded, {"class_id": ["run", "walk"]})
+    with pytest.raises(ValueError, match=r"takes 2 classes, the data has 3: a, b, c; set num_cl"):
+        _keep_names(generator, {"class_id": ["a", "b", "c"]})
