@@ -31,7 +31,7 @@ def add_up(weights):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(inline="always", **OPTIONS)
+@njit(**OPTIONS)
 def add_product(total, x, weight):  # type: ignore[no-untyped-def]
     """Total += x @ weight; four rows at a time, so that the sum is read and written less."""
     rows, columns = x.shape[0], total.shape[0]
@@ -50,7 +50,7 @@ def add_product(total, x, weight):  # type: ignore[no-untyped-def]
             total[j] += x[i] * weight[i, j]
 
 
-@njit(inline="always", **OPTIONS)
+@njit(**OPTIONS)
 def _tanh(x):  # type: ignore[no-untyped-def]
     """As a ratio of polynomials, which runs on many numbers at once (Eigen's coefficients)."""
     x = min(max(x, F(-9)), F(9))
