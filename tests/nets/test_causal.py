@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vqvideo.cond import Cond
+from vqvideo.nets import causal
 from vqvideo.nets.causal_state import CausalState
 from vqvideo.nets.horizontal import Horizontal
 from vqvideo.nets.stacks import Time, Vertical
@@ -222,3 +223,15 @@ def test_the_whole_pass_can_be_learnt_from():
         prior.net.layers[1].vertical.weight.detach().clone().requires_grad_(),
         fast_mode=True,
     )
+
+
+@pytest.mark.parametrize("rank", GRIDS)
+def test_a_batch_that_is_worked_on_in_parts_gives_the_same(rank, monkeypatch):
+    prior, grid = conditioned(rank), GRIDS[rank]
+    codes, cond = torch.randint(5, (5, *grid)), told(rank, batch=5)
+    with torch.no_grad():
+        whole = prior.logits(codes, cond), prior.logits(codes)
+        monkeypatch.setattr(causal, "AT_ONCE", 2 * 8 * codes[0].numel())  # two items, so 2, 2, 1
+        torch.testing.assert_close((prior.logits(codes, cond), prior.logits(codes)), whole)
+        monkeypatch.setattr(causal, "AT_ONCE", 1)  # less than one
+        torch.testing.assert_close((prior.logits(codes, cond), prior.logits(codes)), whole)

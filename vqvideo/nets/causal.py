@@ -23,6 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+AT_ONCE = 2**18  # numbers of the input that a pass without gradients works on at once: fresh memory
+# costs more than the work on it, and as much as this is handed out again and again
+
 
 class ReceptiveField(NamedTuple):
     """Which earlier positions can change the output at a position.
@@ -189,6 +192,14 @@ class CausalNet(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """Features `[b, c, *grid]` of `x` `[b, c, *grid]`; `cond` `[b, e, t|1, h|1, w|1]`."""
+        if torch.is_grad_enabled() or x.numel() <= AT_ONCE:
+            return self._features(x, cond)
+        items = max(1, AT_ONCE // x[0].numel())
+        parts = x.split(items)
+        conds = [None] * len(parts) if cond is None else cond.split(items)
+        return torch.cat([self._features(*pair) for pair in zip(parts, conds, strict=True)])
+
+    def _features(self, x: Tensor, cond: Tensor | None) -> Tensor:
         for streams in self.streams(x, cond):  # noqa: B007
             pass
         skips = streams[0].narrow(1, self.width, self.width)
