@@ -94,8 +94,8 @@ def test_two_samplers_can_share_a_prior():
                 state.push(code[None])
 
 
-@pytest.mark.parametrize("rank", GRIDS)
-def test_time_runs_once_a_frame_rows_once_a_row_and_this_row_once_a_code(rank, monkeypatch):
+def counted_steps(monkeypatch):
+    """How often each stack makes a step from now on."""
     calls = {Time: 0, Vertical: 0, Horizontal: 0}
     for stack in calls:
 
@@ -104,6 +104,12 @@ def test_time_runs_once_a_frame_rows_once_a_row_and_this_row_once_a_code(rank, m
             return step(self, *given)
 
         monkeypatch.setattr(stack, "step", counted)
+    return calls
+
+
+@pytest.mark.parametrize("rank", GRIDS)
+def test_time_runs_once_a_frame_rows_once_a_row_and_this_row_once_a_code(rank, monkeypatch):
+    calls = counted_steps(monkeypatch)
     generate(conditioned(rank), GRIDS[rank], method="cached")
     frames, rows, columns = (1,) * (3 - rank) + GRIDS[rank]
     assert calls[Horizontal] == frames * rows * columns
@@ -168,14 +174,7 @@ def test_any_number_of_known_positions_can_be_filled_in_at_once(grid, options):
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_of_codes_that_are_only_pushed_the_stacks_see_what_they_must(rank, monkeypatch):
-    calls = {Time: 0, Vertical: 0, Horizontal: 0}
-    for stack in calls:
-
-        def counted(self, *given, stack=stack, step=stack.step):
-            calls[stack] += 1
-            return step(self, *given)
-
-        monkeypatch.setattr(stack, "step", counted)
+    calls = counted_steps(monkeypatch)
     prior, grid = conditioned(rank), GRIDS[rank]
     state = prior.start(1, grid)
     before = grid[-1] * (grid[-2] if rank == 3 else 1)

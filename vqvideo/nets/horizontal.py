@@ -43,9 +43,8 @@ class Horizontal:
         self.dilations = [layer.dilation for layer in layers]
         self.first_reach = layers[0].reach
         self.first = kernels[0].flatten(0, 1)
-        self.own = torch.stack([kernel[-1] for kernel in kernels])[
-            1:
-        ]  # the first may not see itself
+        own = torch.stack([kernel[-1] for kernel in kernels])
+        self.own = own[1:]  # the first layer does not see itself
         self.reach = reach = max((layer.reach for layer in layers[1:]), default=0)
         self.left = like.new_zeros(number - 1, reach, c, 2 * c)
         self.taps = torch.zeros(number - 1, reach, dtype=torch.int64, device=like.device)
