@@ -13,7 +13,7 @@ FLOORS = [
     ["registry", "grid", "cond", "metrics", "modes", "media"],
     ["quantizers", "nets", "sampling", "data"],
     ["likelihoods", "priors"],
-    ["vqvae"],
+    ["vqvae", "entropy"],
     ["generator"],
     ["config"],
     ["presets", "checkpoint", "testing"],

@@ -6,6 +6,8 @@ the prior in raster order (ancestral sampling) and decoded by one pass of the de
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, Unpack
 
@@ -17,7 +19,7 @@ from vqvideo.grid import codes_needed
 from vqvideo.metrics import bits_per_dim
 from vqvideo.modes import evaluating
 from vqvideo.priors import Prior
-from vqvideo.sampling import SamplingOptions, generate
+from vqvideo.sampling import SamplingOptions, StreamOptions, generate, stream
 from vqvideo.vqvae import VQVAE
 
 
@@ -153,6 +155,61 @@ class Generator(nn.Module):
         clip[:, :, : first_frames.shape[2]] = first_frames
         return clip
 
+    def stream(
+        self,
+        first_frames: Tensor | None = None,
+        *,
+        batch: int = 1,
+        actions: Tensor | Iterable[Tensor] | None = None,
+        cond: Cond | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> Iterator[Tensor]:
+        """Frames `[b, c, h, w]` one after the other, without end, in bounded memory.
+
+        They are those that `continue_clip` adds, bit for bit, however many are asked for. A code
+        frame is drawn when its first frame is asked for, and gives as many frames as the temporal
+        stride; a decoder that looks ahead (`conv` unless causal) needs some code frames more
+        before it can show one.
+
+        Args:
+            first_frames: `[b, c, n, h, w]`; n must be a whole number of code frames. They are not
+                given back. None starts from nothing.
+            batch: number of clips, where there are no first frames.
+            actions: one per data frame, those that led into the first frames included, as
+                `[b, t]` (or `[b, t, a]`), or one by one as `[b]` (or `[b, a]`), asked for as they
+                are needed; the frames end where they end.
+            cond: what else the prior is told, nothing that differs from frame to frame.
+            options: temperature, top_k, top_p, guidance, seed, method, as
+                `vqvideo.sampling.stream` takes them.
+
+        Raises:
+            ValueError: as `continue_clip`, and where the decoder or the prior cannot go on.
+        """
+        prior, vqvae = self._prior(), self.vqvae
+        known = None if first_frames is None else vqvae.encode(first_frames)
+        axes = self.sample_shape if first_frames is None else tuple(first_frames.shape[2:])
+        if axes is None:
+            raise ValueError("this model has no sample_shape; give first frames")
+        stride, num_known = vqvae.downsampling[0], 0 if known is None else known.shape[1]
+        told, conds = cond, None
+        if actions is not None:
+            each = actions.unbind(1) if isinstance(actions, Tensor) else actions
+            groups = _groups(each, stride, cond or Cond())
+            told, conds = _joined(itertools.islice(groups, num_known), cond), groups
+        steps = stream(
+            prior,
+            vqvae.grid_shape(axes)[1:],
+            batch=batch if known is None else len(known),
+            known=known,
+            cond=told,
+            conds=conds,
+            **options,
+        )
+        codes = itertools.chain([] if known is None else [known], (step[:, None] for step in steps))
+        pieces = vqvae.decode_stream(codes)
+        frames = (frame for piece in pieces for frame in piece.unbind(2))
+        return itertools.islice(frames, num_known * stride, None)
+
     @torch.no_grad()
     def log_prob(self, x: Tensor, cond: Cond | None = None) -> Score:
         """The two terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats."""
@@ -171,3 +228,16 @@ class Generator(nn.Module):
                 "this model has no prior yet; train one (vqvideo train-prior) or build with prior="
             )
         return self.prior
+
+
+def _groups(actions: Iterable[Tensor], stride: int, cond: Cond) -> Iterator[Cond]:
+    """What holds for each code frame, of actions that come data frame by data frame."""
+    each = iter(actions)
+    while len(group := list(itertools.islice(each, stride))) == stride:
+        yield replace(cond, actions=torch.stack(group, dim=1))
+
+
+def _joined(conds: Iterable[Cond], cond: Cond | None) -> Cond | None:
+    """The conditions of code frames that follow each other as one; `cond` if there are none."""
+    actions = [told.actions for told in conds if told.actions is not None]
+    return replace(cond or Cond(), actions=torch.cat(actions, dim=1)) if actions else cond

@@ -14,6 +14,8 @@ One class for audio, images and video: the parts it is given know their rank.
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,6 +25,9 @@ from vqvideo.grid import grid_shape
 from vqvideo.likelihoods import Likelihood
 from vqvideo.modes import evaluating
 from vqvideo.nets.autoencoder import Decoder, Encoder
+from vqvideo.nets.blocks import Blocks, Blockwise
+from vqvideo.nets.conv import Past
+from vqvideo.nets.pieces import cropped, filled_up
 from vqvideo.quantizers import Quantized, Quantizer
 
 
@@ -128,17 +133,116 @@ class VQVAE(nn.Module):
         )
         return VQVAELoss(total, nats, self.likelihood.mode(parameters.detach()), quantized)
 
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes int64 `[b, *grid]` of data `[b, c, *axes]` in [-1, 1]. Moves no codebook."""
-        with evaluating(self):
-            return self.quantizer(self.z_e(x)).codes  # type: ignore[no-any-return]
+    def encode(self, x: Tensor, *, tile: Sequence[int] | None = None) -> Tensor:
+        """Codes int64 `[b, *grid]` of data `[b, c, *axes]` in [-1, 1]. Moves no codebook.
 
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Data `[b, c, *axes]` in [-1, 1]: the mode of p(x | z_q) for codes `[b, *grid]`."""
-        with evaluating(self):
-            return self.likelihood.mode(self.decoder(self.quantizer.decode(codes)))
+        Long data is worked on in blocks (nets/blocks.py), so memory grows with the data and the
+        codes alone.
+
+        Args:
+            x: data.
+            tile: codes along each axis but the first that are worked on at once, for frames too
+                large for the memory; None is all of them. With another tile the numbers round
+                differently.
+        """
+        self._check(x)
+        return torch.cat(list(self._encoded([x], tile)), dim=1)
+
+    def decode(self, codes: Tensor, *, tile: Sequence[int] | None = None) -> Tensor:
+        """Data `[b, c, *axes]` in [-1, 1]: the mode of p(x | z_q) for codes `[b, *grid]`.
+
+        Args:
+            codes: int64; with several codebooks `[b, *grid, s]`.
+            tile: as for `encode`.
+        """
+        return torch.cat(list(self._decoded([codes], tile)), dim=2)
+
+    def encode_stream(
+        self, pieces: Iterable[Tensor], *, tile: Sequence[int] | None = None
+    ) -> Iterator[Tensor]:
+        """Codes `[b, n, ...]`, as soon as they are certain, of data that comes in pieces.
+
+        Put together they are, bit for bit, what `encode` gives for the whole, however the data was
+        cut up; memory holds a few blocks. Data that ends within a code is filled up by repeating
+        its last step: keep its length, and tell `decode_stream`.
+
+        Args:
+            pieces: data `[b, c, n, ...]` of any lengths along the first axis, in order; a video
+                in constant memory: `(piece[None] for piece in media.read_pieces(file))`.
+            tile: as for `encode`.
+
+        Raises:
+            ValueError: the encoder looks at all of its input; a piece does not fit; no data came.
+        """
+        self._check_streams(self.encoder, "encoder")
+        return self._encoded(filled_up(map(self._checked, pieces), self.downsampling[0]), tile)
+
+    def decode_stream(
+        self,
+        pieces: Iterable[Tensor],
+        *,
+        length: int | None = None,
+        tile: Sequence[int] | None = None,
+    ) -> Iterator[Tensor]:
+        """Data `[b, c, n, ...]`, as soon as it is certain, of codes that come in pieces.
+
+        Put together it is, bit for bit, what `decode` gives for the whole.
+
+        Args:
+            pieces: codes `[b, n, ...]` of any lengths along the first axis, in order.
+            length: of the data along the first axis, where it ended within a code.
+            tile: as for `encode`.
+
+        Raises:
+            ValueError: the decoder looks at all of its input, or the codes end before `length`.
+        """
+        self._check_streams(self.decoder, "decoder")
+        return cropped(self._decoded(pieces, tile), length)
+
+    def _encoded(self, pieces: Iterable[Tensor], tile: Sequence[int] | None) -> Iterator[Tensor]:
+        blocks = Blocks(self.encoder, self.downsampling, (1,) * self.rank, tile)
+        return self._in_blocks(blocks, pieces, lambda z_e: self.quantizer(z_e).codes)
+
+    def _decoded(self, pieces: Iterable[Tensor], tile: Sequence[int] | None) -> Iterator[Tensor]:
+        several = self.quantizer.num_codebooks > 1
+
+        def laid_out(codes: Tensor) -> Tensor:
+            if codes.ndim != 1 + self.rank + several:
+                last = ", and those of several codebooks last" if several else ""
+                raise ValueError(
+                    f"codes must be [batch, *grid] with {self.rank} grid axes{last}, got "
+                    f"{list(codes.shape)}"
+                )
+            return codes.movedim(-1, 1) if several else codes[:, None]
+
+        def run(codes: Tensor, *past: Past) -> Tensor:
+            codes = codes.movedim(1, -1) if several else codes[:, 0]
+            return self.decoder(self.quantizer.decode(codes), *past)  # type: ignore[no-any-return]
+
+        blocks = Blocks(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
+        return self._in_blocks(blocks, map(laid_out, pieces), self.likelihood.mode)
+
+    def _in_blocks(
+        self, blocks: Blocks, pieces: Iterable[Tensor], finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[Tensor]:
+        """Each block of an input as `finish` makes it, in evaluation mode and without gradients."""
+        for piece in itertools.chain(pieces, [None]):
+            if piece is not None:
+                blocks.push(piece)
+            while True:
+                with torch.no_grad(), evaluating(self):
+                    out = blocks.ready(last=piece is None)
+                    out = out if out is None else finish(out)
+                if out is None:
+                    break
+                yield out
+
+    def _check_streams(self, part: Blockwise, name: str) -> None:
+        if not part.causal and (part.reach is None or part.reach[0] is None):
+            raise ValueError(
+                f"this {name} does not say how far it looks along the first axis (`reach`), so its "
+                f"input cannot come in pieces; give the whole"
+            )
 
     def fingerprint(self) -> str:
         """A hash of all that decides which codes data gets: encoder and quantizer."""
@@ -154,7 +258,11 @@ class VQVAE(nn.Module):
         """The code grid of data with these axes; raises `ValueError` where one does not divide."""
         return grid_shape(axes, self.downsampling)
 
-    def _check(self, x: Tensor) -> None:
+    def _checked(self, piece: Tensor) -> Tensor:
+        self._check(piece, whole=False)
+        return piece
+
+    def _check(self, x: Tensor, *, whole: bool = True) -> None:
         if x.ndim != 2 + self.rank:
             raise ValueError(
                 f"data must be [batch, channels, *axes] with {self.rank} axes, got {list(x.shape)}"
@@ -164,7 +272,8 @@ class VQVAE(nn.Module):
                 f"data must be floats in [-1, 1] with {self.encoder.channels} channels, "
                 f"got {x.dtype} {list(x.shape)}"
             )
-        self.grid_shape(tuple(x.shape[2:]))
+        axes = tuple(x.shape[2:])
+        self.grid_shape(axes if whole else (self.downsampling[0], *axes[1:]))
         if not torch.isfinite(x).all():
             bad = torch.nonzero(~torch.isfinite(x))
             raise ValueError(

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from vqvideo.grid import downsampling
-from vqvideo.nets.autoencoder import DECODERS, ENCODERS
+from vqvideo.nets.autoencoder import DECODERS, ENCODERS, PatchifyDecoder, PatchifyEncoder
+from vqvideo.nets.blocks import Reach
+from vqvideo.nets.conv import Causal
+from vqvideo.testing import check_decoder, check_encoder
 
 AXES = {1: (24,), 2: (8, 12), 3: (4, 8, 12)}
 STRIDES = {1: ((2,), (3,)), 2: ((2, 1), (2, 4)), 3: ((1, 2, 2), (2, 2, 3))}
@@ -85,3 +88,128 @@ def test_levels_that_do_not_match_are_refused():
 def test_a_stride_for_each_axis_is_required():
     with pytest.raises(ValueError, match=r"must hold 2 integers >= 1 .*height, width.*got \(2,\)"):
         ENCODERS.build("conv", rank=2, channels=1, z_channels=2, strides=((2,),))
+
+
+LAWFUL = {
+    "conv": [{"width": 4, "num_blocks": 1}, {"width": 4, "num_blocks": 2, "causal": True}],
+    "patchify": [SMALL["patchify"], {"widths": (6, 8), "num_blocks": (0, 2)}],
+}
+
+
+def test_every_registered_decoder_and_encoder_is_under_test():
+    assert set(DECODERS.names()) == set(LAWFUL)
+    assert set(ENCODERS.names()) == {*LAWFUL, "timm"}
+
+
+@pytest.mark.parametrize("rank", AXES)
+@pytest.mark.parametrize(("name", "options"), [(n, o) for n in LAWFUL for o in LAWFUL[n]])
+def test_the_laws_of_encoders_and_decoders_hold(name, options, rank):
+    check_encoder(lambda **shared: ENCODERS.build(name, options, **shared), rank)
+    check_decoder(lambda **shared: DECODERS.build(name, options, **shared), rank)
+    odd = {1: ((3,), (1,), (5,)), 2: ((3, 1), (2, 5)), 3: ((3, 2, 1), (1, 3, 2))}[rank]
+    if name == "conv":
+        check_encoder(lambda **shared: ENCODERS.build(name, options, **shared), rank, odd)
+        check_decoder(lambda **shared: DECODERS.build(name, options, **shared), rank, odd)
+
+
+def test_the_laws_hold_for_a_backbone_applied_to_each_frame():
+    def build(**shared):
+        return ENCODERS.build("timm", {"backbone": "test_convnext"}, **shared)
+
+    strides = ((2, 4, 4),)
+    check_encoder(build, 3, strides)
+    assert build(rank=3, channels=3, z_channels=2, strides=strides).reach == ((0, 0), None, None)
+    check_encoder(build, 2, ((4, 4),))
+
+
+class Forgetful(PatchifyEncoder):
+    def forward(self, x, past=None):
+        return super().forward(x)
+
+
+class Remembering(PatchifyEncoder):
+    def forward(self, x, past=None):
+        out = super().forward(x, past)
+        self.calls = getattr(self, "calls", 0) + 1
+        return out + 1e-12 * self.calls if x.dtype == torch.double else out + self.calls
+
+
+class Ahead(PatchifyDecoder):
+    def forward(self, z_q, past=None):
+        return super().forward(z_q + z_q.roll(-1, 2), past)
+
+
+class AheadInFloat32(Ahead):
+    """Within a block alone, and where no comparison with the whole would see it."""
+
+    def forward(self, z_q, past=None):
+        return super().forward(z_q, past) if z_q.dtype == torch.float32 else self.layers(z_q, past)
+
+    def cut_as(self, layers, down, *, causal):
+        super().cut_as(layers, down, causal=causal)
+        self.block = 4
+
+
+class ShortSighted(PatchifyEncoder):
+    def cut_as(self, layers, down, *, causal):
+        super().cut_as(layers, down, causal=causal)
+        self.reach = (self.reach[0], Reach(0, 1), *self.reach[2:])
+
+
+class Cropped(PatchifyDecoder):
+    def forward(self, z_q, past=None):
+        return super().forward(z_q, past)[..., :-1]
+
+
+FAULTS = {
+    "a past that is not used": (Forgetful, check_encoder, 3, "differ by .* the past is not all"),
+    "a count of the calls": (Remembering, check_encoder, 1, "keeps something between two calls"),
+    "a look ahead": (Ahead, check_decoder, 1, "differ by .* from the whole"),
+    "a look ahead in a block": (AheadInFloat32, check_decoder, 3, "changes what they stand for"),
+    "a reach too small": (ShortSighted, check_encoder, 3, "in tiles of .* the reach .* too small"),
+    "a lost column": (Cropped, check_decoder, 2, "must be .2, 3, 36, 12.*, got .2, 3, 36, 11"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_law_of_encoders_and_decoders_catches_a_fault(fault):
+    part, check, rank, message = FAULTS[fault]
+    with pytest.raises(AssertionError, match=message):
+        check(lambda **shared: part(**SMALL["patchify"], **shared), rank)
+
+
+@pytest.mark.parametrize("name", LAWFUL)
+@pytest.mark.parametrize("rank", AXES)
+def test_a_reach_ends_where_nothing_is_seen(name, rank):
+    """No further than what gradients show, and everything that they show lies within."""
+    for registry in (ENCODERS, DECODERS):
+        net = build(registry, name, rank, channels=3)
+        down = downsampling(STRIDES[rank])
+        inner = (1,) * rank if registry is DECODERS else down
+        grid = (13, 11, 9)[:rank]
+        sizes = [n * i for n, i in zip(grid, inner, strict=True)]
+        x = torch.randn(
+            1, 5 if registry is DECODERS else 3, *sizes, dtype=torch.double, requires_grad=True
+        )
+        out = net(x)
+        outer = [o // n for o, n in zip(out.shape[2:], grid, strict=True)]
+        middle = [n // 2 for n in grid]
+        for axis in range(1 if net.causal else 0, rank):
+            own = out.movedim(2 + axis, 0)
+            start = middle[axis] * outer[axis]
+            (grad,) = torch.autograd.grad(
+                own[start : start + outer[axis]].sum(), x, retain_graph=True
+            )
+            seen = grad.movedim(2 + axis, 0).flatten(1).abs().sum(dim=1) > 0
+            codes = torch.nonzero(seen).flatten() // inner[axis] - middle[axis]
+            reach = net.reach[axis]
+            assert (-reach.before, reach.after) == (codes.min(), codes.max()), (axis, registry)
+
+
+def test_a_layer_without_a_past_sees_zeros_before_the_first_step():
+    class Last(Causal):
+        def forward(self, x, past=None):
+            return self.with_before(x, 2, past)
+
+    x = torch.arange(6.0).view(1, 1, 3, 2)
+    assert Last()(x).flatten().tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4, 5]

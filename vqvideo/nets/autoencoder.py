@@ -3,21 +3,24 @@
 Two families. `conv` is the paper's: overlapping strided convolutions, then residual blocks.
 `patchify` is the fast one for long inputs: non-overlapping patches and (2+1)D blocks at each
 level, and it never looks ahead in time, so the codes of the first frames of a clip are the codes
-of those frames alone.
+of those frames alone. `conv` does so too with `causal=True`.
 
-Not here: what a decoder's output means (likelihoods).
+Not here: what a decoder's output means (likelihoods), long inputs (blocks.py).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from vqvideo.grid import check_strides, downsampling
+from vqvideo.nets.blocks import Blockwise
 from vqvideo.nets.conv import (
     FactorizedBlock,
+    Layers,
+    Past,
     ResidualBlock,
     down_conv,
     patch_conv,
@@ -28,7 +31,7 @@ from vqvideo.nets.conv import (
 from vqvideo.registry import Registry
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(Blockwise):
     """Interface of encoders.
 
     A registered builder takes `rank`, `channels` (of the data), `z_channels` and `strides`
@@ -49,7 +52,7 @@ class Encoder(nn.Module, ABC):
         """z_e `[b, z_channels, *grid]` of data `[b, channels, *axes]`."""
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(Blockwise):
     """Interface of decoders.
 
     A registered builder takes `rank`, `channels` (of the likelihood's parameters), `z_channels`
@@ -76,6 +79,7 @@ class ConvEncoder(Encoder):
         strides: one tuple per level, one stride per axis.
         width: hidden channels; 256 in the paper.
         num_blocks: residual blocks after the last level.
+        causal: never look ahead along the first axis.
 
     >>> import torch
     >>> encoder = ConvEncoder(rank=1, channels=1, z_channels=4, strides=((2,), (2,)), width=8)
@@ -92,6 +96,7 @@ class ConvEncoder(Encoder):
         strides: Sequence[Sequence[int]],
         width: int = 128,
         num_blocks: int = 2,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         levels = check_strides(rank, strides)
@@ -99,13 +104,14 @@ class ConvEncoder(Encoder):
         layers: list[nn.Module] = []
         for index, level in enumerate(levels):
             layers += [nn.ReLU()] if index else []
-            layers += [down_conv(rank, width if index else channels, width, level)]
-        layers += [ResidualBlock(rank, width) for _ in range(num_blocks)]
+            layers += [down_conv(rank, width if index else channels, width, level, causal)]
+        layers += [ResidualBlock(rank, width, causal) for _ in range(num_blocks)]
         layers += [nn.ReLU(), pointwise(rank, width, z_channels)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Layers(*layers)
+        self.cut_as(self.layers, self.downsampling, causal=causal)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        return self.layers(x, past)  # type: ignore[no-any-return]
 
 
 @DECODERS.register("conv")
@@ -124,18 +130,21 @@ class ConvDecoder(Decoder):
         strides: Sequence[Sequence[int]],
         width: int = 128,
         num_blocks: int = 2,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         levels = check_strides(rank, strides)[::-1]
         layers: list[nn.Module] = [pointwise(rank, z_channels, width)]
-        layers += [ResidualBlock(rank, width) for _ in range(num_blocks)]
+        layers += [ResidualBlock(rank, width, causal) for _ in range(num_blocks)]
         for index, level in enumerate(levels):
             last = index == len(levels) - 1
-            layers += [nn.ReLU(), up_conv(rank, width, channels if last else width, level)]
-        self.layers = nn.Sequential(*layers)
+            after = channels if last else width
+            layers += [nn.ReLU(), up_conv(rank, width, after, level, causal)]
+        self.layers = Layers(*layers)
+        self.cut_as(self.layers, downsampling(levels), causal=causal)
 
-    def forward(self, z_q: Tensor) -> Tensor:
-        return self.layers(z_q)  # type: ignore[no-any-return]
+    def forward(self, z_q: Tensor, past: Past | None = None) -> Tensor:
+        return self.layers(z_q, past)  # type: ignore[no-any-return]
 
 
 @ENCODERS.register("patchify")
@@ -179,10 +188,11 @@ class PatchifyEncoder(Encoder):
             layers += [FactorizedBlock(rank, width) for _ in range(blocks)]
             before = width
         layers += [nn.ReLU(), pointwise(rank, before, z_channels)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Layers(*layers)
+        self.cut_as(self.layers, self.downsampling, causal=rank != 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        return self.layers(x, past)  # type: ignore[no-any-return]
 
 
 @DECODERS.register("patchify")
@@ -210,10 +220,11 @@ class PatchifyDecoder(Decoder):
             layers += [FactorizedBlock(rank, widths[index]) for _ in range(num_blocks[index])]
             after = widths[index - 1] if index else channels
             layers += [nn.ReLU(), unpatch_conv(rank, widths[index], after, levels[index])]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Layers(*layers)
+        self.cut_as(self.layers, downsampling(levels), causal=rank != 2)
 
-    def forward(self, z_q: Tensor) -> Tensor:
-        return self.layers(z_q)  # type: ignore[no-any-return]
+    def forward(self, z_q: Tensor, past: Past | None = None) -> Tensor:
+        return self.layers(z_q, past)  # type: ignore[no-any-return]
 
 
 def _check_levels(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vqvideo.grid import check_strides, downsampling
 from vqvideo.nets.autoencoder import ENCODERS, Encoder
+from vqvideo.nets.blocks import Reach
 from vqvideo.nets.conv import patch_conv, pointwise
 
 
@@ -56,6 +57,7 @@ class TimmEncoder(Encoder):
                 f"downsampling, got rank {rank} and {down}"
             )
         self.rank, self.channels, self.downsampling = rank, channels, down
+        self.reach = (Reach(0, 0), None, None) if rank == 3 else None  # each frame by itself
         self.backbone, width = _stage(backbone, channels, down[-1], pretrained)
         join = patch_conv(3, width, z_channels, (down[0], 1, 1)) if rank == 3 else None
         self.join = join or pointwise(2, width, z_channels)

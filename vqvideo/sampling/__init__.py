@@ -1,7 +1,13 @@
 """Drawing codes from a prior."""
 
 from vqvideo.sampling.choice import GumbelNoise, Sampling
-from vqvideo.sampling.generate import SamplingOptions, generate, method_for, single_samples
+from vqvideo.sampling.generate import (
+    SamplingOptions,
+    StreamOptions,
+    generate,
+    method_for,
+    single_samples,
+)
 from vqvideo.sampling.states import Drawer, PriorState, SamplesCodes, check_codes
 from vqvideo.sampling.stream import stream
 from vqvideo.sampling.walk import Method, Progress
@@ -15,6 +21,7 @@ __all__ = [
     "SamplesCodes",
     "Sampling",
     "SamplingOptions",
+    "StreamOptions",
     "check_codes",
     "generate",
     "method_for",

@@ -22,8 +22,8 @@ from vqvideo.sampling.states import (
 from vqvideo.sampling.walk import Method, Progress, Task, drawer_of, fixed_point, walk
 
 
-class SamplingOptions(TypedDict, total=False):
-    """The options of `generate` that say how codes are drawn, for functions that hand them on."""
+class StreamOptions(TypedDict, total=False):
+    """The options of `stream` that say how codes are drawn, for functions that hand them on."""
 
     temperature: float
     top_k: int | None
@@ -31,6 +31,11 @@ class SamplingOptions(TypedDict, total=False):
     guidance: float | None
     seed: int | Sequence[int]
     method: Method
+
+
+class SamplingOptions(StreamOptions, total=False):
+    """Those of `generate`."""
+
     progress: Progress | None
 
 

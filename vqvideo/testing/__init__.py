@@ -13,8 +13,15 @@ transposed axis fails; noise is put on all weights of a prior first, since a lay
 zero would make any law hold.
 """
 
+from vqvideo.testing.autoencoders import check_decoder, check_encoder
 from vqvideo.testing.likelihoods import check_likelihood
 from vqvideo.testing.priors import check_prior
 from vqvideo.testing.quantizers import check_quantizer
 
-__all__ = ["check_likelihood", "check_prior", "check_quantizer"]
+__all__ = [
+    "check_decoder",
+    "check_encoder",
+    "check_likelihood",
+    "check_prior",
+    "check_quantizer",
+]
