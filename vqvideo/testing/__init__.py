@@ -14,6 +14,7 @@ zero would make any law hold.
 """
 
 from vqvideo.testing.autoencoders import check_decoder, check_encoder
+from vqvideo.testing.entropy import check_entropy_coding
 from vqvideo.testing.likelihoods import check_likelihood
 from vqvideo.testing.priors import check_prior
 from vqvideo.testing.quantizers import check_quantizer
@@ -21,6 +22,7 @@ from vqvideo.testing.quantizers import check_quantizer
 __all__ = [
     "check_decoder",
     "check_encoder",
+    "check_entropy_coding",
     "check_likelihood",
     "check_prior",
     "check_quantizer",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from vqvideo.nets.blocks import Blocks, Blockwise
 STRIDES = {1: ((2,), (2,)), 2: ((2, 1), (2, 4)), 3: ((1, 2, 2), (2, 2, 2))}
 GRID = {1: (13,), 2: (9, 3), 3: (5, 6, 3)}
 CHANNELS, Z_CHANNELS = 3, 5
-Part = Callable[..., Encoder] | Callable[..., Decoder]
+Part = TypeVar("Part", bound=Blockwise)
 
 
 def check_encoder(
@@ -30,7 +31,7 @@ def check_encoder(
         strides: that it supports; None takes two levels whose strides differ from axis to axis.
     """
     strides = STRIDES[rank] if strides is None else strides
-    encoder = _built(build, rank, CHANNELS, strides)
+    encoder = _built(build, rank, strides)
     down, grid = downsampling(tuple(map(tuple, strides))), GRID[rank]
     x = _draw(2, CHANNELS, *(n * d for n, d in zip(grid, down, strict=True)))
     _check_shape("z_e", encoder, x, (2, Z_CHANNELS, *grid))
@@ -46,7 +47,7 @@ def check_decoder(
 ) -> None:
     """All laws of a decoder of one rank; the arguments are those of `check_encoder`."""
     strides = STRIDES[rank] if strides is None else strides
-    decoder = _built(build, rank, CHANNELS, strides)
+    decoder = _built(build, rank, strides)
     down, grid = downsampling(tuple(map(tuple, strides))), GRID[rank]
     z_q = _draw(2, Z_CHANNELS, *grid)
     axes = tuple(n * d for n, d in zip(grid, down, strict=True))
@@ -108,9 +109,9 @@ def _check_causal(
         )
 
 
-def _built(build: Part, rank: int, channels: int, strides: Sequence[Sequence[int]]) -> Blockwise:
+def _built(build: Callable[..., Part], rank: int, strides: Sequence[Sequence[int]]) -> Part:
     torch.manual_seed(0)
-    net = build(rank=rank, channels=channels, z_channels=Z_CHANNELS, strides=strides)
+    net = build(rank=rank, channels=CHANNELS, z_channels=Z_CHANNELS, strides=strides)
     for parameter in net.parameters():  # a layer that starts at zero would make any law hold
         parameter.data += 0.1 * torch.randn_like(parameter)
     return net.double().eval()
@@ -121,7 +122,7 @@ def _check_shape(what: str, net: Blockwise, x: Tensor, expected: tuple[int, ...]
     assert found == expected, f"{what} of {list(x.shape)} must be {list(expected)}, got {found}"
 
 
-def _in_pieces(blocks: Blocks, pieces: Sequence[Tensor]) -> Tensor:
+def _in_pieces(blocks: Blocks, pieces: Iterable[Tensor]) -> Tensor:
     found = []
     with torch.no_grad():
         for piece in pieces:
