@@ -72,13 +72,17 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     write_audio(tmp_path / "sound.wav", torch.zeros(1, 9), 8000)
     write_image(tmp_path / "whole.png", noise(3, 40, 40))
-    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
+    write_image(tmp_path / "whole.jpg", noise(3, 40, 40))
+    for kind in ("png", "jpg"):
+        whole = (tmp_path / f"whole.{kind}").read_bytes()
+        (tmp_path / f"cut.{kind}").write_bytes(whole[:1500])
     expected = {
         ".": "is a folder",
         "empty.png": r"empty\.png is empty",
         "text.png": r"text\.png is not an image; convert it",
         "sound.wav": r"sound\.wav is not an image",
-        "cut.png": r"cut\.png is damaged",
+        "cut.png": r"cut\.png is cut off",
+        "cut.jpg": r"cut\.jpg is damaged",
     }
     for name, message in expected.items():
         with pytest.raises(MediaError, match=message):

@@ -8,28 +8,36 @@ is ever stretched, guessed, cut short or repeated in silence.
 Not here: data sets of many files (`data/`), anything that learns.
 """
 
+from vqvideo.media.animation import write_gif, write_webp
 from vqvideo.media.audio import Sound, read_audio, write_audio
+from vqvideo.media.deadline import deadline
 from vqvideo.media.files import MediaError
 from vqvideo.media.image import read_image, write_contact_sheet, write_image
 from vqvideo.media.index import VideoInfo, probe
 from vqvideo.media.pixels import from_uint8, to_uint8
-from vqvideo.media.video import Clip, read_video
-from vqvideo.media.write import write_gif, write_video
+from vqvideo.media.times import frames_at
+from vqvideo.media.video import Clip, read_pieces, read_video
+from vqvideo.media.write import write_lossless, write_video
 
 __all__ = [
     "Clip",
     "MediaError",
     "Sound",
     "VideoInfo",
+    "deadline",
+    "frames_at",
     "from_uint8",
     "probe",
     "read_audio",
     "read_image",
+    "read_pieces",
     "read_video",
     "to_uint8",
     "write_audio",
     "write_contact_sheet",
     "write_gif",
     "write_image",
+    "write_lossless",
     "write_video",
+    "write_webp",
 ]

@@ -61,9 +61,10 @@ def read_audio(path: PathLike, *, sample_rate: int | None = None) -> Sound:
         own_rate = stream.rate
         new_rate = sample_rate or own_rate
         resampler = AudioResampler(format="fltp", rate=new_rate)
-        blocks, num_decoded = [], 0
+        blocks, num_decoded, padding = [], 0, 0
         for frame in container.decode(stream):
             num_decoded += frame.samples
+            padding = _padding(frame) if "mp4" in container.format.name else 0
             blocks += _mono(resampler.resample(frame))
         if num_decoded == 0:
             raise MediaError(f"{file} has a sound stream but no samples; record it again")
@@ -75,7 +76,7 @@ def read_audio(path: PathLike, *, sample_rate: int | None = None) -> Sound:
             f"{file} has only {num_decoded} samples, too few to change their rate; "
             "read it without sample_rate"
         )
-    num_samples = math.ceil(num_decoded * new_rate / own_rate)
+    num_samples = math.ceil((num_decoded - padding) * new_rate / own_rate)
     samples = torch.cat(blocks).unsqueeze(0)[:, :num_samples]  # the resampler may be one short
     samples = F.pad(samples, (0, num_samples - samples.shape[1]), mode="replicate")
     return Sound(samples.clamp(-1, 1), new_rate)
@@ -98,11 +99,7 @@ def write_audio(
     """
     import av
 
-    if samples.ndim != 2 or samples.shape[0] != 1 or samples.numel() == 0:
-        raise ValueError(f"samples must be [1, t] with t at least 1, got {list(samples.shape)}")
-    if sample_rate < 1:
-        raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate}")
-    check_values(samples, "sample", axis=1)
+    check_sound(samples, sample_rate)
     steps = (samples.detach().float().cpu() * _STEPS).round().clamp(-_STEPS, _STEPS - 1)
     frame = av.AudioFrame.from_ndarray(
         steps.to(torch.int16).contiguous().numpy(), format="s16", layout="mono"
@@ -117,9 +114,24 @@ def write_audio(
             container.mux(stream.encode(None))
 
 
+def check_sound(samples: Tensor, sample_rate: int) -> None:
+    """Raise `ValueError` unless this can be written: samples `[1, t]` without NaN, and a rate."""
+    if samples.ndim != 2 or samples.shape[0] != 1 or samples.numel() == 0:
+        raise ValueError(f"samples must be [1, t] with t at least 1, got {list(samples.shape)}")
+    if sample_rate < 1:
+        raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate}")
+    check_values(samples, "sample", axis=1)
+
+
 def _mono(frames: list[AudioFrame]) -> list[Tensor]:
     """Planar float frames to one float32 `[n]` each, the mean of their channels."""
     return [torch.from_numpy(frame.to_ndarray()).mean(dim=0) for frame in frames]
+
+
+def _padding(frame: AudioFrame) -> int:
+    """Samples a compressed frame holds beyond the time it lasts: the last one is filled up."""
+    lasts = round(frame.duration * float(frame.time_base or 0) * frame.sample_rate)
+    return max(0, frame.samples - lasts) if lasts > 0 else 0
 
 
 def _declared_samples(stream: AudioStream) -> int:

@@ -1,31 +1,24 @@
 """Paths in and out: what makes a file readable, and how one is written whole or not at all.
 
-A container says at its head how long it is. `check_complete` compares that with the
-bytes on disk, so that a download that broke off is refused before its first frame is
-shown. MPEG-TS, GIF and FLAC declare no length in bytes and pass.
-
-Not here: what is inside a stream (index.py, audio.py).
+Not here: whether the file is all there (length.py), what is inside a stream (index.py,
+audio.py).
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
+
+from vqvideo.media.length import declared_bytes
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 PathLike = str | os.PathLike[str]
-
-_EBML_HEAD, _EBML_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_ISO_PADDING = {b"ftyp", b"free", b"skip", b"wide", b"uuid", b"sidx", b"styp", b"mfra", b"meta"}
-_ISO_CONTENT = {b"moov", b"moof", b"mdat"}
-_UNKNOWN_RIFF_SIZES = {0, 0xFFFFFFFF}  # a stream that was never closed, or RF64
 
 
 class MediaError(ValueError):
@@ -51,7 +44,7 @@ def input_file(path: PathLike) -> Path:
 
 @contextmanager
 def output_file(
-    path: PathLike, *, suffixes: Collection[str], overwrite: bool = False
+    path: PathLike, *, suffixes: Collection[str], overwrite: bool = False, hint: str = ""
 ) -> Iterator[Path]:
     """A temporary name beside `path`; renamed to it when the block ends without an error.
 
@@ -59,6 +52,7 @@ def output_file(
         path: where the finished file shall stand. Its folder must exist.
         suffixes: the file name endings that are allowed, lower case, with the dot.
         overwrite: replace a file that exists.
+        hint: what to do about another ending.
 
     Raises:
         ValueError: another ending.
@@ -68,7 +62,8 @@ def output_file(
     target = Path(path).absolute()
     suffix = target.suffix.lower()
     if suffix not in suffixes:
-        raise ValueError(f"{target} must end in {' or '.join(suffixes)}, got {suffix!r}")
+        message = f"{target} must end in {' or '.join(suffixes)}, got {suffix!r}"
+        raise ValueError(f"{message}; {hint}" if hint else message)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
     if not target.parent.is_dir():
@@ -83,28 +78,14 @@ def output_file(
 
 @contextmanager
 def open_container(file: Path) -> Iterator[InputContainer]:
-    """Open a video or sound file with PyAV; every failure inside becomes a `MediaError`.
-
-    A file that is a play list may name other files, but never the network.
-    """
-    import av
-
-    check_complete(file)
-    try:
-        with av.open(str(file), options={"protocol_whitelist": "file"}) as container:
-            yield container
-    except av.error.FFmpegError as error:
-        raise MediaError(
-            f"{file} cannot be read as video or sound ({error.strerror}); "
-            "play it in a media player, and convert or download it again if that fails too"
-        ) from error
+    """Open a video or sound file for one block; every failure inside becomes a `MediaError`."""
+    with naming_errors(file), open_input(file) as container:
+        yield container
 
 
 def check_complete(file: Path) -> None:
-    """Raise `MediaError` when the container declares more bytes than the file has."""
-    actual = file.stat().st_size
-    with file.open("rb") as stream:
-        declared = _declared_bytes(stream, actual)
+    """Raise `MediaError` when the container says that more bytes should follow."""
+    declared, actual = declared_bytes(file), file.stat().st_size
     if declared > actual:
         raise MediaError(
             f"{file} is cut off: its container declares {declared} bytes, the file has {actual}; "
@@ -112,55 +93,26 @@ def check_complete(file: Path) -> None:
         )
 
 
-def _declared_bytes(stream: BinaryIO, actual: int) -> int:
-    """Length the head of the file speaks of, in bytes; 0 where it says nothing."""
-    head = stream.read(12)
-    if head[:4] == b"RIFF" and len(head) == 12:
-        size = struct.unpack("<I", head[4:8])[0]
-        return 0 if size in _UNKNOWN_RIFF_SIZES else size + 8
-    if head[:4] == _EBML_HEAD:
-        return _declared_by_matroska(stream)
-    if head[4:8] in _ISO_PADDING | _ISO_CONTENT:
-        return _declared_by_iso_boxes(stream, actual)
-    return 0
+def open_input(file: Path) -> InputContainer:
+    """Open a file that is complete with PyAV, to be closed by the caller.
+
+    A file that is a play list may name other files, but never the network.
+    """
+    import av
+
+    check_complete(file)
+    return av.open(str(file), options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
-def _declared_by_matroska(stream: BinaryIO) -> int:
-    """End of the Matroska segment, the element that holds everything after the head."""
-    stream.seek(4)
-    head_size = _ebml_size(stream)
-    if head_size is None:
-        return 0
-    stream.seek(head_size, os.SEEK_CUR)
-    if stream.read(4) != _EBML_SEGMENT:
-        return 0
-    size = _ebml_size(stream)
-    return 0 if size is None else stream.tell() + size
+@contextmanager
+def naming_errors(file: Path) -> Iterator[None]:
+    """Turn what FFmpeg says inside the block into a `MediaError` that names the file."""
+    from av.error import FFmpegError
 
-
-def _ebml_size(stream: BinaryIO) -> int | None:
-    """An EBML length: leading zero bits count the bytes that follow; all ones is 'unknown'."""
-    first = stream.read(1)
-    if not first or first[0] == 0:
-        return None
-    following = 8 - first[0].bit_length()
-    marker = 1 << 7 * (following + 1)
-    value = int.from_bytes(first + stream.read(following), "big") - marker
-    return None if value == marker - 1 else value
-
-
-def _declared_by_iso_boxes(stream: BinaryIO, actual: int) -> int:
-    """End of the last box of an MP4 or MOV file that matters; stops at what it does not know."""
-    position, declared = 0, 0
-    while position + 8 <= actual:
-        stream.seek(position)
-        size, kind = struct.unpack(">I4s", stream.read(8))
-        if size == 1:  # the true size follows in 64 bits
-            long_size = stream.read(8)
-            size = int.from_bytes(long_size, "big") if len(long_size) == 8 else 0
-        if kind not in _ISO_PADDING | _ISO_CONTENT or size < 8:  # 0: up to the end of the file
-            break
-        position += size
-        if kind in _ISO_CONTENT:
-            declared = position
-    return declared
+    try:
+        yield
+    except FFmpegError as error:
+        raise MediaError(
+            f"{file} cannot be read as video or sound ({error.strerror}); "
+            "play it in a media player, and convert or download it again if that fails too"
+        ) from error

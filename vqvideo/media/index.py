@@ -6,13 +6,13 @@ over-report trimmed files, and decoders under-report damaged ones; reading frame
 index shows both. Where packets carry no such times (B-frames in AVI), the file is
 decoded once to count.
 
-Not here: the frames themselves (video.py).
+Not here: which frame is seen when (times.py), the frames themselves (decode.py, video.py).
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
+_CHECKED = {"png", "apng"}  # frames carry checksums, which are compared on demand
+
+
 class VideoInfo(NamedTuple):
     """What a video file presents.
 
@@ -35,19 +38,23 @@ class VideoInfo(NamedTuple):
         path: absolute.
         num_frames: frames shown, after any edit list.
         seconds: presentation time of each frame, in display order; `[num_frames]`.
+        duration: seconds from the start of the first frame to the end of the last.
         fps: average frames per second.
         height: in pixels as displayed: rotated, with square pixels.
         width: likewise.
-        codec: FFmpeg's name, such as "h264".
+        codec: FFmpeg's name, such as "h264" or "av1".
+        video_bytes: of the pictures alone, without sound and what the container adds.
     """
 
     path: Path
     num_frames: int
     seconds: tuple[float, ...]
+    duration: float
     fps: float
     height: int
     width: int
     codec: str
+    video_bytes: int
 
 
 class Turn(NamedTuple):
@@ -70,10 +77,12 @@ class VideoIndex:
     pts: array[int]
     key_pts: array[int]
     time_base: float
+    duration: float
     fps: float
     height: int
     width: int
     codec: str
+    video_bytes: int
     turn: Turn
     square_pixels: bool
     counted: bool
@@ -81,6 +90,11 @@ class VideoIndex:
     def key_before(self, frame: int) -> int:
         """Which key frame (an index into `key_pts`) a decoder starts from; -1: none."""
         return bisect_right(self.key_pts, self.pts[frame]) - 1
+
+    def key_frame_before(self, frame: int) -> int:
+        """The number of that key frame; 0 where there is none."""
+        key = -1 if self.counted else self.key_before(frame)
+        return bisect_left(self.pts, self.key_pts[key]) if key >= 0 else 0
 
 
 def probe(path: PathLike) -> VideoInfo:
@@ -99,10 +113,12 @@ def probe(path: PathLike) -> VideoInfo:
         path=index.path,
         num_frames=len(index.pts),
         seconds=tuple(pts * index.time_base for pts in index.pts),
+        duration=index.duration,
         fps=index.fps,
         height=index.height,
         width=index.width,
         codec=index.codec,
+        video_bytes=index.video_bytes,
     )
 
 
@@ -116,11 +132,19 @@ def index_video(path: PathLike) -> VideoIndex:
 def video_stream(container: InputContainer, file: Path) -> VideoStream:
     """The first moving picture of a container; a cover picture of a song is none."""
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):
-        raise MediaError(f"{file} is a still image, not a video; read it with read_image")
+        raise MediaError(
+            f"{file} is a still image, or a WebP animation, which FFmpeg takes for one; read a "
+            "still image with read_image, and convert an animation to .apng or .gif"
+        )
     for stream in container.streams.video:
-        if not stream.disposition & stream.disposition.attached_pic:
-            stream.codec_context.thread_count = 1  # many readers at a time, one thread each
-            return stream
+        if stream.disposition & stream.disposition.attached_pic:
+            continue
+        if stream.codec_context is None:
+            raise MediaError(f"{file} has video of a kind FFmpeg does not know; convert it")
+        stream.codec_context.thread_count = 1  # many readers at a time, one thread each
+        if stream.codec_context.codec.canonical_name in _CHECKED:
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        return stream
     found = ", ".join(stream.type for stream in container.streams) or "nothing"
     raise MediaError(f"{file} has no video stream (it holds: {found}); is it a sound file?")
 
@@ -132,6 +156,7 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
         packets = [packet for packet in container.demux(stream) if packet.size > 0]
         _check_packets(packets, stream, container, file)
         shown = [packet for packet in packets if not packet.is_discard]
+        num_video_bytes = sum(packet.size for packet in packets)
         pts = array("q", sorted(packet.pts for packet in shown if packet.pts is not None))
         keys = array("q", sorted(p.pts for p in packets if p.pts is not None and p.is_keyframe))
         counted = (
@@ -139,12 +164,17 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
             or len(set(pts)) < len(pts)
             or (container.format.name == "avi" and bool(stream.codec_context.has_b_frames))
         )
-        codec, time_base = stream.codec_context.name, float(stream.time_base or 1)
+        after_last = max((p.pts + (p.duration or 0) for p in shown if p.pts is not None), default=0)
+        codec, time_base = stream.codec_context.codec.canonical_name, float(stream.time_base or 1)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         aspect = float(stream.sample_aspect_ratio or 1)
     first, num_decoded = _decode_first(file, count=counted)
     if counted:
         pts, time_base = array("q", range(num_decoded)), 1 / (fps or 25)
+        after_last = num_decoded
+    fps = _average_fps(pts, time_base, fps)
+    if after_last <= pts[-1]:  # the last frame does not say how long it is shown
+        after_last = pts[-1] + round(1 / (fps * time_base))
     turn = _turn(first, file)
     height, width = first.height, max(1, round(first.width * aspect))
     return VideoIndex(
@@ -152,10 +182,12 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
         pts=pts,
         key_pts=keys,
         time_base=time_base,
-        fps=_average_fps(pts, time_base, fps),
+        duration=(after_last - pts[0]) * time_base,
+        fps=fps,
         height=width if turn.transpose else height,
         width=height if turn.transpose else width,
         codec=codec,
+        video_bytes=num_video_bytes,
         turn=turn,
         square_pixels=width == first.width,
         counted=counted,

@@ -1,8 +1,8 @@
 """Pixels: bytes to floats and back, and how a picture is brought to a size.
 
-Resizing is antialiased, works on bytes, and never changes the proportions of what is
-seen: a picture is cropped, padded or refused, never stretched. Every reader uses this
-one path, so the decoder that delivered the bytes makes no difference.
+A picture is cropped, padded or refused, never stretched. `scaled_size` and `crop_or_pad` say
+so for every reader; between the two, images are resized here, and frames of video while
+their colours are converted (video.py), which is quicker. Both average what becomes smaller.
 """
 
 from __future__ import annotations
@@ -47,29 +47,24 @@ def check_size(size: Size | None, fit: str) -> None:
         raise ValueError(f"size must be (height, width) in pixels, both at least 1, got {size}")
 
 
-def check_values(x: Tensor, what: str, axis: int) -> None:
-    """Raise `ValueError` naming the first entry along `axis` that holds NaN."""
+def check_values(x: Tensor, what: str, axis: int, first: int = 0) -> None:
+    """Raise `ValueError` naming an entry along `axis` that holds NaN, counted from `first`."""
     bad = x.isnan().movedim(axis, 0).flatten(1).any(dim=1)
     if bad.any():
+        number = first + int(bad.int().argmax())
         raise ValueError(
-            f"{what} {int(bad.int().argmax())} holds NaN ({int(bad.sum())} of {len(bad)} do); "
+            f"{what} {number} holds NaN ({int(bad.sum())} of {len(bad)} do); "
             "a file can only hold values in [-1, 1]"
         )
 
 
-def fit_to(
-    images: Tensor, size: Size | None, fit: Fit = "crop", seen: Size | None = None
-) -> Tensor:
+def fit_to(images: Tensor, size: Size | None, fit: Fit = "crop") -> Tensor:
     """Bring pictures to a size without distortion.
 
     Args:
         images: uint8 `[n, 3, h, w]`.
-        size: (height, width) wanted; None keeps what is seen.
-        fit: `"crop"` scales until the size is covered and cuts the centre out, `"pad"`
-            scales until the picture fits inside and adds black around it, `"refuse"`
-            raises unless the picture has this size already.
-        seen: (height, width) at which the picture is shown, where that differs from its
-            number of pixels (pixels that are not square).
+        size: (height, width) wanted; None changes nothing.
+        fit: `"crop"`, `"pad"` or `"refuse"`, see `scaled_size`.
 
     Returns:
         uint8 `[n, 3, *size]`.
@@ -78,30 +73,46 @@ def fit_to(
         ValueError: `fit="refuse"` and the sizes differ.
     """
     check_size(size, fit)
-    seen = seen or (images.shape[-2], images.shape[-1])
+    if size is None:
+        return images
+    scaled = scaled_size((images.shape[-2], images.shape[-1]), size, fit)
+    if scaled != tuple(images.shape[-2:]):
+        images = images.contiguous(memory_format=torch.channels_last)  # much the faster
+        images = F.interpolate(images, size=scaled, mode="bicubic", antialias=True)
+    return crop_or_pad(images, size)
+
+
+def scaled_size(seen: Size, size: Size | None, fit: Fit) -> Size:
+    """The size a whole picture is scaled to before `crop_or_pad` makes it `size`.
+
+    Args:
+        seen: (height, width) at which the picture is shown.
+        size: (height, width) wanted; None keeps what is seen.
+        fit: `"crop"` scales until `size` is covered, `"pad"` until the picture fits
+            inside, `"refuse"` raises unless the picture has this size already.
+
+    Raises:
+        ValueError: `fit="refuse"` and the sizes differ.
+
+    >>> scaled_size((90, 160), (32, 32), "crop"), scaled_size((90, 160), (32, 32), "pad")
+    ((32, 57), (18, 32))
+    """
     if size is None or size == seen:
-        return _resize(images, seen)
+        return seen
     if fit == "refuse":
         raise ValueError(
             f"picture is {seen[0]}x{seen[1]} (height x width), expected {size[0]}x{size[1]}; "
             "choose fit='crop' or fit='pad' to change it"
         )
     scales = (size[0] / seen[0], size[1] / seen[1])
-    if fit == "crop":
-        height, width = (max(s, round(n * max(scales))) for s, n in zip(size, seen, strict=True))
-        top, left = (height - size[0]) // 2, (width - size[1]) // 2
-        resized = _resize(images, (height, width))
-        return resized[..., top : top + size[0], left : left + size[1]]
-    height, width = (
-        min(s, max(1, round(n * min(scales)))) for s, n in zip(size, seen, strict=True)
-    )
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    scale = max(scales) if fit == "crop" else min(scales)
+    height, width = (max(1, round(n * scale)) for n in seen)
+    return height, width
+
+
+def crop_or_pad(images: Tensor, size: Size) -> Tensor:
+    """The middle of pictures `[n, 3, h, w]` that are too large, black around those too small."""
+    height, width = images.shape[-2:]
+    top, left = int((size[0] - height) / 2), int((size[1] - width) / 2)  # towards zero
     borders = (left, size[1] - width - left, top, size[0] - height - top)
-    return F.pad(_resize(images, (height, width)), borders)
-
-
-def _resize(images: Tensor, size: Size) -> Tensor:
-    if tuple(images.shape[-2:]) == size:
-        return images
-    channels_last = images.contiguous(memory_format=torch.channels_last)  # much the faster
-    return F.interpolate(channels_last, size=size, mode="bicubic", antialias=True)
+    return F.pad(images, borders)  # a border below zero is cut off
