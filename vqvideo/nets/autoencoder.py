@@ -59,6 +59,8 @@ class Decoder(Blockwise):
     and `strides` besides its own options.
     """
 
+    causal_block = 1  # frames are there as soon as their code is
+
     @abstractmethod
     def forward(self, z_q: Tensor) -> Tensor:
         """The likelihood's parameters `[b, channels, *axes]` of z_q `[b, z_channels, *grid]`."""

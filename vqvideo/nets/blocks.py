@@ -96,11 +96,13 @@ class Blockwise(nn.Module, ABC):
             an axis means all of it, None alone means that of every axis. Along an axis without a
             reach an input is worked on whole. A causal network needs none along the first axis.
         block: codes along the first axis that are worked on at once, where there are more.
+        causal_block: the same for causal networks of video.
     """
 
     causal: bool = False
     reach: tuple[Reach | None, ...] | None = None
     block: int = 8
+    causal_block: int = 4
 
     def cut_as(self, layers: nn.Module, down: Sequence[int], *, causal: bool) -> None:
         """Say how an input is cut, for convolutions `layers` of so many data steps per code."""
@@ -109,7 +111,7 @@ class Blockwise(nn.Module, ABC):
         if len(down) < 3:
             self.block = 64
         elif causal:
-            self.block = 1  # nothing is worked out twice, and frames come as soon as they can
+            self.block = self.causal_block
 
 
 class Blocks:

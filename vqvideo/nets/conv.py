@@ -210,8 +210,31 @@ class FactorizedBlock(Causal):
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         h = x
         if self.has_space:
-            h = self.space(F.relu(h))
+            h = within_frames(self.space, F.relu(h))
         if self.has_time:
-            h = self.time(self.with_before(F.relu(h), 2, past))
+            h = back_in_time(self.time, self.with_before(F.relu(h), 2, past))
         result: Tensor = x + h
         return result
+
+
+# Kernels of one frame, or of one pixel, are two-dimensional convolutions, and run as such: torch
+# has no quick path for a three-dimensional one of a single clip that is short or small.
+
+
+def within_frames(conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution whose kernel spans one frame, of `[b, c, t, h, w]`; of `[b, c, h, w]` as is."""
+    if x.ndim == 4:
+        return conv(x)  # type: ignore[no-any-return]
+    assert isinstance(conv, nn.Conv3d) and isinstance(conv.padding, tuple)
+    frames = x.transpose(1, 2).flatten(0, 1)
+    frames = F.conv2d(frames, conv.weight[:, :, 0], conv.bias, padding=conv.padding[1:])
+    return frames.view(len(x), -1, *frames.shape[1:]).transpose(1, 2)
+
+
+def back_in_time(conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution whose kernel spans one pixel, of `[b, c, t, h, w]`; of `[b, c, t]` as is."""
+    if x.ndim == 3:
+        return conv(x)  # type: ignore[no-any-return]
+    assert isinstance(conv, nn.Conv3d)
+    pixels = F.conv2d(x.flatten(3), conv.weight.flatten(3), conv.bias)
+    return pixels.view(*pixels.shape[:3], *x.shape[3:])
