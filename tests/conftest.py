@@ -7,6 +7,14 @@ import vqvideo
 from vqvideo import media
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory, monkeypatch):
+    """Where lengths of files are kept, instead of in the home of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("VQVIDEO_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
     """Twelve videos of 20 frames: a bright square that moves over a gradient."""

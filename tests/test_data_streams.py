@@ -41,9 +41,7 @@ def small_generator(rank, nets="patchify", quantizer="ema", cond=None):
         quantizer=Part(quantizer, QUANTIZERS[quantizer]),
         decoder=part,
         likelihood=Part("gaussian"),
-        prior=Part(
-            PRIORS[rank], {"width": 8, "num_layers": 2, **({"cond": cond} if cond else {})}
-        ),
+        prior=Part(PRIORS[rank], {"width": 8, "num_layers": 2, **({"cond": cond} if cond else {})}),
     )
     torch.manual_seed(rank)
     generator = build_generator(config)

@@ -102,16 +102,6 @@ def test_a_prefix_of_another_size_is_made_to_fit(small_model, fit):
     assert (corner < -0.9) == (fit == "pad")  # padding is black
 
 
-def test_reconstruct_shows_what_the_codes_keep(small_model, clips, capsys):
-    arguments = ["reconstruct", str(clips / "00.mp4"), "--model", str(small_model), "--json"]
-    assert main(arguments) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["num_frames"] == 20
-    assert result["codes"] == [5, 16, 16]
-    assert media.read_video("outputs/reconstruction.mp4").frames.shape[1] == 20
-    assert Path("outputs/reconstruction.png").is_file()
-
-
 def test_both_stages_train_from_the_command_line(clips, capsys):
     small = [
         "--set=encoder.widths=[8,8]",
@@ -232,15 +222,6 @@ def test_a_run_is_not_trained_over_unless_told_otherwise(clips, capsys):
     Path("run/model").mkdir(parents=True)
     arguments = ["train-vqvae", "--model", "video", "--data", str(clips), "--out", "run"]
     assert "run holds a run already" in wrong([*arguments, "--steps", "1"], capsys)
-
-
-def test_codes_of_one_split_alone_are_refused(clips, tmp_path, capsys):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "codes_train.safetensors").touch()
-    arguments = ["train-prior", "--vqvae", "video", "--data", "run", "--out", "x", "--steps", "1"]
-    assert "has codes of the split 'train' only" in wrong(arguments, capsys)
-    (tmp_path / "run" / "codes_test.safetensors").touch()
-    assert "a step is for media files" in wrong([*arguments, "--clip-step", "4"], capsys)
 
 
 def test_an_exported_model_carries_its_notice_and_its_weights():

@@ -4,227 +4,329 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader
 
 from vqvideo.data import codes as codes_module
-from vqvideo.data.codes import FORMAT_VERSION, CodeSet
-
-GRIDS = {1: (11,), 2: (4, 5), 3: (3, 4, 5)}
-
-
-FINGERPRINT = "5a1b"
-
-
-def code_set(rank: int = 3, codebook_size: int = 7, number: int = 6, **conditions) -> CodeSet:
-    generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(codebook_size, (number, *GRIDS[rank]), generator=generator)
-    return CodeSet(
-        codes=codes, codebook_size=codebook_size, fingerprint=FINGERPRINT, conditions=conditions
-    )
-
-
-def assert_same(a: CodeSet, b: CodeSet) -> None:
-    assert torch.equal(a.codes, b.codes)
-    assert a.codes.dtype == b.codes.dtype == torch.int64
-    assert a.codebook_size == b.codebook_size
-    assert a.fingerprint == b.fingerprint
-    assert a.conditions.keys() == b.conditions.keys()
-    for name, values in a.conditions.items():
-        assert values.dtype == b.conditions[name].dtype
-        assert torch.equal(values, b.conditions[name])
-
-
-@pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("codebook_size", "stored"),
-    [(7, torch.uint8), (256, torch.uint8), (257, torch.int32), (100_000, torch.int32)],
+from vqvideo.data.code_windows import CodeWindows
+from vqvideo.data.codes import (
+    FORMAT_VERSION,
+    CodeClip,
+    CodeFile,
+    CodeFileError,
+    CodeHeader,
+    Packed,
+    open_codes,
+    pack,
+    unpack,
+    write_codes,
 )
-def test_codes_come_back_as_they_were_and_are_small_on_disk(tmp_path, rank, codebook_size, stored):
-    written = code_set(rank, codebook_size)
-    written.codes[0].fill_(codebook_size - 1)  # the largest there is
-    written.save(tmp_path / "a.safetensors")
-    assert_same(CodeSet.load(str(tmp_path / "a.safetensors")), written)
-    assert load_file(tmp_path / "a.safetensors")["codes"].dtype == stored
-    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+GRIDS = {1: (11,), 2: (4, 5), 3: (7, 4, 5)}
+DOWN = {1: (4,), 2: (4, 2), 3: (2, 4, 4)}
+SIZES = (2, 3, 7, 256, 257, 1000, 100_000)
 
 
-def test_conditions_come_back_beside_their_codes(tmp_path):
-    told = {
-        "class_id": torch.arange(6),
-        "speaker": torch.arange(6).flip(0),
-        "actions": torch.randn(6, 12, 2),
-    }
-    written = code_set(**told)
-    written.save(tmp_path / "a.safetensors")
-    again = CodeSet.load(tmp_path / "a.safetensors")
-    assert_same(again, written)
-    sample = again[4]
-    assert set(sample) == {"codes", *told}
-    assert torch.equal(sample["codes"], written.codes[4])
-    assert (int(sample["class_id"]), int(sample["speaker"])) == (4, 1)
-    assert torch.equal(sample["actions"], told["actions"][4])
-
-
-def test_conditions_and_codes_may_be_views_of_other_tensors(tmp_path):
-    whole = code_set()
-    written = CodeSet(
-        codes=whole.codes.transpose(1, 2),
-        codebook_size=7,
-        fingerprint="of a view",
-        conditions={"actions": torch.arange(60).view(6, 10)[:, ::2]},
+def header(rank=3, codebook_size=7, num_codebooks=1, **changes):
+    return CodeHeader(
+        codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
+        downsampling=DOWN[rank],
+        fingerprint="5a1b" * 16,
+        **changes,
     )
-    written.save(tmp_path / "a.safetensors")
-    assert_same(CodeSet.load(tmp_path / "a.safetensors"), written)
 
 
-def test_a_code_set_is_a_data_set():
-    codes = code_set(class_id=torch.arange(6))
-    assert len(codes) == 6
-    batches = list(DataLoader(codes, batch_size=4))
-    assert [batch["codes"].shape for batch in batches] == [(4, *GRIDS[3]), (2, *GRIDS[3])]
-    assert batches[1]["class_id"].tolist() == [4, 5]
+def drawn(head, rank=3, seed=0, length=None):
+    grid = (length or GRIDS[rank][0], *GRIDS[rank][1:])
+    each = (head.num_codebooks,) if head.num_codebooks > 1 else ()
+    draw = torch.Generator().manual_seed(seed)
+    codes = torch.randint(head.codebook_size, (*grid, *each), generator=draw)
+    codes.view(-1)[:2] = torch.tensor([head.codebook_size - 1, 0])  # both ends
+    return codes
 
 
-def test_the_file_says_what_it_is(tmp_path):
-    code_set(codebook_size=300).save(tmp_path / "a.safetensors")
-    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
-        header = json.loads(file.metadata()["vqvideo_codes"])
-    assert header == {
-        "format_version": FORMAT_VERSION,
-        "codebook_size": 300,
-        "fingerprint": FINGERPRINT,
-        "names": {},
-    }
+def clip_of(codes, rank=3, **changes):
+    grid = tuple(codes.shape[:rank])
+    said = {"source": "a/b.mp4", "start": 0, "length": grid[0] * DOWN[rank][0], "rate": 12.5}
+    return CodeClip(grid=grid, **{**said, **changes})
 
 
-def test_what_the_numbers_stand_for_goes_with_the_codes(tmp_path):
-    named = dataclasses.replace(code_set(), names={"class_id": ["cat", "dog"], "speaker": []})
-    named.save(tmp_path / "a.safetensors")
-    assert CodeSet.load(tmp_path / "a.safetensors").names == named.names
+def write(path: Path, head=None, clips=None, actions=None, **said):
+    """A file of clips, by default of 7, 9 and 2 codes along the first axis; returns the codes."""
+    head = head or header()
+    codes = clips or [drawn(head, seed=i, length=n) for i, n in enumerate((7, 9, 2))]
+    each = [
+        Packed(
+            clip_of(c, **{name: values[i] for name, values in said.items()}),
+            pack(c, head.bits),
+            actions[i] if actions else None,
+        )
+        for i, c in enumerate(codes)
+    ]
+    write_codes(path, head, each)
+    return codes
 
 
-def test_codes_must_say_which_first_stage_made_them():
-    with pytest.raises(TypeError, match="fingerprint"):
-        CodeSet(codes=torch.zeros(2, 3).long(), codebook_size=7)
+def bits_one_by_one(codes, bits):
+    """Packing again, digit by digit."""
+    digits = "".join(format(int(code), f"0{bits}b")[::-1] for code in codes.flatten())
+    digits += "0" * (-len(digits) % 8)
+    return bytes(int(digits[i : i + 8][::-1], 2) for i in range(0, len(digits), 8))
 
 
-@pytest.mark.parametrize("name", ["class_id", "speaker", "actions"])
-@pytest.mark.parametrize("number", [0, 1, 5, 7])
-def test_a_condition_has_one_entry_for_each_clip(name, number):
-    complaint = f"{name} must have one entry for each of 6 clips, got {number}$"
-    with pytest.raises(ValueError, match=complaint):
-        code_set(**{"local": torch.arange(6), name: torch.zeros(number, 6).long()})
+@pytest.mark.parametrize("codebook_size", SIZES)
+def test_a_code_takes_the_fewest_bits_that_can_hold_it(codebook_size):
+    head = header(codebook_size=codebook_size)
+    codes = drawn(head)
+    assert 2 ** (head.bits - 1) < codebook_size <= 2**head.bits
+    data = pack(codes, head.bits)
+    assert data == bits_one_by_one(codes, head.bits)
+    assert len(data) == -(-codes.numel() * head.bits // 8)
+    assert torch.equal(unpack(data, head.bits, 0, codes.numel()), codes.flatten())
 
 
-@pytest.mark.parametrize("wrong", [-1, 7, 263])  # in uint8, 263 would come back as 7
-def test_codes_outside_the_codebook_are_not_stored(tmp_path, wrong):
-    written = code_set()
-    written.codes[3, 1, 2, 0] = wrong
-    with pytest.raises(ValueError, match=r"codes must lie in \[0, 7\) to be stored"):
-        written.save(tmp_path / "a.safetensors")
-    assert list(tmp_path.iterdir()) == []
+def test_packing_in_parts_is_packing_at_once(monkeypatch):
+    codes = drawn(header(codebook_size=1000))
+    whole = pack(codes, 10)
+    monkeypatch.setattr(codes_module, "_AT_ONCE", 16)
+    assert pack(codes, 10) == whole
 
 
-def test_no_codes_at_all_can_be_stored(tmp_path):
-    written = code_set(number=0)
-    written.save(tmp_path / "a.safetensors")
-    assert_same(CodeSet.load(tmp_path / "a.safetensors"), written)
+@pytest.mark.parametrize("num_codebooks", [1, 3])
+@pytest.mark.parametrize("codebook_size", [7, 300])
+@pytest.mark.parametrize("rank", GRIDS)
+def test_codes_come_back_as_they_were_whole_and_in_part(
+    tmp_path, rank, codebook_size, num_codebooks
+):
+    head = header(rank, codebook_size, num_codebooks)
+    each = [drawn(head, rank, seed=i, length=n) for i, n in enumerate((7, 9, 2))]
+    write_codes(tmp_path / "a", head, [Packed(clip_of(c, rank), pack(c, head.bits)) for c in each])
+    file = CodeFile(tmp_path / "a")
+    assert file.header == head
+    assert len(file) == 3
+    for index, codes in enumerate(each):
+        assert file.clips[index] == clip_of(codes, rank)
+        assert torch.equal(file.codes(index), codes)
+        assert file.codes(index).dtype == torch.int64
+        for first in range(len(codes)):
+            for last in range(first, len(codes) + 1):
+                assert torch.equal(file.codes(index, first, last), codes[first:last])
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-# -- other files ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-def test_tensors_of_another_kind_are_no_code_file(tmp_path, metadata):
-    save_file({"codes": torch.zeros(2, 3)}, tmp_path / "a.safetensors", metadata=metadata)
-    with pytest.raises(
-        ValueError, match=r"a\.safetensors must be a code file .*, got no code file"
-    ):
-        CodeSet.load(tmp_path / "a.safetensors")
-
-
-def test_a_newer_code_file_is_refused_by_its_version(tmp_path):
-    header = {"format_version": FORMAT_VERSION + 1, "codebook_size": 7, "fingerprint": "x"}
-    save_file(
-        {"codes": torch.zeros(2, 3)},
-        tmp_path / "a.safetensors",
-        metadata={"vqvideo_codes": json.dumps(header)},
+def test_what_is_known_of_a_clip_goes_with_it(tmp_path):
+    actions = [torch.randint(5, (n * 2,)) for n in (7, 9, 2)]
+    write(
+        tmp_path / "a",
+        actions=actions,
+        class_name=["cat", None, "dog"],
+        speaker=[None, "ann", None],
+        split=["train", "test", "train"],
+        source=["x.mp4", "y/x.mp4", "ü.mp4"],
+        start=[0, 8, 0],
     )
-    complaint = f"code file of format version {FORMAT_VERSION}, got {FORMAT_VERSION + 1}$"
-    with pytest.raises(ValueError, match=complaint):
-        CodeSet.load(tmp_path / "a.safetensors")
+    file = CodeFile(tmp_path / "a")
+    assert [clip.class_name for clip in file.clips] == ["cat", None, "dog"]
+    assert [clip.speaker for clip in file.clips] == [None, "ann", None]
+    assert [clip.split for clip in file.clips] == ["train", "test", "train"]
+    assert [clip.source for clip in file.clips] == ["x.mp4", "y/x.mp4", "ü.mp4"]
+    assert [clip.start for clip in file.clips] == [0, 8, 0]
+    for index, expected in enumerate(actions):
+        assert torch.equal(file.actions(index), expected)
+    write(tmp_path / "b")
+    assert CodeFile(tmp_path / "b").actions(0) is None
 
 
-@pytest.mark.parametrize("lacks", ["codebook_size", "fingerprint"])
-def test_a_code_file_that_lacks_an_entry_is_named(tmp_path, lacks):
-    header = {"format_version": FORMAT_VERSION, "codebook_size": 7, "fingerprint": "x"}
-    del header[lacks]  # as files have it that were written before there were fingerprints
-    save_file(
-        {"codes": torch.zeros(2, 3)},
-        tmp_path / "a.safetensors",
-        metadata={"vqvideo_codes": json.dumps(header)},
-    )
-    with pytest.raises(ValueError, match=r"a\.safetensors"):
-        CodeSet.load(tmp_path / "a.safetensors")
+def test_the_file_is_plain_safetensors_with_json(tmp_path):
+    codes = write(tmp_path / "a")
+    with safe_open(tmp_path / "a", framework="pt") as file:
+        said = json.loads(file.metadata()["vqvideo_codes"])
+    assert said["format_version"] == FORMAT_VERSION == 2
+    assert said["clips"][1]["grid"] == [9, 4, 5]
+    stored = load_file(tmp_path / "a")["codes"].numpy().tobytes()
+    place = said["clips"][1]
+    part = stored[place["offset"] : place["offset"] + place["bytes"]]
+    assert part == bits_one_by_one(codes[1], 3)
+
+
+def test_a_file_goes_to_another_process(tmp_path):
+    codes = write(tmp_path / "a")
+    again = pickle.loads(pickle.dumps(CodeFile(tmp_path / "a")))
+    assert torch.equal(again.codes(2), codes[2])
+
+
+def test_codes_of_another_tokenizer_are_refused(tmp_path):
+    write(tmp_path / "a")
+    file = CodeFile(tmp_path / "a")
+    file.check_fingerprint("5a1b" * 16)
+    with pytest.raises(CodeFileError, match=r"codes of another tokenizer: .* 5a1b5a1b5a1b, the mo"):
+        file.check_fingerprint("77" * 32)
+
+
+def test_compressed_codes_are_not_taken_for_packed_ones(tmp_path):
+    write(tmp_path / "a", header(coder="c0de"))
+    with pytest.raises(CodeFileError, match="is compressed under a prior"):
+        CodeFile(tmp_path / "a").codes(0)
+
+
+def test_a_flipped_bit_is_found_and_its_clip_named(tmp_path):
+    path = tmp_path / "a"
+    write(path, source=["x.mp4", "y.mp4", "z.mp4"])
+    whole = path.read_bytes()
+    place = CodeFile(path)._places[1]
+    start = whole.rindex(CodeFile(path).data(1))
+    path.write_bytes(whole[: start + 3] + bytes([whole[start + 3] ^ 4]) + whole[start + 4 :])
+    damaged = CodeFile(path)
+    assert place == damaged._places[1]
+    damaged.data(0)
+    with pytest.raises(CodeFileError, match=r"clip 1 of .*a \(y.mp4\) is damaged: its CRC-32"):
+        damaged.codes(1)
+
+
+def test_a_code_that_the_codebook_lacks_is_found_in_part_of_a_clip(tmp_path):
+    head = header(codebook_size=7)
+    codes = torch.full((5, 4, 5), 7)
+    write(tmp_path / "a", head, [codes])
+    with pytest.raises(CodeFileError, match="holds code 7 of a codebook of 7"):
+        CodeFile(tmp_path / "a").codes(0, 1, 2)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"codes: 1, 2, 3", b"\x80\x04pickle" * 9], ids=["empty", "text", "pickle"]
+    ("change", "message"),
+    [
+        ({"format_version": 1}, "format version 2, got 1; encode the data again"),
+        ({"clips": [{"source": "a"}]}, "damaged header: KeyError"),
+        ({"codebook_size": None, "surprise": 3}, "damaged header: TypeError"),
+    ],
 )
-def test_a_file_of_another_kind_is_named(tmp_path, content):
-    (tmp_path / "a.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.safetensors"):
-        CodeSet.load(tmp_path / "a.safetensors")
+def test_another_version_or_a_damaged_header_is_refused(tmp_path, change, message):
+    write(tmp_path / "a")
+    with safe_open(tmp_path / "a", framework="pt") as file:
+        said = json.loads(file.metadata()["vqvideo_codes"])
+    said.update(change)
+    save_file(load_file(tmp_path / "a"), tmp_path / "b", {"vqvideo_codes": json.dumps(said)})
+    with pytest.raises(CodeFileError, match=message):
+        CodeFile(tmp_path / "b")
 
 
-def test_a_damaged_code_file_is_named(tmp_path):
-    file = tmp_path / "a.safetensors"
-    code_set().save(file)
-    file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"a\.safetensors"):
-        CodeSet.load(file)
+def test_a_header_that_speaks_of_more_than_there_is_is_refused(tmp_path):
+    write(tmp_path / "a")
+    with safe_open(tmp_path / "a", framework="pt") as file:
+        said = file.metadata()
+    save_file({"codes": torch.zeros(3, dtype=torch.uint8)}, tmp_path / "b", said)
+    with pytest.raises(CodeFileError, match="its clips need more bytes than it holds"):
+        CodeFile(tmp_path / "b")
 
 
-def test_a_missing_file_is_not_found(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        CodeSet.load(tmp_path / "nowhere.safetensors")
+@pytest.mark.parametrize("content", [b"", b"text", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_another_kind_of_file_is_refused(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(CodeFileError, match=r"a (is no code file|must be a code file)"):
+        CodeFile(tmp_path / "a")
+    save_file({"codes": torch.zeros(3)}, tmp_path / "b")
+    with pytest.raises(CodeFileError, match=r"must be a code file .*, got no code file"):
+        CodeFile(tmp_path / "b")
+    with pytest.raises(FileNotFoundError):
+        CodeFile(tmp_path / "nowhere")
 
 
-# -- writing over an old one ----------------------------------------------------------------
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    codes = write(tmp_path / "a")
 
-
-def test_saving_again_replaces_the_file(tmp_path):
-    code_set().save(tmp_path / "a.safetensors")
-    newer = code_set(rank=2, codebook_size=300)
-    newer.save(tmp_path / "a.safetensors")
-    assert_same(CodeSet.load(tmp_path / "a.safetensors"), newer)
-
-
-@pytest.fixture
-def crashed(tmp_path, monkeypatch) -> CodeSet:
-    """What was in a.safetensors before a second save broke off halfway."""
-
-    def half_written(tensors, file, metadata=None):
-        Path(file).write_bytes(b"half")
+    def crash(*args, **kwargs):
+        Path(args[1]).write_bytes(b"half")
         raise OSError("no space left on device")
 
-    old = code_set()
-    old.save(tmp_path / "a.safetensors")
-    monkeypatch.setattr(codes_module, "save_file", half_written)
-    with pytest.raises(OSError, match="no space left"):
-        code_set(rank=2).save(tmp_path / "a.safetensors")
-    return old
+    monkeypatch.setattr(codes_module, "save_file", crash)
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path / "a", clips=[codes[0]])
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert torch.equal(CodeFile(tmp_path / "a").codes(1), codes[1])
 
 
-def test_a_crash_while_writing_leaves_the_old_file(crashed, tmp_path):
-    assert_same(CodeSet.load(tmp_path / "a.safetensors"), crashed)
+def test_a_folder_is_opened_as_one_set_of_one_tokenizer(tmp_path):
+    assert open_codes(tmp_path) == []
+    write(tmp_path / "codes-1.safetensors")
+    write(tmp_path / "codes-0.safetensors")
+    assert [file.path.name[:7] for file in open_codes(tmp_path)] == ["codes-0", "codes-1"]
+    write(tmp_path / "codes-2.safetensors", header(codebook_size=6))
+    with pytest.raises(CodeFileError, match=r"codes-0.* and .*codes-2.* differ in what made them"):
+        open_codes(tmp_path)
 
 
-def test_a_crash_while_writing_leaves_no_half_file(crashed, tmp_path):
-    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+def starts(windows):
+    return [tuple(int(n) for n in row) for row in windows.windows]
+
+
+def test_windows_lie_side_by_side_and_begin_with_each_clip(tmp_path):
+    codes = write(tmp_path / "a", split=["train", "train", "test"])
+    files = [CodeFile(tmp_path / "a")]
+    windows = CodeWindows(files, (2, 4, 5))
+    assert starts(windows) == [(0, 0, n) for n in (0, 2, 4)] + [(0, 1, n) for n in (0, 2, 4, 6)]
+    for index, (_, clip, first) in enumerate(starts(windows)):
+        assert torch.equal(windows[index]["codes"], codes[clip][first : first + 2])
+    assert starts(CodeWindows(files, (2, 4, 5), split="test")) == [(0, 2, 0)]
+    assert len(CodeWindows(files, (2, 4, 5), step=1)) == 6 + 8
+    assert len(CodeWindows(files, (8, 4, 5))) == 1
+
+
+def test_a_last_code_that_data_fills_in_part_is_in_no_window(tmp_path):
+    write(tmp_path / "a", length=[13, 18, 4], split=["train", "train", "test"])
+    windows = CodeWindows([CodeFile(tmp_path / "a")], (7, 4, 5))
+    assert starts(windows) == [(0, 1, 0)]
+
+
+@pytest.mark.parametrize("lengths", [(40, 33), (40, 31, 5, 5), (60,)])
+def test_without_a_split_the_last_tenth_is_held_out_and_no_code_of_it_trained_on(tmp_path, lengths):
+    head = header()
+    write(tmp_path / "a", head, [drawn(head, length=length) for length in lengths])
+    files = [CodeFile(tmp_path / "a")]
+    train, test = (CodeWindows(files, (5, 4, 5), split=s, step=2) for s in ("train", "test"))
+    every = {(c, n) for c, size in enumerate(lengths) for n in range(0, size - 4, 2)}
+    assert len(test) == -(-len(every) // 10)
+    seen = {(c, n + i) for _, c, n in starts(train) for i in range(5)}
+    held = {(c, n + i) for _, c, n in starts(test) for i in range(5)}
+    assert not seen & held
+    assert {(c, n) for _, c, n in starts(train)} == {
+        (c, n) for c, n in every if not held & {(c, n + i) for i in range(5)}
+    }
+
+
+def test_a_window_is_told_its_own_actions_and_names_by_number(tmp_path):
+    actions = [100 * i + torch.arange(n * 2) for i, n in enumerate((7, 9, 2))]
+    told = {"class_name": ["b", "a", "b"], "speaker": ["x", "x", None]}
+    write(tmp_path / "a", actions=actions, split=["train", "train", "test"], **told)
+    windows = CodeWindows([CodeFile(tmp_path / "a")], (3, 4, 5))
+    assert windows.names == {"class_id": ["a", "b"], "speaker": []}
+    for index, (_, clip, first) in enumerate(starts(windows)):
+        sample = windows[index]
+        assert set(sample) == {"codes", "class_id", "actions"}
+        assert sample["actions"].tolist() == [100 * clip + 2 * first + n for n in range(6)]
+        assert sample["class_id"].item() == (1, 0)[clip]
+
+
+def test_windows_that_do_not_fit_are_refused(tmp_path):
+    write(tmp_path / "a")
+    files = [CodeFile(tmp_path / "a")]
+    with pytest.raises(ValueError, match=r"no window of \[10, 4, 5\] codes in the split 'train'"):
+        CodeWindows(files, (10, 4, 5))
+    with pytest.raises(ValueError, match=r"codes of a/b.mp4 are \[7, 4, 5\], windows \[2, 5, 4\]"):
+        CodeWindows(files, (2, 5, 4))
+    with pytest.raises(ValueError, match="step must be at least 1, got 0"):
+        CodeWindows(files, (2, 4, 5), step=0)
+
+
+def test_every_part_of_the_header_is_kept(tmp_path):
+    head = header(coder="c0de", num_codebooks=2)
+    write_codes(tmp_path / "a", head, [])
+    assert CodeFile(tmp_path / "a").header == head
+    assert len(CodeFile(tmp_path / "a")) == 0
+    assert dataclasses.asdict(head).keys() == dataclasses.asdict(header()).keys()
+    assert np.prod(head.downsampling) == 32

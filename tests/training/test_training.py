@@ -9,8 +9,7 @@ import torch
 
 import vqvideo
 from vqvideo.data.clips import ClipDataset
-from vqvideo.data.codes import CodeSet
-from vqvideo.training import TrainingConfig, encode_dataset, train_prior, train_vqvae
+from vqvideo.training import TrainingConfig, train_prior, train_vqvae
 from vqvideo.training.prior import PriorTask
 
 
@@ -19,6 +18,12 @@ def sets(folder, step=2):
         ClipDataset(folder, (16, 64, 64), step=step),
         ClipDataset(folder, (16, 64, 64), split="test", step=step),
     )
+
+
+def codes_of(vqvae, data):
+    """What `CodeWindows` would give, in memory."""
+    x = torch.stack([data[index]["x"] for index in range(len(data))])
+    return [{"codes": codes} for codes in vqvae.encode(x)]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ def test_the_prior_learns_and_the_first_stage_does_not_change_by_a_bit(
     from vqvideo.config import build_generator
 
     generator.prior = build_generator(generator.config).prior
-    codes, held_out = (encode_dataset(generator.vqvae, data) for data in sets(clips))
+    codes, held_out = (codes_of(generator.vqvae, data) for data in sets(clips))
     config = TrainingConfig(steps=20, batch_size=8, eval_every=10, warmup_steps=5, precision="fp32")
     figures = train_prior(generator, codes, held_out, tmp_path, config)
     assert rows(tmp_path)[1]["held_out_nats_per_code"] < rows(tmp_path)[0]["held_out_nats_per_code"]
@@ -89,12 +94,13 @@ def test_the_prior_learns_and_the_first_stage_does_not_change_by_a_bit(
 
 def test_nats_per_code_is_the_mean_over_held_out_codes(first_stage, clips, tmp_path):
     generator = first_stage[2]
-    held_out = encode_dataset(generator.vqvae, sets(clips)[1])
+    held_out = codes_of(generator.vqvae, sets(clips)[1])
     config = TrainingConfig(steps=1, eval_every=1, precision="fp32")
     figures = train_prior(generator, held_out, held_out, tmp_path, config)
-    expected = -generator.prior.log_prob(held_out.codes).sum() / held_out.codes.numel()
+    codes = torch.stack([each["codes"] for each in held_out])
+    expected = -generator.prior.log_prob(codes).sum() / codes.numel()
     assert figures["nats_per_code"] == pytest.approx(expected.item(), rel=1e-4)
-    share = torch.bincount(held_out.codes.flatten()) / held_out.codes.numel()
+    share = torch.bincount(codes.flatten()) / codes.numel()
     entropy = -(share[share > 0] * share[share > 0].log()).sum()
     assert figures["unigram_nats"] == pytest.approx(entropy.item(), rel=1e-4)
     assert figures["uniform_nats"] == pytest.approx(math.log(32))
@@ -108,7 +114,7 @@ def test_a_prior_no_better_than_guessing_says_so_once_and_what_to_do(
     from vqvideo.config import build_generator
 
     generator.prior = build_generator(generator.config).prior
-    codes, held_out = (encode_dataset(generator.vqvae, data) for data in sets(clips))
+    codes, held_out = (codes_of(generator.vqvae, data) for data in sets(clips))
     still = {"learning_rate": 0.0, "batch_size": 8, "precision": "fp32", "eval_every": 1}
     few = max(1, len(codes) // 8)  # the steps of about one pass
     train_prior(generator, codes, held_out, tmp_path, TrainingConfig(steps=2 * few + 2, **still))
@@ -121,7 +127,7 @@ def test_a_prior_no_better_than_guessing_says_so_once_and_what_to_do(
 
 def test_before_a_pass_is_over_and_where_it_beats_guessing_a_prior_is_not_blamed(first_stage):
     generator = first_stage[2]
-    held_out = CodeSet(codes=torch.zeros(2, 4, 16, 16).long(), codebook_size=32, fingerprint="any")
+    held_out = [{"codes": torch.zeros(4, 16, 16).long()}] * 2
     task = PriorTask(generator, held_out, held_out)
     worse, better = ({"nats_per_code": nats, "unigram_nats": 2.0} for nats in (2.5, 1.5))
     assert task.warning(worse, epochs=0.9) is None
@@ -154,9 +160,7 @@ def test_a_prior_with_conditions_needs_data_that_has_them(first_stage, clips, tm
         prior={"width": 8, "num_layers": 2, "cond": {"num_classes": 2}},
         quantizer={"codebook_size": 32},
     )
-    codes = CodeSet(
-        codes=torch.zeros(4, 4, 16, 16, dtype=torch.long), codebook_size=32, fingerprint="any"
-    )
+    codes = [{"codes": torch.zeros(4, 16, 16, dtype=torch.long)}] * 4
     with pytest.raises(ValueError, match="takes class_id, which the data does not have"):
         train_prior(generator, codes, codes, tmp_path, TrainingConfig(steps=1, precision="fp32"))
 

@@ -65,6 +65,33 @@ def _sampling(options: argparse.Namespace) -> Any:
     return rows if options.json else sampling_table(rows)
 
 
+def _add_streaming(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lengths",
+        type=lambda text: [int(number) for number in text.split(",")],
+        default=[64, 10_000],
+        metavar="N,N,...",
+        help="frames of videos that are encoded as they come (default 64,10000)",
+    )
+    parser.add_argument("--side", type=int, default=128, help="height and width of their frames")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.set_defaults(run=_streaming)
+
+
+def _streaming(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.streaming import benchmark_streaming, streaming_table
+
+    found = benchmark_streaming(
+        lengths=options.lengths,
+        side=options.side,
+        rounds=options.rounds,
+        num_threads=options.threads,
+        progress=progress_bar("part"),
+    )
+    return found if options.json else streaming_table(found)
+
+
 def _add_runs(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="see docs/data.md")
     parser.add_argument("--out", default=out, metavar="FOLDER", help="gets one run per line")
@@ -106,6 +133,10 @@ def _runs(options: argparse.Namespace) -> dict[str, Any]:
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     "quantizer": ("Compare our quantizer with a peer, in time and memory.", _add_quantizer),
     "sampling": ("Time how priors draw codes, beside recomputing everything.", _add_sampling),
+    "streaming": (
+        "Encode long video: memory, and time beside one call.",
+        _add_streaming,
+    ),
     "beta": ("Train with five weights of the commitment loss (section 3.2).", _add_beta),
     "codebooks": ("Train with a codebook by average and with one by gradient.", _add_codebooks),
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 import vqvideo
 from vqvideo.cli.benchmark import BENCHMARKS
+from vqvideo.cli.codes import add_decode, add_encode
 from vqvideo.cli.doctor import add_doctor
 from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 from vqvideo.cli.training import add_train_prior, add_train_vqvae
@@ -88,6 +89,7 @@ def _reconstruct(options: argparse.Namespace) -> Any:
         fit=options.fit,
         device=options.device,
         overwrite=options.overwrite,
+        progress=progress_bar("frame"),
     )
     return {"files": files, **figures} if options.json else files
 
@@ -163,7 +165,9 @@ def _plugins(options: argparse.Namespace) -> Any:
 # A command has options, a group has commands of its own.
 COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] = {
     "generate": ("Imagine a clip, or continue a real one.", _add_generate),
-    "reconstruct": ("Encode and decode a video.", _add_reconstruct),
+    "reconstruct": ("Show what the codes of a video keep, beside x264.", _add_reconstruct),
+    "encode": ("Encode a folder into code files.", add_encode),
+    "decode": ("Decode code files into media files.", add_decode),
     "train-vqvae": ("Train the first stage on a folder.", add_train_vqvae),
     "train-prior": ("Train a prior over the codes of a first stage.", add_train_prior),
     "doctor": ("Tell whether the codebook of a model is healthy.", add_doctor),

@@ -23,6 +23,7 @@ def _add_training(parser: argparse.ArgumentParser, batch_size: int) -> None:
     parser.add_argument(
         "--clip-step", type=int, metavar="FRAMES", help="between the starts of two clips"
     )
+    parser.add_argument("--fps", type=float, help="of the clips; default: that of each file")
     add_overwrite(parser)
 
 
@@ -51,6 +52,16 @@ def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
         help="an entry of the model's config, as quantizer.codebook_size=512; repeatable",
     )
     _add_training(parser, batch_size=8)
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
+    )
+    parser.add_argument(
+        "--max-corrupt",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of the files that may be unreadable and skipped (default: 0.01)",
+    )
     parser.set_defaults(run=_train_vqvae)
 
 
@@ -64,7 +75,11 @@ def _train_vqvae(options: argparse.Namespace) -> Any:
         config=_training_config(options),
         changes=_changes(options.set),
         step=options.clip_step,
+        fps=options.fps,
+        cache=options.cache,
+        max_corrupt=options.max_corrupt,
         overwrite=options.overwrite,
+        progress=progress_bar("file"),
     )
 
 
@@ -96,6 +111,7 @@ def _train_prior(options: argparse.Namespace) -> Any:
         config=_training_config(options),
         prior=prior or None,
         step=options.clip_step,
+        fps=options.fps,
         overwrite=options.overwrite,
         progress=progress_bar("clip"),
     )

@@ -1,114 +1,294 @@
-"""Code grids in a file: what a prior is trained on, encoded once.
+"""Code files: the codes of many clips, packed, each clip to be read by itself.
 
-A safetensors file, free of pickle: `codes` `[n, *grid]`, conditions beside them, and a header
-with the fingerprint of the first stage that made them, so that codes of another are refused.
+A safetensors file: its header is JSON, its tensors are mapped into memory and read where they are
+wanted, and it is free of pickle. (A tar would need an index beside it for that, and half a kibibyte
+for each small clip.) It holds
+
+    codes             uint8 [bytes]: clip after clip, each code as ceil(log2 K) bits, lowest first,
+                      in raster order; a clip begins with a byte of its own
+    actions.N         of clip N, one per data step, where the data had actions
+    "vqvideo_codes"   in the header, JSON: `CodeHeader` and for each clip a `CodeClip`, with its
+                      place and a CRC-32
+
+The bytes of a clip may also have been compressed under a prior (`CodeHeader.coder`); then they say
+nothing without that prior.
+
+Not here: windows of codes to train on (code_windows.py), making codes and compressing them (jobs).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import dataclass, field
+import math
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from vqvideo.data.clips import Sample
+FORMAT_VERSION = 2
+PATTERN = "codes-*.safetensors"
+_AT_ONCE = 2**16  # codes packed at a time: a multiple of 8, so that each time begins with a byte
 
-FORMAT_VERSION = 1
+
+class CodeFileError(ValueError):
+    """A file that is no code file, is damaged, or does not fit; the message says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeSet(Dataset[Sample]):
-    """Codes of many clips.
+class CodeHeader:
+    """What holds for all clips of a file.
 
     Attributes:
-        codes: int64 `[n, *grid]`.
         codebook_size: K.
-        fingerprint: of the first stage that made them; see `VQVAE.fingerprint`.
-        conditions: `class_id`, `speaker` `[n]`, `actions` `[n, t]`, where known.
-        names: what the numbers of `class_id` and `speaker` stand for, in their order.
+        num_codebooks: codes per position.
+        downsampling: data steps per code, one per axis.
+        fingerprint: of the tokenizer that made the codes; see `VQVAE.fingerprint`.
+        coder: fingerprint of the prior they are compressed under; None if they are only packed.
     """
 
-    codes: Tensor
     codebook_size: int
+    num_codebooks: int
+    downsampling: tuple[int, ...]
     fingerprint: str
-    conditions: dict[str, Tensor] = field(default_factory=dict)
-    names: dict[str, list[str]] = field(default_factory=dict)
+    coder: str | None = None
 
-    def __post_init__(self) -> None:
-        for name, values in self.conditions.items():
-            if len(values) != len(self.codes):
-                raise ValueError(
-                    f"{name} must have one entry for each of {len(self.codes)} clips, "
-                    f"got {len(values)}"
-                )
+    @property
+    def bits(self) -> int:
+        """Bits per packed code."""
+        return max(1, math.ceil(math.log2(self.codebook_size)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeClip:
+    """One clip of a file.
+
+    Attributes:
+        source: the file it comes from, relative to the folder that was encoded.
+        start: where in that file it begins, in frames or sound samples.
+        length: data steps along its first axis; the last code may stand for fewer than the others.
+        grid: of its codes.
+        rate: data steps per second; 0 for an image.
+        split: "train" or "test".
+        class_name, speaker: where the data said so.
+    """
+
+    source: str
+    start: int
+    length: int
+    grid: tuple[int, ...]
+    rate: float
+    split: str = "train"
+    class_name: str | None = None
+    speaker: str | None = None
+
+
+class Packed(NamedTuple):
+    """A clip ready to be written: `data` are its packed or compressed codes."""
+
+    clip: CodeClip
+    data: bytes
+    actions: Tensor | None = None
+
+
+def pack(codes: Tensor, bits: int) -> bytes:
+    """Codes of any shape as `bits` bits each, lowest first, in raster order.
+
+    >>> pack(torch.tensor([1, 2, 3]), bits=2)
+    b'9'
+    """
+    flat = codes.reshape(-1).numpy()
+    parts = []
+    for start in range(0, len(flat), _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        each = np.stack([(part >> bit & 1).astype(np.uint8) for bit in range(bits)], axis=1)
+        parts.append(np.packbits(each, bitorder="little").tobytes())
+    return b"".join(parts)
+
+
+def unpack(data: bytes, bits: int, first: int, number: int) -> Tensor:
+    """`number` codes int64 `[number]` of packed ones, from the one that begins at bit `first` on.
+
+    >>> unpack(b"9", bits=2, first=2, number=2)
+    tensor([2, 3])
+    """
+    every = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    each = every[first : first + number * bits].reshape(number, bits)
+    codes = np.zeros(number, np.int64)
+    for bit in range(bits):
+        codes |= each[:, bit].astype(np.int64) << bit
+    return torch.from_numpy(codes)
+
+
+def write_codes(path: str | Path, header: CodeHeader, clips: Iterable[Packed]) -> None:
+    """Write a file that `CodeFile` reads; a crash midway leaves the old one, or none."""
+    path, entries, parts = Path(path), [], []
+    tensors: dict[str, Tensor] = {}
+    offset = 0
+    for index, (clip, data, actions) in enumerate(clips):
+        place = {"offset": offset, "bytes": len(data), "crc32": zlib.crc32(data)}
+        entries.append({**dataclasses.asdict(clip), **place})
+        parts.append(data)
+        offset += len(data)
+        if actions is not None:
+            tensors[f"actions.{index}"] = actions.contiguous()
+    tensors["codes"] = torch.frombuffer(
+        bytearray(b"".join(parts)) or bytearray(1), dtype=torch.uint8
+    )
+    said = {"format_version": FORMAT_VERSION, **dataclasses.asdict(header), "clips": entries}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, temporary, metadata={"vqvideo_codes": json.dumps(said)})
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class CodeFile:
+    """A code file, mapped into memory: any clip is read without the others.
+
+    Args:
+        path: a file that `write_codes` wrote.
+
+    Attributes:
+        header: what holds for all clips.
+        clips: one entry for each.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CodeFileError: it is another kind of file, damaged, or of a version this one cannot read.
+    """
+
+    header: CodeHeader
+    clips: tuple[CodeClip, ...]
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        said = self._said()
+        if said.get("format_version") != FORMAT_VERSION:
+            raise CodeFileError(
+                f"{path} must be a code file of format version {FORMAT_VERSION}, got "
+                f"{said.get('format_version', 'no code file')}; encode the data again"
+            )
+        try:
+            entries = said.pop("clips")
+            self._places = [
+                tuple(entry.pop(key) for key in ("offset", "bytes", "crc32")) for entry in entries
+            ]
+            self.clips = tuple(_made(CodeClip, entry) for entry in entries)
+            self.header = _made(CodeHeader, {k: said[k] for k in said if k != "format_version"})
+        except (KeyError, TypeError) as cause:
+            raise CodeFileError(f"{path} has a damaged header: {cause!r}") from cause
+        size = self._file.get_slice("codes").get_shape()[0]
+        if any(offset + length > size for offset, length, _ in self._places):
+            raise CodeFileError(f"{path} is damaged: its clips need more bytes than it holds")
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.clips)
 
-    def __getitem__(self, index: int) -> Sample:
-        told = {name: values[index] for name, values in self.conditions.items()}
-        return {"codes": self.codes[index], **told}
-
-    def save(self, path: str | Path) -> None:
-        """Write the file; a crash midway leaves the old one."""
-        path = Path(path)
-        if len(self.codes) and not 0 <= self.codes.min() <= self.codes.max() < self.codebook_size:
-            raise ValueError(f"codes must lie in [0, {self.codebook_size}) to be stored")
-        small = torch.uint8 if self.codebook_size <= 256 else torch.int32
-        header = {
-            "format_version": FORMAT_VERSION,
-            "codebook_size": self.codebook_size,
-            "fingerprint": self.fingerprint,
-            "names": self.names,
-        }
-        temporary = path.with_name(f".{path.name}.tmp")
-        tensors = {"codes": self.codes.to(small), **self.conditions}
-        try:
-            save_file(
-                {name: values.contiguous() for name, values in tensors.items()},
-                temporary,
-                metadata={"vqvideo_codes": json.dumps(header)},
-            )
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @staticmethod
-    def load(path: str | Path) -> CodeSet:
-        """Read a file that `save` wrote.
+    def data(self, index: int) -> bytes:
+        """The packed or compressed bytes of a clip.
 
         Raises:
-            ValueError: it is another kind of file, or of a version this one cannot read.
+            CodeFileError: they are not what was written.
         """
+        offset, length, checksum = self._places[index]
+        data = self._bytes(offset, offset + length)
+        if zlib.crc32(data) != checksum:
+            raise CodeFileError(f"{self._named(index)} is damaged: its CRC-32 is another")
+        return data
+
+    def codes(self, index: int, first: int = 0, last: int | None = None) -> Tensor:
+        """Codes int64 `[n, *inner(, s)]` of a clip, from `first` to before `last` along its first
+        axis; of a part of a clip only what it needs is read.
+
+        Raises:
+            CodeFileError: they are compressed or damaged.
+        """
+        header, clip = self.header, self.clips[index]
+        if header.coder is not None:
+            raise CodeFileError(
+                f"{self.path} is compressed under a prior; `vqvideo decode` reads it with it"
+            )
+        last = clip.grid[0] if last is None else last
+        assert 0 <= first <= last <= clip.grid[0]
+        step = math.prod(clip.grid[1:]) * header.num_codebooks * header.bits
+        if (first, last) == (0, clip.grid[0]):
+            data, skip = self.data(index), 0
+        else:
+            offset, skip = self._places[index][0], first * step % 8
+            data = self._bytes(offset + first * step // 8, offset + -(-last * step // 8))
+        codes = unpack(data, header.bits, skip, (last - first) * step // header.bits)
+        if codes.numel() and codes.max() >= header.codebook_size:
+            raise CodeFileError(
+                f"{self._named(index)} is damaged: it holds code {int(codes.max())} of a codebook "
+                f"of {header.codebook_size}"
+            )
+        each = (header.num_codebooks,) if header.num_codebooks > 1 else ()
+        return codes.view(last - first, *clip.grid[1:], *each)
+
+    def actions(self, index: int) -> Tensor | None:
+        """One action per data step of a clip, `[length]` or `[length, a]`; None without."""
+        name = f"actions.{index}"
+        return self._file.get_tensor(name) if name in self._file.keys() else None  # noqa: SIM118
+
+    def check_fingerprint(self, fingerprint: str) -> None:
+        """Raise `CodeFileError` unless the codes are those of the tokenizer of this fingerprint."""
+        if self.header.fingerprint != fingerprint:
+            raise CodeFileError(
+                f"{self.path} holds codes of another tokenizer: its fingerprint is "
+                f"{self.header.fingerprint[:12]}, the model's {fingerprint[:12]}; give the model "
+                f"that made the codes, or encode the data again"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}  # an open file cannot go to another process
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+    def _said(self) -> dict[str, Any]:
         try:
-            file = safe_open(path, framework="pt")
-        except SafetensorError as cause:
-            raise ValueError(f"{path} is no code file, or a damaged one: {cause}") from cause
-        with file:
-            header = json.loads((file.metadata() or {}).get("vqvideo_codes", "{}"))
-            entries = {"format_version", "codebook_size", "fingerprint"}
-            is_ours = isinstance(header, dict) and set(header) - {"names"} == entries
-            if (
-                not is_ours
-                or header["format_version"] != FORMAT_VERSION
-                or "codes" not in file.keys()  # noqa: SIM118
-            ):
-                found = header.get("format_version") if isinstance(header, dict) else None
-                raise ValueError(
-                    f"{path} must be a code file of format version {FORMAT_VERSION}, "
-                    f"got {found or 'no code file'}"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        codes = tensors.pop("codes").long()
-        return CodeSet(
-            codes=codes,
-            codebook_size=header["codebook_size"],
-            fingerprint=header["fingerprint"],
-            conditions=tensors,
-            names=header.get("names", {}),
-        )
+            self._file = safe_open(self.path, framework="pt")
+            said = json.loads((self._file.metadata() or {}).get("vqvideo_codes", "{}"))
+        except (SafetensorError, json.JSONDecodeError) as cause:
+            raise CodeFileError(f"{self.path} is no code file, or damaged: {cause}") from cause
+        if not isinstance(said, dict) or "codes" not in self._file.keys():  # noqa: SIM118
+            return {}
+        return said
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        return bytes(self._file.get_slice("codes")[start:end].numpy().tobytes())
+
+    def _named(self, index: int) -> str:
+        return f"clip {index} of {self.path} ({self.clips[index].source})"
+
+
+def open_codes(folder: str | Path) -> list[CodeFile]:
+    """All code files of a folder that `vqvideo encode` made; none if there are none.
+
+    Raises:
+        CodeFileError: one cannot be read, or they are of different tokenizers.
+    """
+    files = [CodeFile(path) for path in sorted(Path(folder).glob(PATTERN))]
+    for file in files[1:]:
+        if file.header != files[0].header:
+            raise CodeFileError(
+                f"{files[0].path} and {file.path} differ in what made them; encode the data again"
+            )
+    return files
+
+
+def _made(kind: type[Any], entry: Mapping[str, Any]) -> Any:
+    """A dataclass of JSON's plain data, lists as tuples."""
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})

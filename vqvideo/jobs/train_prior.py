@@ -12,12 +12,16 @@ import torch
 from vqvideo.cond import CondSpec
 from vqvideo.config import build_generator
 from vqvideo.data.clips import cond_of
-from vqvideo.data.codes import CodeSet
+from vqvideo.data.code_windows import CodeWindows
+from vqvideo.data.codes import open_codes
 from vqvideo.generator import Generator
+from vqvideo.jobs.encode import EncodeOptions, encode
 from vqvideo.jobs.model import open_model
 from vqvideo.jobs.train_vqvae import check_run_folder, windows
-from vqvideo.training import TrainingConfig, encode_dataset
+from vqvideo.training import TrainingConfig
 from vqvideo.training import train_prior as fit
+
+CODES = "codes"  # in the folder of a run
 
 
 def train_prior(
@@ -28,37 +32,65 @@ def train_prior(
     config: TrainingConfig,
     prior: Mapping[str, Any] | str | None = None,
     step: int | None = None,
+    fps: float | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Train a prior; returns the last held-out figures.
 
-    The folder is encoded once; the codes stay in the run's folder (`codes_train.safetensors`,
-    `codes_test.safetensors`) and a folder of a run that has them can be given as `data`.
+    Media files are encoded once, window by window, as `vqvideo encode` does it; the code files stay
+    in the run's folder, `codes/`.
 
     Args:
         vqvae: the run or checkpoint of a trained VQ-VAE, or a model that ships.
-        data: a folder of files, or one with code files.
+        data: a folder of media files, of code files, or of a run that has them.
         out: the run's folder; its model holds both stages.
         config: steps, batch size and so on.
         prior: another prior, or other options, than the model's config says.
-        step: see `train_vqvae`.
+        step: frames or sound samples between the starts of two windows; None puts them side by
+            side.
+        fps: frames per second of the clips; None keeps those of each file.
         overwrite: train into a folder that holds a run already.
         progress: called with (windows encoded, windows in all).
     """
     check_run_folder(out, overwrite)
-    _check_codes(data, step)
     first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
     torch.manual_seed(config.seed)
     generator = build_generator(changed)
     generator.vqvae = first_stage.vqvae
-    sets = [_codes(generator, data, split, step, progress) for split in ("train", "test")]
+    files = open_codes(data) or open_codes(Path(data) / CODES)
+    if files and fps is not None:
+        raise ValueError(f"fps is for media files; {data} holds codes")
+    if files:
+        files[0].check_fingerprint(generator.vqvae.fingerprint())
+        if files[0].header.coder is not None:
+            raise ValueError(f"{files[0].path} is compressed; train on codes that are only packed")
+    else:
+        _check_told(data, generator, step, fps)
+        apart = step or changed.sample_shape[0]
+        own = EncodeOptions(clip_step=apart, fps=fps, overwrite=overwrite)
+        encode(data, str(Path(out) / CODES), model=vqvae, options=own, progress=progress)
+        files, step = open_codes(Path(out) / CODES), None
+    grid = generator.vqvae.grid_shape(changed.sample_shape)
+    codes_apart = _in_codes(step, generator.vqvae.downsampling[0])
+    sets = [CodeWindows(files, grid, split=split, step=codes_apart) for split in ("train", "test")]
     _keep_names(generator, sets[0].names)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    for split, codes in zip(("train", "test"), sets, strict=True):
-        codes.save(_file(out, split))
     return fit(generator, sets[0], sets[1], out, config)
+
+
+def _check_told(data: str, generator: Generator, step: int | None, fps: float | None) -> None:
+    """Raise `ValueError` if the data lacks what the prior takes, before it is encoded."""
+    assert generator.prior is not None
+    cond_of(windows(data, generator, "train", step, fps=fps)[0], generator.prior.cond)
+
+
+def _in_codes(step: int | None, stride: int) -> int | None:
+    if step is not None and step % stride:
+        raise ValueError(
+            f"a step of {step} is no whole number of codes, each of which stands for {stride}"
+        )
+    return None if step is None else step // stride
 
 
 def _keep_names(generator: Generator, names: Mapping[str, list[str]]) -> None:
@@ -84,38 +116,3 @@ def _keep_names(generator: Generator, names: Mapping[str, list[str]]) -> None:
     if cond:
         prior.cond = CondSpec.of({**asdict(prior.cond), **cond})
         generator.config = config.updated(prior={"name": config.prior.name, "cond": cond})
-
-
-def _check_codes(data: str, step: int | None) -> None:
-    """Codes are there for both splits or for none, and clips of codes have no step."""
-    found = [split for split in ("train", "test") if _file(data, split).is_file()]
-    if len(found) == 1:
-        raise ValueError(f"{data} has codes of the split {found[0]!r} only; encode both anew")
-    if found and step is not None:
-        raise ValueError(f"a step is for media files; {data} holds codes")
-
-
-def _file(folder: str, split: str) -> Path:
-    return Path(folder) / f"codes_{split}.safetensors"
-
-
-def _codes(
-    generator: Generator,
-    data: str,
-    split: str,
-    step: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> CodeSet:
-    stored = _file(data, split)
-    if stored.is_file():
-        codes = CodeSet.load(stored)
-        if codes.fingerprint != generator.vqvae.fingerprint():
-            raise ValueError(
-                f"{stored} holds codes of another first stage; give the media files, or the run "
-                f"of train-vqvae that the codes were made with"
-            )
-        return codes
-    clips = windows(data, generator, split, step)
-    assert generator.prior is not None
-    cond_of(clips[0], generator.prior.cond)  # what the data lacks is better known before encoding
-    return encode_dataset(generator.vqvae, clips, progress)

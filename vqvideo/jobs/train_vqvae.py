@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def train_vqvae(
     config: TrainingConfig,
     changes: Mapping[str, Any] | None = None,
     step: int | None = None,
+    fps: float | None = None,
+    cache: str | None = None,
+    max_corrupt: float = 0.01,
     overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Train the VQ-VAE of a model on a folder; returns the last held-out figures.
 
@@ -36,30 +41,61 @@ def train_vqvae(
         changes: entries of the model's config to change.
         step: frames or sound samples between the starts of two windows; None puts them side
             by side.
+        fps: frames per second of the clips, and so of the model; None keeps those of each file.
+        cache: a folder for the decoded files; None decodes anew in every pass.
+        max_corrupt: which share of the files may be unreadable and skipped.
         overwrite: train into a folder that holds a run already.
+        progress: called with (files measured, files to be measured).
     """
     check_run_folder(out, overwrite)
     torch.manual_seed(config.seed)
-    generator = build(model, **(changes or {}))
-    return fit(
-        generator,
-        windows(data, generator, "train", step),
-        windows(data, generator, "test", step),
-        out,
-        config,
+    rate = {} if fps is None else {"rate": fps}
+    generator = build(model, **{**rate, **(changes or {})})
+    train, test = (
+        windows(
+            data,
+            generator,
+            split,
+            step,
+            fps=fps,
+            cache=cache,
+            max_corrupt=max_corrupt,
+            progress=progress,
+        )
+        for split in ("train", "test")
     )
+    return fit(generator, train, test, out, config)
 
 
-def windows(data: str, generator: Generator, split: str, step: int | None) -> ClipDataset:
-    """The windows of a folder that fit a model."""
+def windows(
+    data: str,
+    generator: Generator,
+    split: str,
+    step: int | None,
+    *,
+    fps: float | None = None,
+    cache: str | None = None,
+    max_corrupt: float = 0.01,
+    progress: Callable[[int, int], None] | None = None,
+) -> ClipDataset:
+    """The windows of a folder that fit a model; what is skipped is named on stderr."""
     config = generator.config
-    return ClipDataset(
+    clips = ClipDataset(
         data,
         config.sample_shape,
         split=split,
         step=step,
+        fps=fps,
         sample_rate=int(config.rate) if config.rank == 1 else None,
+        cache=cache,
+        max_corrupt=max_corrupt,
+        progress=progress,
     )
+    if clips.skipped:
+        print(f"unreadable files skipped ({split}): {len(clips.skipped)}", file=sys.stderr)
+        for _, reason in clips.skipped:
+            print(f"  {reason}", file=sys.stderr)
+    return clips
 
 
 def check_run_folder(out: str, overwrite: bool) -> None:

@@ -1,7 +1,7 @@
 """The two training stages; needs the extra `train`."""
 
 from vqvideo.training.loop import TrainingConfig, train
-from vqvideo.training.prior import encode_dataset, train_prior
+from vqvideo.training.prior import train_prior
 from vqvideo.training.vqvae import train_vqvae
 
-__all__ = ["TrainingConfig", "encode_dataset", "train", "train_prior", "train_vqvae"]
+__all__ = ["TrainingConfig", "train", "train_prior", "train_vqvae"]

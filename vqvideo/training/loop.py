@@ -11,7 +11,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vqvideo.data.clips import Sample
+from vqvideo.data.order import BatchOrder
 from vqvideo.quantizers import NotFiniteError, Quantizer
 from vqvideo.training.curves import write_curves
 
@@ -115,7 +115,7 @@ def train(task: Task, config: TrainingConfig, out: str | Path) -> dict[str, floa
     model, optimizer, loader = accelerator.prepare(
         task.model, optimizer, _loader(task.data, config)
     )
-    batches = _endless(loader)
+    batches = iter(loader)
     log = _Log(out / "log.jsonl", config.steps, accelerator.is_main_process)
     figures: dict[str, float] = {}
     saved = False
@@ -238,19 +238,17 @@ def _works_in_bf16(precision: Precision) -> bool:
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
-def _loader(data: Dataset[Sample], config: TrainingConfig) -> DataLoader[Sample]:
-    """Batches in an order that the seed decides, anew in every pass over the data."""
+def _loader(data: Dataset[Sample], config: TrainingConfig, start: int = 0) -> DataLoader[Sample]:
+    """Batches without end, in an order that the seed decides, from batch number `start` on.
+
+    Several processes take turns at the batches: each step uses up one for each process.
+    """
+    length: int = len(data)  # type: ignore[arg-type]
+    size = min(config.batch_size, length)
+    order = BatchOrder(length, batch_size=size, seed=config.seed, start=start)
     return DataLoader(
         data,
-        batch_size=min(config.batch_size, len(data)),  # type: ignore[arg-type]
-        shuffle=True,
-        drop_last=True,
-        generator=torch.Generator().manual_seed(config.seed),
+        batch_sampler=order,
+        generator=torch.Generator(),  # for the workers' seeds, which else take from the global one
         num_workers=config.num_workers,
-        persistent_workers=config.num_workers > 0,
     )
-
-
-def _endless(loader: DataLoader[Sample]) -> Iterator[Sample]:
-    while True:
-        yield from loader

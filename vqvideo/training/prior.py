@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.checkpoint import save
 from vqvideo.cond import Cond
-from vqvideo.data.clips import ClipDataset, Sample, cond_of
-from vqvideo.data.codes import CodeSet
+from vqvideo.data.clips import Sample, cond_of
 from vqvideo.generator import Generator
 from vqvideo.media import write_contact_sheet
 from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import evaluating
 from vqvideo.training.loop import TrainingConfig, train
-from vqvideo.vqvae import VQVAE
 
 
 def train_prior(
-    generator: Generator, codes: CodeSet, held_out: CodeSet, out: str | Path, config: TrainingConfig
+    generator: Generator,
+    codes: Dataset[Sample],
+    held_out: Dataset[Sample],
+    out: str | Path,
+    config: TrainingConfig,
 ) -> dict[str, float]:
     """Train `generator.prior` on codes; the VQ-VAE does not change by a bit.
 
     Args:
         generator: with a trained `vqvae` and a `prior`.
-        codes: to train on.
-        held_out: to measure on.
+        codes: samples with `codes` of one grid and what the prior is told about them, such as
+            `CodeWindows`; to train on.
+        held_out: likewise, to measure on.
         out: the run's folder; gets `model/`, `log.jsonl`, `curves.png` and `samples.png`.
         config: steps, batch size and so on.
 
@@ -46,12 +48,15 @@ def train_prior(
 class PriorTask:
     """See `vqvideo.training.loop.Task`."""
 
-    def __init__(self, generator: Generator, codes: CodeSet, held_out: CodeSet) -> None:
+    def __init__(
+        self, generator: Generator, codes: Dataset[Sample], held_out: Dataset[Sample]
+    ) -> None:
         if generator.prior is None:
             raise ValueError("the generator has no prior to train; build one with prior=NAME")
         self.generator, self.prior = generator, generator.prior
         self.model: nn.Module = self.prior
         self.data, self.held_out = codes, held_out
+        self.histogram = self._histogram()
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         codes = batch["codes"]
@@ -68,13 +73,10 @@ class PriorTask:
             for batch in DataLoader(self.held_out, batch_size=16):
                 codes, cond = batch["codes"].to(self.prior.device), self._told(batch)
                 nats -= self.prior.log_prob(codes, cond).sum().item()
-        unigram = [
-            entropy_nats(code_histogram(codes, self.prior.codebook_size))
-            for codes in self.held_out.codes.reshape(-1, self.prior.num_codebooks).T
-        ]
+        unigram = torch.stack([entropy_nats(counts) for counts in self.histogram])
         return {
-            "nats_per_code": nats / self.held_out.codes.numel(),
-            "unigram_nats": torch.stack(unigram).mean().item(),
+            "nats_per_code": nats / self.histogram.sum().item(),
+            "unigram_nats": unigram.mean().item(),
             "uniform_nats": math.log(self.prior.codebook_size),
         }
 
@@ -100,29 +102,14 @@ class PriorTask:
     def save(self, folder: Path) -> None:
         save(self.generator, folder, overwrite=True)
 
+    def _histogram(self) -> Tensor:
+        """How often each code occurs in held-out data, `[s, K]`, one row per codebook."""
+        counts = torch.zeros(self.prior.num_codebooks, self.prior.codebook_size, dtype=torch.long)
+        for batch in DataLoader(self.held_out, batch_size=64):
+            codes = batch["codes"].reshape(-1, self.prior.num_codebooks).T
+            counts += torch.stack([code_histogram(each, counts.shape[1]) for each in codes])
+        return counts
+
     def _told(self, batch: Sample) -> Cond | None:
         cond = cond_of(batch, self.prior.cond)
         return cond.to(self.prior.device) if cond else None
-
-
-@torch.no_grad()
-def encode_dataset(
-    vqvae: VQVAE, data: ClipDataset, progress: Callable[[int, int], None] | None = None
-) -> CodeSet:
-    """The codes of every window of a data set, with the conditions that the data has."""
-    codes: list[Tensor] = []
-    told: dict[str, list[Tensor]] = {}
-    for batch in DataLoader(data, batch_size=16):
-        x = batch.pop("x").to(next(vqvae.parameters()).device)
-        codes.append(vqvae.encode(x).cpu())
-        for name, values in batch.items():
-            told.setdefault(name, []).append(values)
-        if progress:
-            progress(sum(map(len, codes)), len(data))
-    return CodeSet(
-        codes=torch.cat(codes),
-        codebook_size=vqvae.quantizer.codebook_size,
-        fingerprint=vqvae.fingerprint(),
-        conditions={name: torch.cat(values) for name, values in told.items()},
-        names={"class_id": data.classes, "speaker": data.speakers},
-    )
