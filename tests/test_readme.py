@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from vqvideo import media
 from vqvideo.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +41,25 @@ def test_what_the_page_on_priors_shows_runs(monkeypatch, tmp_path):
     assert names["codes"].shape == (1, 4, 16, 16)
 
 
+def test_what_the_page_on_files_shows_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    page, names = (ROOT / "docs" / "files.md").read_text(), {}
+    for block in blocks("python", page):
+        exec(compile(block, "files.md", "exec"), names)
+    assert names["clip"].frames.equal(names["same"].frames)
+    assert names["codes"].shape == (1, 13, 16, 16)
+    assert media.probe("again.mp4").num_frames == 50
+    assert names["part"].equal(names["codes"][0, 4:8])
+    longer = names["generator"].continue_clip(names["start"], 12, seed=0)
+    assert torch.stack(names["frames"], dim=2).equal(longer[:, :, 8:])
+    media.write_video("walk.mp4", names["clip"].frames, fps=8)
+    Path("FOLDER").mkdir()
+    Path("walk.mp4").rename("FOLDER/walk.mp4")
+    for line in blocks("bash", page)[0].splitlines()[:2]:
+        assert main(shlex.split(line)[1:]) == 0, line
+    assert Path("AGAIN/walk.mp4").is_file()
+
+
 def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     pytest.importorskip("vizdoom")
     monkeypatch.chdir(tmp_path)
@@ -55,7 +76,7 @@ def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
                 arguments[arguments.index(option) + 1] = value
         assert main(arguments) == 0, line
         ran += 1
-    assert ran == 9
+    assert ran == 11
     assert Path("outputs/mine.mp4").is_file()
     assert Path("outputs/walk.mp4").is_file()
     assert Path("outputs/codebook.png").is_file()

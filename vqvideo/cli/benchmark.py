@@ -92,6 +92,29 @@ def _streaming(options: argparse.Namespace) -> Any:
     return found if options.json else streaming_table(found)
 
 
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="+", help="with video files")
+    parser.add_argument("--num-files", type=int, default=8, help="of each folder, at most")
+    parser.add_argument("--num-frames", type=int, default=16, help="of a clip")
+    parser.add_argument("--side", type=int, default=64, help="height and width of a clip")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn")
+    parser.set_defaults(run=_reading)
+
+
+def _reading(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.reading import benchmark_reading, reading_table
+
+    rows = benchmark_reading(
+        options.folders,
+        num_files=options.num_files,
+        num_frames=options.num_frames,
+        side=options.side,
+        rounds=options.rounds,
+        progress=progress_bar("file"),
+    )
+    return rows if options.json else reading_table(rows)
+
+
 def _add_runs(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="see docs/data.md")
     parser.add_argument("--out", default=out, metavar="FOLDER", help="gets one run per line")
@@ -137,6 +160,7 @@ BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
         "Encode long video: memory, and time beside one call.",
         _add_streaming,
     ),
+    "reading": ("Read clips from random places, beside decord and a plain loop.", _add_reading),
     "beta": ("Train with five weights of the commitment loss (section 3.2).", _add_beta),
     "codebooks": ("Train with a codebook by average and with one by gradient.", _add_codebooks),
 }
