@@ -27,7 +27,7 @@ from vqvideo.modes import evaluating
 from vqvideo.nets.autoencoder import Decoder, Encoder
 from vqvideo.nets.blocks import Blocks, Blockwise
 from vqvideo.nets.conv import Past
-from vqvideo.nets.pieces import cropped, filled_up
+from vqvideo.nets.pieces import alike, cropped, filled_up
 from vqvideo.quantizers import Quantized, Quantizer
 
 
@@ -155,6 +155,8 @@ class VQVAE(nn.Module):
             codes: int64; with several codebooks `[b, *grid, s]`.
             tile: as for `encode`.
         """
+        if not codes.numel():
+            raise ValueError(f"there are no codes to decode: they are {list(codes.shape)}")
         return torch.cat(list(self._decoded([codes], tile)), dim=2)
 
     def encode_stream(
@@ -220,7 +222,7 @@ class VQVAE(nn.Module):
             return self.decoder(self.quantizer.decode(codes), *past)  # type: ignore[no-any-return]
 
         blocks = Blocks(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
-        return self._in_blocks(blocks, map(laid_out, pieces), self.likelihood.mode)
+        return self._in_blocks(blocks, alike(map(laid_out, pieces)), self.likelihood.mode)
 
     def _in_blocks(
         self, blocks: Blocks, pieces: Iterable[Tensor], finish: Callable[[Tensor], Tensor]
@@ -245,11 +247,15 @@ class VQVAE(nn.Module):
             )
 
     def fingerprint(self) -> str:
-        """A hash of all that decides which codes data gets: encoder and quantizer."""
-        digest = hashlib.sha256()
+        """A hash of what decides which codes data gets: encoder and quantizer, their kinds and
+        options, their weights, and how far the encoder strides.
+        """
+        digest = hashlib.sha256(repr((self.downsampling, self.encoder.causal)).encode())
         for part in (self.encoder, self.quantizer):
+            kinds = [(type(module).__name__, module.extra_repr()) for module in part.modules()]
+            digest.update(repr(kinds).encode())
             for name, tensor in part.state_dict().items():
-                digest.update(name.encode())
+                digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
                 exact = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
                 digest.update(exact.numpy().tobytes())
         return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vqvideo.data import codes as codes_module
+from vqvideo.data import packing
 from vqvideo.data.code_windows import CodeWindows
 from vqvideo.data.codes import (
     FORMAT_VERSION,
@@ -23,10 +25,9 @@ from vqvideo.data.codes import (
     CodeHeader,
     Packed,
     open_codes,
-    pack,
-    unpack,
     write_codes,
 )
+from vqvideo.data.packing import pack, unpack
 
 GRIDS = {1: (11,), 2: (4, 5), 3: (7, 4, 5)}
 DOWN = {1: (4,), 2: (4, 2), 3: (2, 4, 4)}
@@ -95,7 +96,7 @@ def test_a_code_takes_the_fewest_bits_that_can_hold_it(codebook_size):
 def test_packing_in_parts_is_packing_at_once(monkeypatch):
     codes = drawn(header(codebook_size=1000))
     whole = pack(codes, 10)
-    monkeypatch.setattr(codes_module, "_AT_ONCE", 16)
+    monkeypatch.setattr(packing, "_AT_ONCE", 16)
     assert pack(codes, 10) == whole
 
 
@@ -141,13 +142,16 @@ def test_what_is_known_of_a_clip_goes_with_it(tmp_path):
     for index, expected in enumerate(actions):
         assert torch.equal(file.actions(index), expected)
     write(tmp_path / "b")
-    assert CodeFile(tmp_path / "b").actions(0) is None
+    assert not CodeFile(tmp_path / "b").has_actions(0)
+    assert torch.equal(file.actions(1, 3, 7), actions[1][3:7])
 
 
 def test_the_file_is_plain_safetensors_with_json(tmp_path):
     codes = write(tmp_path / "a")
     with safe_open(tmp_path / "a", framework="pt") as file:
-        said = json.loads(file.metadata()["vqvideo_codes"])
+        checksum, _, text = file.metadata()["vqvideo_codes"].partition(" ")
+    assert int(checksum, 16) == zlib.crc32(text.encode())
+    said = json.loads(text)
     assert said["format_version"] == FORMAT_VERSION == 2
     assert said["clips"][1]["grid"] == [9, 4, 5]
     stored = load_file(tmp_path / "a")["codes"].numpy().tobytes()
@@ -180,11 +184,9 @@ def test_a_flipped_bit_is_found_and_its_clip_named(tmp_path):
     path = tmp_path / "a"
     write(path, source=["x.mp4", "y.mp4", "z.mp4"])
     whole = path.read_bytes()
-    place = CodeFile(path)._places[1]
     start = whole.rindex(CodeFile(path).data(1))
     path.write_bytes(whole[: start + 3] + bytes([whole[start + 3] ^ 4]) + whole[start + 4 :])
     damaged = CodeFile(path)
-    assert place == damaged._places[1]
     damaged.data(0)
     with pytest.raises(CodeFileError, match=r"clip 1 of .*a \(y.mp4\) is damaged: its CRC-32"):
         damaged.codes(1)
@@ -198,40 +200,77 @@ def test_a_code_that_the_codebook_lacks_is_found_in_part_of_a_clip(tmp_path):
         CodeFile(tmp_path / "a").codes(0, 1, 2)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format_version": 1}, "format version 2, got 1; encode the data again"),
-        ({"clips": [{"source": "a"}]}, "damaged header: KeyError"),
-        ({"codebook_size": None, "surprise": 3}, "damaged header: TypeError"),
-    ],
-)
-def test_another_version_or_a_damaged_header_is_refused(tmp_path, change, message):
+def header_of(path):
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()["vqvideo_codes"]
+
+
+def with_header(path, target, text):
+    save_file(load_file(path), target, {"vqvideo_codes": text})
+
+
+def test_another_version_is_refused(tmp_path):
     write(tmp_path / "a")
-    with safe_open(tmp_path / "a", framework="pt") as file:
-        said = json.loads(file.metadata()["vqvideo_codes"])
-    said.update(change)
-    save_file(load_file(tmp_path / "a"), tmp_path / "b", {"vqvideo_codes": json.dumps(said)})
-    with pytest.raises(CodeFileError, match=message):
+    text = header_of(tmp_path / "a").partition(" ")[2].replace('version": 2', 'version": 3')
+    with_header(tmp_path / "a", tmp_path / "b", f"{zlib.crc32(text.encode()):08x} {text}")
+    with pytest.raises(CodeFileError, match="format version 2, got 3; encode the data again"):
         CodeFile(tmp_path / "b")
+
+
+def test_every_flipped_bit_of_a_header_is_found(tmp_path):
+    write(tmp_path / "a", clips=[drawn(header())])
+    text = header_of(tmp_path / "a")
+    for place in range(0, len(text), 3):
+        for bit in (1, 2, 4):
+            letter = chr(ord(text[place]) ^ bit)
+            if not letter.isprintable() or letter in '"\\':
+                continue
+            with_header(tmp_path / "a", tmp_path / "b", text[:place] + letter + text[place + 1 :])
+            with pytest.raises(CodeFileError, match="b has a damaged header: its CRC-32"):
+                CodeFile(tmp_path / "b")
 
 
 def test_a_header_that_speaks_of_more_than_there_is_is_refused(tmp_path):
     write(tmp_path / "a")
-    with safe_open(tmp_path / "a", framework="pt") as file:
-        said = file.metadata()
+    said = {"vqvideo_codes": header_of(tmp_path / "a")}
     save_file({"codes": torch.zeros(3, dtype=torch.uint8)}, tmp_path / "b", said)
     with pytest.raises(CodeFileError, match="its clips need more bytes than it holds"):
         CodeFile(tmp_path / "b")
 
 
+def test_a_flipped_bit_is_found_when_a_part_of_the_clip_is_read_too(tmp_path):
+    write(tmp_path / "a", header(codebook_size=8))
+    whole, data = (tmp_path / "a").read_bytes(), CodeFile(tmp_path / "a").data(0)
+    place = whole.rindex(data) + len(data) - 1
+    (tmp_path / "a").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(CodeFileError, match=r"clip 0 .* is damaged: its CRC-32"):
+        CodeFile(tmp_path / "a").codes(0, 1, 2)
+
+
+def test_sources_that_could_not_be_read_are_named_in_the_file(tmp_path):
+    write_codes(tmp_path / "a", header(), [], {"x.mp4": "x.mp4 is empty"})
+    assert CodeFile(tmp_path / "a").corrupt == {"x.mp4": "x.mp4 is empty"}
+
+
+def test_a_folder_that_lacks_code_files_is_refused(tmp_path):
+    for number in (0, 1, 2):
+        write(tmp_path / f"codes-{number:05d}-of-00003.safetensors")
+    assert len(open_codes(tmp_path)) == 3
+    (tmp_path / "codes-00001-of-00003.safetensors").unlink()
+    with pytest.raises(CodeFileError, match=r"holds 2 code files, .* and not all of one run"):
+        open_codes(tmp_path)
+    write(tmp_path / "codes-00001-of-00002.safetensors")
+    with pytest.raises(CodeFileError, match="not all of one run"):
+        open_codes(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_another_kind_of_file_is_refused(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(CodeFileError, match=r"a (is no code file|must be a code file)"):
+    with pytest.raises(CodeFileError, match=r"a is (no code file|a safetensors file, but no)"):
         CodeFile(tmp_path / "a")
     save_file({"codes": torch.zeros(3)}, tmp_path / "b")
-    with pytest.raises(CodeFileError, match=r"must be a code file .*, got no code file"):
+    with pytest.raises(CodeFileError, match="b is a safetensors file, but no code file"):
         CodeFile(tmp_path / "b")
     with pytest.raises(FileNotFoundError):
         CodeFile(tmp_path / "nowhere")
@@ -312,6 +351,13 @@ def test_a_window_is_told_its_own_actions_and_names_by_number(tmp_path):
         assert sample["class_id"].item() == (1, 0)[clip]
 
 
+def test_actions_are_told_only_where_every_clip_has_them(tmp_path):
+    actions = [torch.zeros(14), None, torch.zeros(4)]
+    write(tmp_path / "a", actions=actions)
+    windows = CodeWindows([CodeFile(tmp_path / "a")], (2, 4, 5))
+    assert all(set(windows[index]) == {"codes"} for index in range(len(windows)))
+
+
 def test_windows_that_do_not_fit_are_refused(tmp_path):
     write(tmp_path / "a")
     files = [CodeFile(tmp_path / "a")]
@@ -324,7 +370,7 @@ def test_windows_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_every_part_of_the_header_is_kept(tmp_path):
-    head = header(coder="c0de", num_codebooks=2)
+    head = header(coder="c0de", segment=4, num_codebooks=2)
     write_codes(tmp_path / "a", head, [])
     assert CodeFile(tmp_path / "a").header == head
     assert len(CodeFile(tmp_path / "a")) == 0

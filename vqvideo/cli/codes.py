@@ -69,8 +69,9 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="a folder; files that are there already stay")
     parser.add_argument("--model", default="video", help="the one that encoded")
     parser.add_argument(
-        "--suffix", help="default .mp4; .mkv (without loss), .gif; .wav, .flac; .png"
+        "--suffix", help=".mp4, .mkv or .apng (without loss), .webp, .gif; .wav, .flac; .png"
     )
+    parser.add_argument("--num-processes", type=int, default=1)
     add_device(parser)
     add_overwrite(parser)
     parser.set_defaults(run=_decode)
@@ -84,6 +85,7 @@ def _decode(options: argparse.Namespace) -> Any:
         options.out,
         model=options.model,
         suffix=options.suffix,
+        num_processes=options.num_processes,
         device=options.device,
         overwrite=options.overwrite,
         progress=progress_bar("clip"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,6 +115,7 @@ def _train_prior(options: argparse.Namespace) -> Any:
         fps=options.fps,
         overwrite=options.overwrite,
         progress=progress_bar("clip"),
+        warn=lambda sentence: print(sentence, file=sys.stderr),
     )
 
 

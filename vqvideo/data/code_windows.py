@@ -33,6 +33,7 @@ class CodeWindows(Dataset[Sample]):
     Attributes:
         names: what the numbers of `class_id` and `speaker` stand for, in their order; empty lists
             unless every clip has one.
+        has_actions: whether every clip has actions.
 
     Raises:
         ValueError: no clip is long enough, or the frames of the clips have another size.
@@ -54,6 +55,9 @@ class CodeWindows(Dataset[Sample]):
             "class_id": _names([clip.class_name for clip in every]),
             "speaker": _names([clip.speaker for clip in every]),
         }
+        self.has_actions = all(
+            file.has_actions(index) for file in files for index in range(len(file))
+        )
         held_out = any(clip.split == "test" for clip in every)
         windows = [
             (file, clip, first)
@@ -83,9 +87,9 @@ class CodeWindows(Dataset[Sample]):
         for name, said in (("class_id", about.class_name), ("speaker", about.speaker)):
             if self.names[name] and said is not None:
                 sample[name] = torch.tensor(self.names[name].index(said))
-        actions = file.actions(clip)
-        if actions is not None:
-            sample["actions"] = actions[first * stride : (first + self.grid[0]) * stride]
+        if self.has_actions:
+            last = first + self.grid[0]
+            sample["actions"] = file.actions(clip, first * stride, last * stride)
         return sample
 
     def _starts(self, clip: CodeClip, stride: int) -> range:

@@ -7,8 +7,9 @@ for each small clip.) It holds
     codes             uint8 [bytes]: clip after clip, each code as ceil(log2 K) bits, lowest first,
                       in raster order; a clip begins with a byte of its own
     actions.N         of clip N, one per data step, where the data had actions
-    "vqvideo_codes"   in the header, JSON: `CodeHeader` and for each clip a `CodeClip`, with its
-                      place and a CRC-32
+    "vqvideo_codes"   in the header: the CRC-32 of what follows, as 8 hexadecimal digits, a space,
+                      and JSON: `CodeHeader`; for each clip a `CodeClip`, with its place and a
+                      CRC-32; and which files could not be read
 
 The bytes of a clip may also have been compressed under a prior (`CodeHeader.coder`); then they say
 nothing without that prior.
@@ -28,15 +29,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vqvideo.data.packing import bits_per_code, unpack
+
 FORMAT_VERSION = 2
 PATTERN = "codes-*.safetensors"
-_AT_ONCE = 2**16  # codes packed at a time: a multiple of 8, so that each time begins with a byte
 
 
 class CodeFileError(ValueError):
@@ -53,6 +54,7 @@ class CodeHeader:
         downsampling: data steps per code, one per axis.
         fingerprint: of the tokenizer that made the codes; see `VQVAE.fingerprint`.
         coder: fingerprint of the prior they are compressed under; None if they are only packed.
+        segment: codes along the first axis that are compressed together; 0 if they are only packed.
     """
 
     codebook_size: int
@@ -60,11 +62,12 @@ class CodeHeader:
     downsampling: tuple[int, ...]
     fingerprint: str
     coder: str | None = None
+    segment: int = 0
 
     @property
     def bits(self) -> int:
         """Bits per packed code."""
-        return max(1, math.ceil(math.log2(self.codebook_size)))
+        return bits_per_code(self.codebook_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,37 +102,20 @@ class Packed(NamedTuple):
     actions: Tensor | None = None
 
 
-def pack(codes: Tensor, bits: int) -> bytes:
-    """Codes of any shape as `bits` bits each, lowest first, in raster order.
+def write_codes(
+    path: str | Path,
+    header: CodeHeader,
+    clips: Iterable[Packed],
+    corrupt: Mapping[str, str] | None = None,
+) -> None:
+    """Write a file that `CodeFile` reads; a crash midway leaves the old one, or none.
 
-    >>> pack(torch.tensor([1, 2, 3]), bits=2)
-    b'9'
+    Args:
+        path: of the file.
+        header: what holds for all clips.
+        clips: in their order.
+        corrupt: sources that could not be read, and why.
     """
-    flat = codes.reshape(-1).numpy()
-    parts = []
-    for start in range(0, len(flat), _AT_ONCE):
-        part = flat[start : start + _AT_ONCE]
-        each = np.stack([(part >> bit & 1).astype(np.uint8) for bit in range(bits)], axis=1)
-        parts.append(np.packbits(each, bitorder="little").tobytes())
-    return b"".join(parts)
-
-
-def unpack(data: bytes, bits: int, first: int, number: int) -> Tensor:
-    """`number` codes int64 `[number]` of packed ones, from the one that begins at bit `first` on.
-
-    >>> unpack(b"9", bits=2, first=2, number=2)
-    tensor([2, 3])
-    """
-    every = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    each = every[first : first + number * bits].reshape(number, bits)
-    codes = np.zeros(number, np.int64)
-    for bit in range(bits):
-        codes |= each[:, bit].astype(np.int64) << bit
-    return torch.from_numpy(codes)
-
-
-def write_codes(path: str | Path, header: CodeHeader, clips: Iterable[Packed]) -> None:
-    """Write a file that `CodeFile` reads; a crash midway leaves the old one, or none."""
     path, entries, parts = Path(path), [], []
     tensors: dict[str, Tensor] = {}
     offset = 0
@@ -143,10 +129,19 @@ def write_codes(path: str | Path, header: CodeHeader, clips: Iterable[Packed]) -
     tensors["codes"] = torch.frombuffer(
         bytearray(b"".join(parts)) or bytearray(1), dtype=torch.uint8
     )
-    said = {"format_version": FORMAT_VERSION, **dataclasses.asdict(header), "clips": entries}
+    said = json.dumps(
+        {
+            "format_version": FORMAT_VERSION,
+            **dataclasses.asdict(header),
+            "corrupt": dict(corrupt or {}),
+            "clips": entries,
+        }
+    )
+    checked = {"vqvideo_codes": f"{zlib.crc32(said.encode()):08x} {said}"}  # one entry: several
+    # would come in any order, and the same codes must give the same bytes
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata={"vqvideo_codes": json.dumps(said)})
+        save_file(tensors, temporary, metadata=checked)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -163,35 +158,51 @@ class CodeFile:
     Attributes:
         header: what holds for all clips.
         clips: one entry for each.
+        corrupt: sources that could not be read, and why.
 
     Raises:
         FileNotFoundError: no such file.
         CodeFileError: it is another kind of file, damaged, or of a version this one cannot read.
     """
 
-    header: CodeHeader
-    clips: tuple[CodeClip, ...]
-
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        said = self._said()
-        if said.get("format_version") != FORMAT_VERSION:
-            raise CodeFileError(
-                f"{path} must be a code file of format version {FORMAT_VERSION}, got "
-                f"{said.get('format_version', 'no code file')}; encode the data again"
-            )
         try:
-            entries = said.pop("clips")
-            self._places = [
-                tuple(entry.pop(key) for key in ("offset", "bytes", "crc32")) for entry in entries
-            ]
-            self.clips = tuple(_made(CodeClip, entry) for entry in entries)
-            self.header = _made(CodeHeader, {k: said[k] for k in said if k != "format_version"})
-        except (KeyError, TypeError) as cause:
-            raise CodeFileError(f"{path} has a damaged header: {cause!r}") from cause
+            self._file = safe_open(path, framework="pt")
+            self._names = set(self._file.keys())
+        except SafetensorError as cause:
+            raise CodeFileError(f"{path} is no code file, or damaged: {cause}") from cause
+        said = self._checked_header()
+        entries = said.pop("clips")
+        places = [[entry.pop(key) for key in ("offset", "bytes", "crc32")] for entry in entries]
+        self._places: list[list[int]] = places
+        self.clips = tuple(_made(CodeClip, entry) for entry in entries)
+        self.corrupt: dict[str, str] = said.pop("corrupt")
+        self.header: CodeHeader = _made(CodeHeader, said)
+        self._sound: set[int] = set()  # clips whose bytes were seen to be what was written
         size = self._file.get_slice("codes").get_shape()[0]
-        if any(offset + length > size for offset, length, _ in self._places):
+        if any(offset + length > size for offset, length, _ in places):
             raise CodeFileError(f"{path} is damaged: its clips need more bytes than it holds")
+
+    def _checked_header(self) -> dict[str, Any]:
+        """What the header says, without the version."""
+        text = (self._file.metadata() or {}).get("vqvideo_codes")
+        if text is None or "codes" not in self._names:
+            raise CodeFileError(f"{self.path} is a safetensors file, but no code file")
+        checksum, _, text = text.partition(" ")
+        if checksum != f"{zlib.crc32(text.encode()):08x}":
+            raise CodeFileError(
+                f"{self.path} has a damaged header: its CRC-32 is another; or it is of format "
+                f"version 1, and the data must be encoded again"
+            )
+        said: dict[str, Any] = json.loads(text)
+        version = said.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise CodeFileError(
+                f"{self.path} must be a code file of format version {FORMAT_VERSION}, got "
+                f"{version}; encode the data again"
+            )
+        return said
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -206,11 +217,12 @@ class CodeFile:
         data = self._bytes(offset, offset + length)
         if zlib.crc32(data) != checksum:
             raise CodeFileError(f"{self._named(index)} is damaged: its CRC-32 is another")
+        self._sound.add(index)
         return data
 
     def codes(self, index: int, first: int = 0, last: int | None = None) -> Tensor:
         """Codes int64 `[n, *inner(, s)]` of a clip, from `first` to before `last` along its first
-        axis; of a part of a clip only what it needs is read.
+        axis. All of a clip is read and checked once; after that, of a part only what it needs.
 
         Raises:
             CodeFileError: they are compressed or damaged.
@@ -223,11 +235,10 @@ class CodeFile:
         last = clip.grid[0] if last is None else last
         assert 0 <= first <= last <= clip.grid[0]
         step = math.prod(clip.grid[1:]) * header.num_codebooks * header.bits
-        if (first, last) == (0, clip.grid[0]):
-            data, skip = self.data(index), 0
-        else:
-            offset, skip = self._places[index][0], first * step % 8
-            data = self._bytes(offset + first * step // 8, offset + -(-last * step // 8))
+        if index not in self._sound:
+            self.data(index)
+        offset, skip = self._places[index][0], first * step % 8
+        data = self._bytes(offset + first * step // 8, offset + -(-last * step // 8))
         codes = unpack(data, header.bits, skip, (last - first) * step // header.bits)
         if codes.numel() and codes.max() >= header.codebook_size:
             raise CodeFileError(
@@ -237,10 +248,14 @@ class CodeFile:
         each = (header.num_codebooks,) if header.num_codebooks > 1 else ()
         return codes.view(last - first, *clip.grid[1:], *each)
 
-    def actions(self, index: int) -> Tensor | None:
-        """One action per data step of a clip, `[length]` or `[length, a]`; None without."""
-        name = f"actions.{index}"
-        return self._file.get_tensor(name) if name in self._file.keys() else None  # noqa: SIM118
+    def has_actions(self, index: int) -> bool:
+        """Whether the data of a clip had actions."""
+        return f"actions.{index}" in self._names
+
+    def actions(self, index: int, first: int = 0, last: int | None = None) -> Tensor:
+        """One action per data step of a clip, `[n]` or `[n, a]`, from `first` to before `last`."""
+        assert self.has_actions(index)
+        return self._file.get_slice(f"actions.{index}")[first:last]  # type: ignore[no-any-return]
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """Raise `CodeFileError` unless the codes are those of the tokenizer of this fingerprint."""
@@ -251,21 +266,8 @@ class CodeFile:
                 f"that made the codes, or encode the data again"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}  # an open file cannot go to another process
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
-
-    def _said(self) -> dict[str, Any]:
-        try:
-            self._file = safe_open(self.path, framework="pt")
-            said = json.loads((self._file.metadata() or {}).get("vqvideo_codes", "{}"))
-        except (SafetensorError, json.JSONDecodeError) as cause:
-            raise CodeFileError(f"{self.path} is no code file, or damaged: {cause}") from cause
-        if not isinstance(said, dict) or "codes" not in self._file.keys():  # noqa: SIM118
-            return {}
-        return said
+    def __reduce__(self) -> tuple[type[CodeFile], tuple[Path]]:
+        return CodeFile, (self.path,)  # an open file cannot go to another process
 
     def _bytes(self, start: int, end: int) -> bytes:
         return bytes(self._file.get_slice("codes")[start:end].numpy().tobytes())
@@ -278,9 +280,16 @@ def open_codes(folder: str | Path) -> list[CodeFile]:
     """All code files of a folder that `vqvideo encode` made; none if there are none.
 
     Raises:
-        CodeFileError: one cannot be read, or they are of different tokenizers.
+        CodeFileError: one cannot be read or is missing, or they are of different tokenizers.
     """
-    files = [CodeFile(path) for path in sorted(Path(folder).glob(PATTERN))]
+    paths = sorted(Path(folder).glob(PATTERN))
+    number = {path.stem.partition("-of-")[2] for path in paths} - {""}
+    if number and (len(number) > 1 or len(paths) != int(number.pop())):
+        raise CodeFileError(
+            f"{folder} holds {len(paths)} code files, {paths[0].name} to {paths[-1].name}, and not "
+            f"all of one run; the command that encodes them goes on where it was stopped"
+        )
+    files = [CodeFile(path) for path in paths]
     for file in files[1:]:
         if file.header != files[0].header:
             raise CodeFileError(

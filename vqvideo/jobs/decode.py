@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -12,11 +15,23 @@ from vqvideo import media
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
-from vqvideo.jobs.encode_shard import Codes, coder_of, cond_of_clips
+from vqvideo.jobs.compress import Told, coder_of, decompress
 from vqvideo.jobs.model import open_model
+from vqvideo.jobs.processes import Report, work_off
 
-SUFFIXES = {1: (".wav", ".flac"), 2: (".png",), 3: (".mp4", ".mkv", ".gif")}
+SUFFIXES = {1: (".wav", ".flac"), 2: (".png",), 3: (".mp4", ".mkv", ".apng", ".webp", ".gif")}
 CODES_AT_ONCE = 4  # along the first axis, of video and sound
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeTask:
+    """The clips of one code file that are not there yet, and where each goes."""
+
+    codes: Path
+    targets: tuple[tuple[int, Path], ...]
+    model: str
+    device: str
+    num_threads: int | None = None
 
 
 def decode(
@@ -25,21 +40,24 @@ def decode(
     *,
     model: str = "video",
     suffix: str | None = None,
+    num_processes: int = 1,
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Decode every clip of a folder of code files, or of one; returns the files.
 
-    Files that are there already are left as they are, so a run that was stopped goes on. Clips of
-    any length take constant memory but for their codes.
+    Files that are there already and newer than their codes are left as they are, so a run that was
+    stopped goes on. Video of any length takes constant memory but for its codes (not as .gif or
+    .webp, which are written whole); sound is held whole.
 
     Args:
         codes: a folder that `vqvideo encode` made, or one code file.
         out: a folder.
         model: the one that encoded; see `open_model`.
-        suffix: of the files: .mp4 (the default for video), .mkv (without loss), .gif; .wav, .flac;
-            .png.
+        suffix: of the files: .mp4 (the default for video), .mkv and .apng (without loss), .webp,
+            .gif; .wav, .flac; .png.
+        num_processes: each with an equal share of the processor's cores and its own code files.
         device: see `open_model`.
         overwrite: write files anew that are there already.
         progress: called with (clips done, clips in all).
@@ -47,6 +65,8 @@ def decode(
     Raises:
         CodeFileError: no code files, damaged ones, or those of another tokenizer or prior.
     """
+    if num_processes < 1:
+        raise ValueError(f"num_processes must be at least 1, got {num_processes}")
     files = [CodeFile(codes)] if Path(codes).is_file() else open_codes(codes)
     if not files:
         raise CodeFileError(f"{codes} holds no code files; `vqvideo encode` makes them")
@@ -57,38 +77,74 @@ def decode(
         raise ValueError(f"suffix must be {' or '.join(SUFFIXES[rank])}, got {suffix!r}")
     for file in files:
         file.check_fingerprint(generator.vqvae.fingerprint())
-    coder = None
     if files[0].header.coder is not None:
-        coder = coder_of(generator)
-        coder.check_fingerprint(files[0].header.coder)
-    clips = [(file, index) for file in files for index in range(len(file))]
-    targets = _targets(Path(out), [file.clips[index] for file, index in clips], suffix)
-    for done, ((file, index), target) in enumerate(zip(clips, targets, strict=True), start=1):
-        if overwrite or not target.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            found = codes_of(file, index, coder)
-            _write(generator, file.clips[index], found, target, overwrite)
+        coder_of(generator).check_fingerprint(files[0].header.coder)
+    targets = _targets(Path(out), [clip for file in files for clip in file.clips], suffix)
+    threads = max(1, (os.cpu_count() or 1) // num_processes) if num_processes > 1 else None
+    tasks, first = [], 0
+    for file in files:
+        own = targets[first : first + len(file)]
+        first += len(file)
+        made = file.path.stat().st_mtime_ns
+        missing = tuple(
+            (index, target)
+            for index, target in enumerate(own)
+            if overwrite or not target.is_file() or target.stat().st_mtime_ns < made
+        )
+        task = DecodeTask(
+            codes=file.path, targets=missing, model=model, device=device, num_threads=threads
+        )
+        tasks += [task] if missing else []
+    sizes = [len(task.targets) for task in tasks]
+    done = len(targets) - sum(sizes)
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
         if progress:
-            progress(done, len(clips))
+            progress(done, len(targets))
+
+    for _ in work_off(_decode, tasks, sizes, num_processes, report):
+        pass
     return targets
 
 
-def codes_of(file: CodeFile, index: int, coder: PriorCoder | None) -> Tensor:
-    """Codes `[*grid(, s)]` of a clip, unpacked or decompressed.
+def _decode(task: DecodeTask, report: Report) -> None:
+    """What one process does."""
+    if task.num_threads:
+        torch.set_num_threads(task.num_threads)
+    generator, file = _opened(task.model, task.device), CodeFile(task.codes)
+    coder = None if file.header.coder is None else coder_of(generator)
+    found = _codes(file, [index for index, _ in task.targets], coder)
+    for (index, target), codes in zip(task.targets, found, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(generator, file.clips[index], codes, target)
+        report(1)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(model: str, device: str) -> Generator:
+    return open_model(model, device)
+
+
+def _codes(file: CodeFile, indices: Sequence[int], coder: PriorCoder | None) -> Iterator[Tensor]:
+    """Codes `[*grid(, s)]` of clips, unpacked or decompressed.
 
     Raises:
         CodeFileError: they are damaged; the message names the file and the clip.
     """
     if coder is None:
-        return file.codes(index)
-    clip = file.clips[index]
-    told = cond_of_clips(coder.prior.cond, [Codes(clip, torch.empty(0), file.actions(index))])
+        yield from (file.codes(index) for index in indices)
+        return
+    told = [
+        Told(file.clips[index], file.actions(index) if file.has_actions(index) else None)
+        for index in indices
+    ]
+    data = [file.data(index) for index in indices]
     try:
-        return coder.decode([file.data(index)], clip.grid, told)[0]
-    except CodeFileError:
-        raise
+        yield from decompress(coder, file.header.segment, told, data)
     except ValueError as cause:
-        raise CodeFileError(f"clip {index} of {file.path} ({clip.source}): {cause}") from cause
+        raise CodeFileError(f"{file.path} cannot be decompressed: {cause}") from cause
 
 
 def _targets(out: Path, clips: list[CodeClip], suffix: str) -> list[Path]:
@@ -113,23 +169,22 @@ def _targets(out: Path, clips: list[CodeClip], suffix: str) -> list[Path]:
     return list(targets)
 
 
-def _write(
-    generator: Generator, clip: CodeClip, codes: Tensor, target: Path, overwrite: bool
-) -> None:
+def _write(generator: Generator, clip: CodeClip, codes: Tensor, target: Path) -> None:
+    """Decode a clip into a file, as it comes where the kind of file allows."""
     vqvae = generator.vqvae
     device = next(vqvae.parameters()).device
     pieces = (piece[None].to(device) for piece in codes.split(CODES_AT_ONCE))
-    frames: Iterator[Tensor] = (
-        piece[0].cpu() for piece in vqvae.decode_stream(pieces, length=clip.length)
-    )
+    frames = (piece[0].cpu() for piece in vqvae.decode_stream(pieces, length=clip.length))
     if vqvae.rank == 2:
-        media.write_image(target, torch.cat(list(frames), dim=1), overwrite=overwrite)
+        media.write_image(target, torch.cat(list(frames), dim=1), overwrite=True)
     elif vqvae.rank == 1:
         sound = torch.cat(list(frames), dim=1)
-        media.write_audio(target, sound, round(clip.rate), overwrite=overwrite)
-    elif target.suffix == ".mkv":
-        media.write_lossless(target, frames, clip.rate, overwrite=overwrite)
-    elif target.suffix == ".gif":
-        media.write_gif(target, frames, clip.rate, overwrite=overwrite)
+        media.write_audio(target, sound, round(clip.rate), overwrite=True)
     else:
-        media.write_video(target, frames, clip.rate, overwrite=overwrite)
+        write = {
+            ".mkv": media.write_lossless,
+            ".apng": media.write_lossless,
+            ".webp": media.write_webp,
+            ".gif": media.write_gif,
+        }.get(target.suffix, media.write_video)
+        write(target, frames, clip.rate, overwrite=True)

@@ -2,32 +2,34 @@
 
 The work is cut into shards, one code file each, decided by the list of files alone: `encode.json`
 in the output keeps that list and the settings. A shard whose file exists is done, so a run that was
-stopped goes on where it was, and any number of processes makes the same files.
+stopped goes on where it was, and any number of processes makes the same files (as far as torch's
+sums do not depend on the number of threads, which may round a number in a million otherwise).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vqvideo.data.clips import SUFFIXES
+from vqvideo import media
+from vqvideo.data.clips import SUFFIXES, ClipDataset
 from vqvideo.data.codes import PATTERN, CodeFile
+from vqvideo.data.corrupt import CorruptFiles
 from vqvideo.data.items import items_of, list_items
 from vqvideo.data.metadata import Item, Split
 from vqvideo.data.readers import Fit
 from vqvideo.generator import Generator
 from vqvideo.grid import grid_shape
-from vqvideo.jobs.encode_shard import Encoded, Shard, Unit, coder_of, encode_shard
+from vqvideo.jobs.compress import coder_of
+from vqvideo.jobs.encode_shard import Bits, Shard, Unit, encode_shard
 from vqvideo.jobs.model import open_model
-from vqvideo.jobs.train_vqvae import windows
+from vqvideo.jobs.processes import Report, work_off
 from vqvideo.media.files import output_file
 
 PLAN = "encode.json"
@@ -96,13 +98,17 @@ def encode(
         warn: called with a sentence about each file that cannot be read.
 
     Raises:
-        ValueError: nothing to encode; `out` holds codes of other files or settings; too many
-            damaged files.
+        ValueError: nothing to encode, an option for another kind of data, or `out` holds codes of
+            other files or settings.
+        media.MediaError: too many files cannot be read.
     """
     options = options or EncodeOptions()
     generator = open_model(model, options.device)
+    _check_options(generator, options)
     size = _size(generator, options)
-    units = list(_units(generator, folder, options))
+    items = list_items(folder, SUFFIXES[generator.vqvae.rank])
+    corrupt = CorruptFiles([item.path for item in items], options.max_corrupt)
+    units = list(_units(generator, folder, items, options, corrupt))
     target = Path(out)
     _check_plan(target, _plan(generator, units, size, options), options.overwrite)
     threads = max(1, (os.cpu_count() or 1) // options.num_processes)
@@ -120,7 +126,6 @@ def encode(
     shards = list(_shards(whole, PER_SHARD["windows" if options.clip_step else "files"]))
     waiting = [shard for shard in shards if not shard.path.is_file()]
     done = len(units) - sum(len(shard.units) for shard in waiting)
-    total = Encoded(0, (), 0.0, 0, 0, 0)
 
     def report(more: int) -> None:
         nonlocal done
@@ -128,82 +133,70 @@ def encode(
         if progress:
             progress(done, len(units))
 
-    for encoded in _run(waiting, options.num_processes, report):
-        for sentence in encoded.corrupt:
-            warn(f"left out: {sentence}")
-        total = total.plus(encoded)
-        _check_corrupt(total, len({unit.source for unit in units}), options.max_corrupt)
-    return [shard.path for shard in shards], _figures(shards, total, options.compress)
+    def name(file: Path) -> None:
+        """Count what could not be read, that of an earlier run too; stops where it is too much."""
+        for source, reason in CodeFile(file).corrupt.items():
+            if corrupt.add(Path(folder) / source, media.MediaError(reason)):
+                warn(f"left out: {reason}")
+
+    for _, reason in corrupt.list():
+        warn(f"left out: {reason}")
+    for shard in shards:
+        if shard not in waiting:
+            name(shard.path)
+    total, sizes = Bits(), [len(shard.units) for shard in waiting]
+    for shard, bits in work_off(_one, waiting, sizes, options.num_processes, report):
+        name(shard.path)
+        total = total.plus(bits)
+    return [shard.path for shard in shards], _figures(shards, corrupt, total, options.compress)
 
 
-def _run(
-    shards: Sequence[Shard], processes: int, report: Callable[[int], None]
-) -> Iterator[Encoded]:
-    """Work shards off; `report` is called with how many units more are done."""
-    if processes == 1:
-        for shard in shards:
-            yield encode_shard(shard, report)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads of torch midway
-    with ProcessPoolExecutor(min(processes, max(1, len(shards))), mp_context=context) as pool:
-        waiting = {pool.submit(encode_shard, shard): shard for shard in shards}
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-                report(len(waiting[future].units))
-        except BrokenProcessPool as cause:
-            raise RuntimeError(
-                "a process was killed, perhaps for want of memory; the same command goes on with "
-                "what is missing, perhaps with fewer processes"
-            ) from cause
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _one(shard: Shard, report: Report) -> tuple[Shard, Bits]:
+    return shard, encode_shard(shard, report)
 
 
-def _units(generator: Generator, folder: str, options: EncodeOptions) -> Iterator[Unit]:
-    rank = generator.vqvae.rank
-
+def _units(
+    generator: Generator,
+    folder: str,
+    items: Sequence[Item],
+    options: EncodeOptions,
+    corrupt: CorruptFiles,
+) -> Iterator[Unit]:
     def source(item: Item) -> str:
         return item.path.relative_to(folder).as_posix()
 
     if options.clip_step is None:
-        items = list_items(folder, SUFFIXES[rank])
-        _check_actions(items, options.fps)
         test = {item.path for item in items_of(items, "test")} if len(items) > 1 else set()
         for item in items:
             split: Split = "test" if item.path in test else "train"
             yield Unit(item=replace(item, split=split), source=source(item))
         return
     for part in SPLITS:
-        clips = windows(
+        config = generator.config
+        clips = ClipDataset(
             folder,
-            generator,
-            part,
-            options.clip_step,
+            config.sample_shape,
+            split=part,
+            step=options.clip_step,
+            fit=options.fit,
             fps=options.fps,
-            max_corrupt=options.max_corrupt,
+            sample_rate=int(config.rate) if config.rank == 1 else None,
+            max_corrupt=1.0,  # of a split; what counts is the share of all
         )
+        for path, reason in clips.skipped:
+            corrupt.add(path, media.MediaError(reason))
         for window in clips.windows:
-            item = replace(window.item, split=part)
-            length = generator.config.sample_shape[0]
+            item, length = replace(window.item, split=part), config.sample_shape[0]
             yield Unit(item=item, source=source(item), start=window.start, length=length)
 
 
-def _check_actions(items: Sequence[Item], fps: float | None) -> None:
-    if fps is not None and any(item.actions for item in items):
-        raise ValueError(
-            f"actions belong to the frames of a file, which fps={fps:g} leaves out or repeats; "
-            "leave fps out, or the actions out of metadata.jsonl"
-        )
-
-
-def _check_corrupt(total: Encoded, num_files: int, allowed: float) -> None:
-    if len(total.corrupt) > allowed * num_files:
-        raise ValueError(
-            f"{len(total.corrupt)} of {num_files} files cannot be read, which is more than "
-            f"max_corrupt={allowed:g} of them; mend or remove them, or allow more; the last: "
-            f"{total.corrupt[-1]}"
-        )
+def _check_options(generator: Generator, options: EncodeOptions) -> None:
+    """Raise `ValueError` for an option that says nothing about this kind of data."""
+    rank = generator.vqvae.rank
+    if rank != 3 and options.fps is not None:
+        raise ValueError("fps is for video; this model is for " + ("sound", "images")[rank - 1])
+    if rank == 1 and (options.size is not None or options.fit != "crop"):
+        raise ValueError("size and fit are for pictures; this model is for sound")
 
 
 def _size(generator: Generator, options: EncodeOptions) -> tuple[int, int] | None:
@@ -230,8 +223,11 @@ def _plan(
     options: EncodeOptions,
 ) -> dict[str, Any]:
     """All that decides what the code files hold."""
-    files = {unit.source: unit.item.path for unit in units}
-    stats = {source: path.stat() for source, path in files.items()}
+    files = {unit.source: unit.item for unit in units}
+    clips = [
+        (u.source, u.start, u.length, u.item.split, u.item.class_name, u.item.speaker)
+        for u in units
+    ]
     return {
         "plan_version": PLAN_VERSION,
         "tokenizer": generator.vqvae.fingerprint(),
@@ -240,8 +236,15 @@ def _plan(
         "fit": options.fit,
         "fps": options.fps,
         "clip_step": options.clip_step,
-        "files": {source: [s.st_size, s.st_mtime_ns] for source, s in stats.items()},
+        "clips": hashlib.sha256(repr(clips).encode()).hexdigest(),
+        "files": {source: _state(item) for source, item in files.items()},
     }
+
+
+def _state(item: Item) -> list[int]:
+    """Size and time of a file, and of its actions: other ones tell that it changed."""
+    paths = [item.path, *([item.actions] if item.actions else [])]
+    return [n for path in paths for n in (path.stat().st_size, path.stat().st_mtime_ns)]
 
 
 def _check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
@@ -252,7 +255,12 @@ def _check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
         for path in [file, *there]:
             path.unlink(missing_ok=True)
     elif file.is_file():
-        earlier = json.loads(file.read_text())
+        try:
+            earlier = dict(json.loads(file.read_text()))
+        except ValueError as cause:
+            raise ValueError(
+                f"{file} is damaged ({cause}); give another folder or --overwrite"
+            ) from cause
         changed = [name for name in plan if earlier.get(name) != plan[name]]
         if changed:
             raise ValueError(
@@ -266,16 +274,18 @@ def _check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
         temporary.write_text(json.dumps(plan, indent=1) + "\n")
 
 
-def _figures(shards: Sequence[Shard], total: Encoded, compressed: bool) -> dict[str, Any]:
+def _figures(
+    shards: Sequence[Shard], corrupt: CorruptFiles, total: Bits, compressed: bool
+) -> dict[str, Any]:
     """Of all code files, and what this run can say about sizes."""
     figures: dict[str, Any] = {
         "code_files": len(shards),
         "clips": sum(len(CodeFile(shard.path)) for shard in shards),
-        "corrupt": len(total.corrupt),
+        "corrupt": len(corrupt.list()),
     }
     if total.seconds:
-        figures["bits_per_second"] = round(total.bits / total.seconds, 1)
+        figures["bits_per_second"] = round(total.stored / total.seconds, 1)
     if total.seconds and compressed:
-        figures["bits_per_second_packed"] = round(total.packed_bits / total.seconds, 1)
-        figures["bits_per_second_zstd"] = round(total.zstd_bits / total.seconds, 1)
+        figures["bits_per_second_packed"] = round(total.packed / total.seconds, 1)
+        figures["bits_per_second_zstd"] = round(total.zstd / total.seconds, 1)
     return figures

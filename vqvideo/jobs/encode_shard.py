@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,22 +12,29 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.cond import Cond, CondSpec
 from vqvideo.data.actions import read_actions
-from vqvideo.data.codes import CodeClip, CodeHeader, Packed, pack, write_codes
+from vqvideo.data.codes import CodeClip, CodeHeader, Packed, write_codes
 from vqvideo.data.metadata import Item
-from vqvideo.data.readers import Fit, Reader, SoundReader, VideoReader
-from vqvideo.entropy import PriorCoder
+from vqvideo.data.packing import pack
+from vqvideo.data.readers import Fit, ImageReader, Reader, SoundReader, VideoReader
 from vqvideo.generator import Generator
+from vqvideo.jobs.compress import Told, coder_of, compress
 from vqvideo.jobs.model import open_model
 
-AT_ONCE = 16  # windows encoded together; frames of a long video read at a time
+AT_ONCE = 16  # windows encoded together
 ZSTD_LEVEL = 19
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What becomes one clip: a file, or `length` steps of it from `start` on."""
+    """What becomes one clip: a whole file, or a window of it.
+
+    Attributes:
+        item: the file.
+        source: its name relative to the folder.
+        start: where a window begins.
+        length: data steps of a window; None is the whole file.
+    """
 
     item: Item
     source: str
@@ -61,206 +68,186 @@ class Shard:
     device: str
     num_threads: int | None = None
 
+    def reader(self, generator: Generator) -> Reader:
+        """What reads its files."""
+        if generator.vqvae.rank == 1:
+            return SoundReader(int(generator.config.rate))
+        assert self.size is not None
+        if generator.vqvae.rank == 2:
+            return ImageReader(self.size, self.fit)
+        return VideoReader(self.size, self.fit, self.fps)
 
-class Encoded(NamedTuple):
-    """What a shard gave.
 
-    Attributes:
-        num_clips: in the code file.
-        corrupt: a sentence for each file that could not be read.
-        seconds: of data.
-        bits: of the codes as they stand in the file.
-        packed_bits: of the same codes packed only.
-        zstd_bits: of the packed codes after zstd; 0 where nothing was compressed.
+class Bits(NamedTuple):
+    """How much the codes of some data take: as they stand in the file, packed only, and after zstd
+    of the packed ones (0 where nothing was compressed); and how many seconds the data is long.
     """
 
-    num_clips: int
-    corrupt: tuple[str, ...]
-    seconds: float
-    bits: int
-    packed_bits: int
-    zstd_bits: int
+    stored: int = 0
+    packed: int = 0
+    zstd: int = 0
+    seconds: float = 0.0
 
-    def plus(self, other: Encoded) -> Encoded:
+    def plus(self, other: Bits) -> Bits:
         """Both together."""
-        return Encoded(*(a + b for a, b in zip(self, other, strict=True)))  # type: ignore[operator]
+        return Bits(*(a + b for a, b in zip(self, other, strict=True)))  # type: ignore[arg-type]
 
 
-class Codes(NamedTuple):
-    """The codes `[*grid(, s)]` of one clip, and its actions."""
+class Encoded(NamedTuple):
+    """A clip, its codes `[*grid(, s)]` and its actions."""
 
     clip: CodeClip
     codes: Tensor
     actions: Tensor | None
 
 
-def encode_shard(shard: Shard, progress: Callable[[int], None] = lambda units: None) -> Encoded:
-    """Encode the units of a shard and write its code file; what cannot be read is left out.
+def encode_shard(shard: Shard, report: Callable[[int], None]) -> Bits:
+    """Encode the units of a shard and write its code file; what cannot be read is named there.
 
     Args:
         shard: may come from another process.
-        progress: called with a number of units whenever so many are done.
+        report: called with a number of units whenever so many are done.
     """
     if shard.num_threads:
         torch.set_num_threads(shard.num_threads)
     generator = _opened(shard.model, shard.device)
-    vqvae, corrupt = generator.vqvae, []
-    found: list[Codes] = []
-    batch: list[tuple[Unit, Tensor]] = []
-    for unit in shard.units:
-        try:
-            if unit.length is None:
-                found.append(_whole(generator, unit, shard))
-            else:
-                batch.append((unit, next(_pieces(generator, unit, shard))))
-        except media.MediaError as error:
-            corrupt.append(str(error))
-        if len(batch) == AT_ONCE or (batch and unit is shard.units[-1]):
-            x = torch.stack([x for _, x in batch]).to(next(vqvae.parameters()).device)
-            codes = vqvae.encode(x).cpu()
-            found += [
-                _said(generator, u, shard, len(x[0]), c)
-                for (u, x), c in zip(batch, codes, strict=True)
-            ]
-            batch.clear()
-        progress(1)
-    quantizer = vqvae.quantizer
+    corrupt: dict[str, str] = {}
+    found = list(_encoded(generator, shard, corrupt, _ignore if shard.compress else report))
+    quantizer = generator.vqvae.quantizer
     header = CodeHeader(
         codebook_size=quantizer.codebook_size,
         num_codebooks=quantizer.num_codebooks,
-        downsampling=vqvae.downsampling,
-        fingerprint=vqvae.fingerprint(),
+        downsampling=generator.vqvae.downsampling,
+        fingerprint=generator.vqvae.fingerprint(),
     )
     packed = [pack(each.codes, header.bits) for each in found]
     data, zstd = packed, 0
     if shard.compress:
-        coder = coder_of(generator)
-        header = replace(header, coder=coder.fingerprint)
-        data = compress(coder, found)
+        header, data = _compressed(generator, header, found, _in_units(report, len(shard.units)))
         zstd = 8 * len(_zstd(b"".join(packed)))
     clips = [Packed(e.clip, d, e.actions) for e, d in zip(found, data, strict=True)]
-    write_codes(shard.path, header, clips)
-    return Encoded(
-        num_clips=len(found),
-        corrupt=tuple(corrupt),
+    write_codes(shard.path, header, clips, corrupt)
+    return Bits(
+        stored=8 * sum(map(len, data)),
+        packed=8 * sum(map(len, packed)),
+        zstd=zstd,
         seconds=sum(e.clip.length / e.clip.rate for e in found if e.clip.rate),
-        bits=8 * sum(map(len, data)),
-        packed_bits=8 * sum(map(len, packed)),
-        zstd_bits=zstd,
     )
 
 
-def compress(coder: PriorCoder, clips: Sequence[Codes]) -> list[bytes]:
-    """The codes of clips as bytes under a prior; those of one shape are encoded together."""
-    data: list[bytes] = [b""] * len(clips)
-    for shape in sorted({each.codes.shape for each in clips}):
-        alike = [i for i, each in enumerate(clips) if each.codes.shape == shape]
-        for start in range(0, len(alike), AT_ONCE):
-            some = alike[start : start + AT_ONCE]
-            told = cond_of_clips(coder.prior.cond, [clips[i] for i in some])
-            for i, each in zip(
-                some, coder.encode(torch.stack([clips[i].codes for i in some]), told), strict=True
-            ):
-                data[i] = each
-    return data
+def _encoded(
+    generator: Generator, shard: Shard, corrupt: dict[str, str], report: Callable[[int], None]
+) -> Iterator[Encoded]:
+    """The clips of a shard; windows, all of one shape, several at a time."""
+    vqvae, reader = generator.vqvae, shard.reader(generator)
+    device = next(vqvae.parameters()).device
+    batch: list[tuple[Unit, Tensor]] = []
+    for unit in shard.units:
+        try:
+            if unit.length is None:
+                yield _whole(generator, unit, reader)
+            else:
+                batch.append((unit, _window(unit, reader, unit.length)))
+        except media.MediaError as error:
+            corrupt.setdefault(unit.source, str(error))
+        if batch and (len(batch) == AT_ONCE or unit is shard.units[-1]):
+            codes = vqvae.encode(torch.stack([x for _, x in batch]).to(device)).cpu()
+            for (each, x), some in zip(batch, codes, strict=True):
+                yield _said(generator, each, reader, x.shape[1], some)
+            batch.clear()
+        report(1)
 
 
-def cond_of_clips(spec: CondSpec, clips: Sequence[Codes]) -> Cond | None:
-    """What a prior of `spec` is told about clips whose grids are equal.
-
-    Raises:
-        ValueError: the data lacks what the prior takes.
-    """
-    if spec.is_empty:
-        return None
-    told: dict[str, Tensor] = {}
-    for name, attribute, names in (
-        ("class_id", "class_name", spec.class_names),
-        ("speaker", "speaker", spec.speaker_names),
-    ):
-        said = [getattr(each.clip, attribute) for each in clips]
-        if names:
-            unknown = [each for each in said if each not in names]
-            if unknown:
-                raise ValueError(f"the prior knows {', '.join(names)}, the data has {unknown[0]!r}")
-            told[name] = torch.tensor([names.index(each) for each in said])
-    if spec.takes_actions:
-        told["actions"] = torch.stack([_filled(each, spec.actions_per_code) for each in clips])
-    return Cond(**told)
-
-
-def _filled(clip: Codes, per_code: int) -> Tensor:
-    """The actions of a clip, with none (0) for the steps that only fill up its last code."""
-    if clip.actions is None:
-        raise ValueError(f"the prior takes actions, {clip.clip.source} has none")
-    lacking = clip.clip.grid[0] * per_code - len(clip.actions)
-    return torch.cat([clip.actions, clip.actions.new_zeros(lacking, *clip.actions.shape[1:])])
-
-
-def _whole(generator: Generator, unit: Unit, shard: Shard) -> Codes:
-    """A file of any length, in constant memory but for its codes."""
-    vqvae, length = generator.vqvae, 0
+def _whole(generator: Generator, unit: Unit, reader: Reader) -> Encoded:
+    """A file of any length; of video, only its codes are in memory at once."""
+    vqvae, length, path = generator.vqvae, 0, unit.item.path
+    if isinstance(reader, VideoReader) and reader.fps is None:
+        _check_even(path)
 
     def pieces() -> Iterator[Tensor]:
         nonlocal length
-        for piece in _pieces(generator, unit, shard):
-            length += piece.shape[1]
-            yield piece[None].to(next(vqvae.parameters()).device)
+        for piece in reader.pieces(path, reader.length(reader.measure(path))):
+            x = piece[:, 0] if isinstance(reader, ImageReader) else piece
+            length += x.shape[1]
+            yield x[None].to(next(vqvae.parameters()).device)
 
     codes = torch.cat([codes.cpu() for codes in vqvae.encode_stream(pieces())], dim=1)[0]
-    return _said(generator, unit, shard, length, codes)
+    return _said(generator, unit, reader, length, codes)
 
 
-def _pieces(generator: Generator, unit: Unit, shard: Shard) -> Iterator[Tensor]:
-    """The data `[c, n, ...]` of a unit: of a window in one piece."""
-    rank, path = generator.vqvae.rank, unit.item.path
-    if rank == 2:
-        yield media.read_image(path, size=shard.size, fit=shard.fit)
-        return
-    reader: Reader = SoundReader(int(generator.config.rate))
-    if rank == 3:
-        assert shard.size is not None
-        reader = VideoReader(shard.size, shard.fit, shard.fps)
-    if unit.length is not None:
-        yield reader.read(path, unit.start, unit.start + unit.length)
-    elif rank == 3 and shard.fps is None:  # one pass of the decoder
-        yield from media.read_pieces(path, frames_per_piece=AT_ONCE, size=shard.size, fit=shard.fit)
-    else:
-        yield from reader.pieces(path, reader.length(reader.measure(path)))
+def _window(unit: Unit, reader: Reader, length: int) -> Tensor:
+    """The data `[c, *axes]` of a window."""
+    if isinstance(reader, ImageReader):
+        return reader.read(unit.item.path, 0, 1)[:, 0]
+    return reader.read(unit.item.path, unit.start, unit.start + length)
 
 
-def _said(generator: Generator, unit: Unit, shard: Shard, length: int, codes: Tensor) -> Codes:
+def _check_even(path: Path) -> None:
+    """Raise `MediaError` where a rate cannot say when the frames of a video are shown."""
+    info = media.probe(path)
+    even = (n / info.fps for n in range(info.num_frames))
+    late = max(abs(t - info.seconds[0] - e) for t, e in zip(info.seconds, even, strict=True))
+    if late > 0.5 / info.fps:
+        raise media.MediaError(
+            f"{path} shows its frames at uneven times, up to {late:.2g} s from those of its "
+            f"average rate, which codes would lose; give fps, to read it at even times"
+        )
+
+
+def _said(generator: Generator, unit: Unit, reader: Reader, length: int, codes: Tensor) -> Encoded:
     """Codes with what is known about them."""
     rank, item = generator.vqvae.rank, unit.item
-    rate = {1: generator.config.rate, 2: 0.0, 3: shard.fps}[rank]
+    rate = {1: generator.config.rate, 2: 0.0}.get(rank)
+    if isinstance(reader, VideoReader):
+        rate = reader.fps or media.probe(item.path).fps
+    assert rate is not None
     clip = CodeClip(
         source=unit.source,
         start=unit.start,
         length=length,
         grid=tuple(codes.shape[:rank]),
-        rate=media.probe(item.path).fps if rate is None else rate,
+        rate=rate,
         split=item.split,
         class_name=item.class_name,
         speaker=item.speaker,
     )
     actions = read_actions(item.actions, unit.start, length) if item.actions else None
-    return Codes(clip, codes, actions)
+    return Encoded(clip, codes, actions)
+
+
+def _ignore(units: int) -> None:
+    """Where compressing takes the time, encoding is no progress to speak of."""
+
+
+def _in_units(report: Callable[[int], None], units: int) -> Callable[[int, int], None]:
+    """Progress in (done, all) as numbers of units more."""
+    told = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        now = units * done // total
+        report(now - told)
+        told = now
+
+    return progress
+
+
+def _compressed(
+    generator: Generator,
+    header: CodeHeader,
+    found: list[Encoded],
+    progress: Callable[[int, int], None],
+) -> tuple[CodeHeader, list[bytes]]:
+    coder = coder_of(generator)
+    segment = generator.vqvae.grid_shape(generator.config.sample_shape)[0]
+    told = [Told(each.clip, each.actions) for each in found]
+    data = compress(coder, segment, told, [each.codes for each in found], progress)
+    return replace(header, coder=coder.fingerprint, segment=segment), data
 
 
 @functools.lru_cache(maxsize=1)
 def _opened(model: str, device: str) -> Generator:
     return open_model(model, device)
-
-
-def coder_of(generator: Generator) -> PriorCoder:
-    """What compresses codes under the model's prior.
-
-    Raises:
-        ValueError: it has none, or not one that can.
-    """
-    if generator.prior is None:
-        raise ValueError("this model has no prior to compress codes under; train one first")
-    return PriorCoder(generator.prior)
 
 
 def _zstd(data: bytes) -> bytes:

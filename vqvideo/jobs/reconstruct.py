@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
+from vqvideo.data.packing import bits_per_code
 from vqvideo.jobs.model import open_model, output_files
 from vqvideo.jobs.yardstick import write_yardstick
 from vqvideo.media.files import output_file
@@ -47,9 +47,10 @@ def reconstruct(
     Args:
         file: a video.
         model: a model that ships or the folder of a trained one.
-        out: .mp4: original, reconstruction and error side by side (gray where they are equal).
-            Beside it come `NAME_x264.mp4`, what x264 makes of the original with the bits of the
-            codes; a contact sheet (.png) of the four, one row each; and the PSNR and SSIM of each
+        out: .mp4: original, reconstruction and error side by side (gray where they are equal), at
+            the average rate of the file. Beside it come `NAME_x264.mp4`, what x264 makes of the
+            original with the bits of the codes (`x264_fits` is false where its coarsest takes
+            more); a contact sheet (.png) of the four, one row each; and the PSNR and SSIM of each
             frame of both (.json).
         size: (height, width) to which the video is brought; None is what the model was made for.
         fit: see `vqvideo.media.read_video`.
@@ -100,6 +101,7 @@ def reconstruct(
         "bits_per_second": round(again.bits / info.duration, 1),
         "x264_bits_per_second": round(8 * media.probe(yardstick).video_bytes / info.duration, 1),
         "x264_crf": crf,
+        "x264_fits": media.probe(yardstick).video_bytes * 8 <= again.bits,
     }
     with output_file(table, suffixes=(".json",), overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps({**figures, "frames": work.table()}, indent=1) + "\n")
@@ -128,7 +130,7 @@ class Reconstruction:
 
     def _seen(self, codes: Tensor) -> Tensor:
         self.grid = (self.grid[0] + codes.shape[1], *codes.shape[2:])
-        self.bits += codes.numel() * math.ceil(math.log2(self.vqvae.quantizer.codebook_size))
+        self.bits += codes.numel() * bits_per_code(self.vqvae.quantizer.codebook_size)
         self.used |= set(codes.unique().tolist())
         return codes
 

@@ -35,6 +35,7 @@ def train_prior(
     fps: float | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, float]:
     """Train a prior; returns the last held-out figures.
 
@@ -52,6 +53,7 @@ def train_prior(
         fps: frames per second of the clips; None keeps those of each file.
         overwrite: train into a folder that holds a run already.
         progress: called with (windows encoded, windows in all).
+        warn: called with a sentence about each file that cannot be read.
     """
     check_run_folder(out, overwrite)
     first_stage = open_model(vqvae)
@@ -70,7 +72,8 @@ def train_prior(
         _check_told(data, generator, step, fps)
         apart = step or changed.sample_shape[0]
         own = EncodeOptions(clip_step=apart, fps=fps, overwrite=overwrite)
-        encode(data, str(Path(out) / CODES), model=vqvae, options=own, progress=progress)
+        codes = str(Path(out) / CODES)
+        encode(data, codes, model=vqvae, options=own, progress=progress, warn=warn)
         files, step = open_codes(Path(out) / CODES), None
     grid = generator.vqvae.grid_shape(changed.sample_shape)
     codes_apart = _in_codes(step, generator.vqvae.downsampling[0])

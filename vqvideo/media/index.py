@@ -149,11 +149,26 @@ def video_stream(container: InputContainer, file: Path) -> VideoStream:
     raise MediaError(f"{file} has no video stream (it holds: {found}); is it a sound file?")
 
 
-@lru_cache(maxsize=8192)
+class Listed(NamedTuple):
+    """What the index needs of a packet, which would keep its bytes in memory."""
+
+    pts: int | None
+    duration: int | None
+    size: int
+    is_keyframe: bool
+    is_discard: bool
+    is_corrupt: bool
+
+    @classmethod
+    def of(cls, packet: Packet[VideoStream]) -> Listed:
+        return cls(*(getattr(packet, name) for name in cls._fields))
+
+
+@lru_cache(maxsize=1024)  # 8 bytes for each frame: an hour takes one megabyte
 def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
     with open_container(file) as container:
         stream = video_stream(container, file)
-        packets = [packet for packet in container.demux(stream) if packet.size > 0]
+        packets = [Listed.of(packet) for packet in container.demux(stream) if packet.size > 0]
         _check_packets(packets, stream, container, file)
         shown = [packet for packet in packets if not packet.is_discard]
         num_video_bytes = sum(packet.size for packet in packets)
@@ -205,7 +220,7 @@ def _decode_first(file: Path, *, count: bool) -> tuple[VideoFrame, int]:
 
 
 def _check_packets(
-    packets: list[Packet[VideoStream]], stream: VideoStream, container: InputContainer, file: Path
+    packets: list[Listed], stream: VideoStream, container: InputContainer, file: Path
 ) -> None:
     """What was found must be all that the container's own tables list, and whole."""
     if any(packet.is_corrupt for packet in packets):

@@ -17,12 +17,7 @@ def filled_up(pieces: Iterable[Tensor], step: int) -> Iterator[Tensor]:
         ValueError: a piece has another shape than the one before, or no data came.
     """
     length, end = 0, None
-    for piece in pieces:
-        if end is not None and _but_first(piece) != _but_first(end):
-            raise ValueError(
-                f"pieces may differ in length alone, got {list(piece.shape)} after "
-                f"{list(end.shape[:2])} with {list(end.shape[3:])}"
-            )
+    for piece in alike(pieces):
         yield piece
         length += piece.shape[2]
         end = piece[:, :, -1:].clone() if piece.shape[2] else end
@@ -30,6 +25,23 @@ def filled_up(pieces: Iterable[Tensor], step: int) -> Iterator[Tensor]:
         raise ValueError("the pieces held no data")
     if length % step:
         yield end.expand(-1, -1, step - length % step, *end.shape[3:])
+
+
+def alike(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The pieces.
+
+    Raises:
+        ValueError: one has another shape than the one before.
+    """
+    before: Tensor | None = None
+    for piece in pieces:
+        if before is not None and _but_first(piece) != _but_first(before):
+            raise ValueError(
+                f"pieces may differ in length alone, got {list(piece.shape)} after "
+                f"{list(before.shape[:2])} with {list(before.shape[3:])}"
+            )
+        yield piece
+        before = piece[:, :, :0]
 
 
 def cropped(pieces: Iterable[Tensor], length: int | None) -> Iterator[Tensor]:

@@ -54,6 +54,9 @@ class FiniteScalarQuantizer(Quantizer):
         self.register_buffer("places", torch.tensor(places), persistent=False)
         self.register_buffer("one", torch.ones(()), persistent=False)  # has the model's type
 
+    def extra_repr(self) -> str:
+        return f"levels={tuple(self.levels.tolist())}"
+
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
         """See `Quantizer`."""
         rows = z_e.movedim(1, -1)
