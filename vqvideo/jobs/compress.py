@@ -2,12 +2,12 @@
 
 A clip is cut along its first axis into segments as long as what the prior was trained on, so that
 many are worked on together, however long the clip; each can be decoded by itself. The bytes of a
-clip are its segments, each behind its length in 4 bytes (little-endian).
+clip are its segments, each behind its length: 7 bits a byte, the lowest first, the eighth bit set
+where more follow.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from vqvideo.data.codes import CodeClip
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
 
-LENGTH = struct.Struct("<I")
 AT_ONCE = 16  # segments that a coder works on together
 
 
@@ -74,9 +73,7 @@ def compress(
         found.update(zip(parts, encoded, strict=True))
         progress(len(found), total)
     return [
-        b"".join(
-            LENGTH.pack(len(found[part])) + found[part] for part in _parts(i, told.clip, segment)
-        )
+        b"".join(_length(len(found[part])) + found[part] for part in _parts(i, told.clip, segment))
         for i, told in enumerate(clips)
     ]
 
@@ -118,15 +115,30 @@ def _parts(index: int, clip: CodeClip, segment: int) -> list[Part]:
     return [Part(index, n, min(n + segment, size)) for n in range(0, size, segment)]
 
 
+def _length(number: int) -> bytes:
+    """A number, 7 bits a byte.
+
+    >>> list(_length(300))
+    [172, 2]
+    """
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + _length(rest) if rest else bytes([low])
+
+
 def _pieces(data: bytes, clip: CodeClip, segment: int) -> list[bytes]:
     """The bytes of each segment."""
-    pieces, start = [], 0
-    while start + LENGTH.size <= len(data):
-        length = LENGTH.unpack_from(data, start)[0]
-        start += LENGTH.size
-        pieces.append(data[start : start + length])
-        start += length
-    if start != len(data) or len(pieces) != len(_parts(0, clip, segment)):
+    pieces, place = [], 0
+    while place < len(data):
+        length = shift = 0
+        while place < len(data):
+            byte, place = data[place], place + 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if not byte & 128:
+                break
+        pieces.append(data[place : place + length])
+        place += length
+    if place != len(data) or len(pieces) != len(_parts(0, clip, segment)):
         raise ValueError(f"the bytes of {clip.source} are not its segments; they are damaged")
     return pieces
 
