@@ -10,7 +10,8 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.data.order import BatchOrder
-from vqvideo.training.loop import TrainingConfig, _loader
+from vqvideo.training import TrainingConfig
+from vqvideo.training.run import _loader
 
 
 def batches(number: int, length: int = 10, size: int = 3, **options) -> list[list[int]]:

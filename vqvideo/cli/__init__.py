@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None) -> 
             raise
         print(f"{parser.prog}: {_one_line(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{parser.prog}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     _print(result, options.json)
     return 0

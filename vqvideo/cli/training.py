@@ -25,6 +25,9 @@ def _add_training(parser: argparse.ArgumentParser, batch_size: int) -> None:
         "--clip-step", type=int, metavar="FRAMES", help="between the starts of two clips"
     )
     parser.add_argument("--fps", type=float, help="of the clips; default: that of each file")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the run was stopped, if it was begun"
+    )
     add_overwrite(parser)
 
 
@@ -79,6 +82,7 @@ def _train_vqvae(options: argparse.Namespace) -> Any:
         fps=options.fps,
         cache=options.cache,
         max_corrupt=options.max_corrupt,
+        resume=options.resume,
         overwrite=options.overwrite,
         progress=progress_bar("file"),
     )
@@ -113,6 +117,7 @@ def _train_prior(options: argparse.Namespace) -> Any:
         prior=prior or None,
         step=options.clip_step,
         fps=options.fps,
+        resume=options.resume,
         overwrite=options.overwrite,
         progress=progress_bar("clip"),
         warn=lambda sentence: print(sentence, file=sys.stderr),

@@ -33,6 +33,7 @@ def train_prior(
     prior: Mapping[str, Any] | str | None = None,
     step: int | None = None,
     fps: float | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] = lambda sentence: None,
@@ -51,11 +52,13 @@ def train_prior(
         step: frames or sound samples between the starts of two windows; None puts them side by
             side.
         fps: frames per second of the clips; None keeps those of each file.
+        resume: go on with the run in `out` where it was stopped, if there is one; the rest must be
+            what it was begun with.
         overwrite: train into a folder that holds a run already.
         progress: called with (windows encoded, windows in all).
         warn: called with a sentence about each file that cannot be read.
     """
-    check_run_folder(out, overwrite)
+    check_run_folder(out, overwrite or resume)
     first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
     torch.manual_seed(config.seed)
@@ -79,7 +82,7 @@ def train_prior(
     codes_apart = _in_codes(step, generator.vqvae.downsampling[0])
     sets = [CodeWindows(files, grid, split=split, step=codes_apart) for split in ("train", "test")]
     _keep_names(generator, sets[0].names)
-    return fit(generator, sets[0], sets[1], out, config)
+    return fit(generator, sets[0], sets[1], out, config, resume=resume)
 
 
 def _check_told(data: str, generator: Generator, step: int | None, fps: float | None) -> None:

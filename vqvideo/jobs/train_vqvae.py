@@ -28,6 +28,7 @@ def train_vqvae(
     fps: float | None = None,
     cache: str | None = None,
     max_corrupt: float = 0.01,
+    resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
@@ -44,10 +45,12 @@ def train_vqvae(
         fps: frames per second of the clips, and so of the model; None keeps those of each file.
         cache: a folder for the decoded files; None decodes anew in every pass.
         max_corrupt: which share of the files may be unreadable and skipped.
+        resume: go on with the run in `out` where it was stopped, if there is one; the rest must be
+            what it was begun with.
         overwrite: train into a folder that holds a run already.
         progress: called with (files measured, files to be measured).
     """
-    check_run_folder(out, overwrite)
+    check_run_folder(out, overwrite or resume)
     torch.manual_seed(config.seed)
     rate = {} if fps is None else {"rate": fps}
     generator = build(model, **{**rate, **(changes or {})})
@@ -64,7 +67,7 @@ def train_vqvae(
         )
         for split in ("train", "test")
     )
-    return fit(generator, train, test, out, config)
+    return fit(generator, train, test, out, config, resume=resume)
 
 
 def windows(

@@ -17,7 +17,8 @@ from vqvideo.generator import Generator
 from vqvideo.media import write_contact_sheet
 from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import evaluating
-from vqvideo.training.loop import TrainingConfig, train
+from vqvideo.training.loop import train
+from vqvideo.training.task import TrainingConfig
 
 
 def train_prior(
@@ -26,6 +27,8 @@ def train_prior(
     held_out: Dataset[Sample],
     out: str | Path,
     config: TrainingConfig,
+    *,
+    resume: bool = False,
 ) -> dict[str, float]:
     """Train `generator.prior` on codes; the VQ-VAE does not change by a bit.
 
@@ -36,17 +39,18 @@ def train_prior(
         held_out: likewise, to measure on.
         out: the run's folder; gets `model/`, `log.jsonl`, `curves.png` and `samples.png`.
         config: steps, batch size and so on.
+        resume: go on from where a run in `out` was stopped; see `train`.
 
     Returns:
         The last held-out figures: `nats_per_code`, beside `unigram_nats`, the entropy of the
         held-out codes' own histogram (of each codebook's, on average), which a prior must beat,
         and `uniform_nats`, ln K, which it starts from.
     """
-    return train(PriorTask(generator, codes, held_out), config, out)
+    return train(PriorTask(generator, codes, held_out), config, out, resume=resume)
 
 
 class PriorTask:
-    """See `vqvideo.training.loop.Task`."""
+    """See `vqvideo.training.task.Task`."""
 
     def __init__(
         self, generator: Generator, codes: Dataset[Sample], held_out: Dataset[Sample]

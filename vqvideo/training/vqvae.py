@@ -13,7 +13,8 @@ from vqvideo.generator import Generator
 from vqvideo.media import write_contact_sheet
 from vqvideo.metrics import code_histogram, perplexity, psnr_db, psnr_db_of_mse, usage
 from vqvideo.modes import evaluating
-from vqvideo.training.loop import TrainingConfig, train
+from vqvideo.training.loop import train
+from vqvideo.training.task import TrainingConfig
 
 HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
 MEMORY_FORMAT = {  # how convolutions on a CPU like their data
@@ -28,6 +29,8 @@ def train_vqvae(
     held_out: ClipDataset,
     out: str | Path,
     config: TrainingConfig,
+    *,
+    resume: bool = False,
 ) -> dict[str, float]:
     """Train `generator.vqvae` on windows of data; returns the last held-out figures.
 
@@ -38,18 +41,19 @@ def train_vqvae(
         out: the run's folder; gets `model/`, `log.jsonl`, `curves.png` and
             `reconstructions.png` (originals above their reconstructions, held out).
         config: steps, batch size and so on.
+        resume: go on from where a run in `out` was stopped; see `train`.
     """
     quantizer = generator.vqvae.quantizer
     own = quantizer.auto_step
     quantizer.auto_step = False  # the loop calls step() itself, after each optimizer step
     try:
-        return train(VQVAETask(generator, data, held_out), config, out)
+        return train(VQVAETask(generator, data, held_out), config, out, resume=resume)
     finally:
         quantizer.auto_step = own
 
 
 class VQVAETask:
-    """See `vqvideo.training.loop.Task`."""
+    """See `vqvideo.training.task.Task`."""
 
     def __init__(self, generator: Generator, data: ClipDataset, held_out: ClipDataset) -> None:
         self.generator = generator

@@ -1,0 +1,222 @@
+"""A run that was stopped, killed or cut off goes on to the same weights, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vqvideo
+from vqvideo.cli import main
+from vqvideo.data.clips import ClipDataset
+from vqvideo.training import TrainingConfig, train_prior, train_vqvae
+from vqvideo.training import state as state_module
+from vqvideo.training.state import FILE, ResumeError
+from vqvideo.training.vqvae import VQVAETask
+
+STEPS = 7
+CONFIG = TrainingConfig(
+    steps=STEPS, batch_size=2, eval_every=3, learning_rate=3e-3, warmup_steps=2, precision="fp32"
+)
+RUN = """
+import os, signal, sys, json
+from vqvideo.cli import main
+from vqvideo.training import prior, state, vqvae
+
+step, when = int(sys.argv[1]), sys.argv[2]
+taken = 0
+
+def after_step(task, own):
+    global taken
+    own(task)
+    taken += 1
+    if when == "step" and taken == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+for task in (vqvae.VQVAETask, prior.PriorTask):
+    task.after_step = lambda self, own=task.after_step: after_step(self, own)
+save = state.save_file
+
+def half(tensors, path, metadata):
+    save(tensors, path, metadata)
+    if when == "write" and taken >= step:
+        with open(path, "r+b") as file:
+            file.truncate(path.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+state.save_file = half
+raise SystemExit(main(json.loads(sys.argv[3])))
+"""
+
+
+def run(arguments, step=0, when="never"):
+    """A command in a process of its own, killed at a step or while it writes its state."""
+    command = [sys.executable, "-c", RUN, str(step), when, json.dumps(arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def first_stage(small_changes, clips, out, *, resume=False, task=None, **changes):
+    torch.manual_seed(0)
+    generator = vqvideo.build("video", **small_changes)
+    sets = (ClipDataset(clips, (16, 64, 64), step=4, split=split) for split in ("train", "test"))
+    config = TrainingConfig(**{**CONFIG.__dict__, **changes})
+    return generator, train_vqvae(generator, *sets, out, config, resume=resume)
+
+
+def second_stage(small_changes, out, *, resume=False):
+    """A prior that draws random numbers in training: dropout, and items that are told nothing."""
+    torch.manual_seed(0)
+    cond = {"num_classes": 2, "dropout": 0.5}
+    prior = {"name": "masked3d", "width": 8, "num_layers": 2, "dropout": 0.3, "cond": cond}
+    generator = vqvideo.build("video", **{**small_changes, "prior": prior})
+    draw = torch.Generator().manual_seed(1)
+    data = [
+        {"codes": torch.randint(32, (2, 4, 5), generator=draw), "class_id": torch.tensor(n % 2)}
+        for n in range(9)
+    ]
+    generator.sample_shape = (8, 16, 20)
+    return generator, train_prior(generator, data, data, out, CONFIG, resume=resume)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.values(), other.values(), strict=True))
+
+
+class StopHereError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 4, 7])
+@pytest.mark.parametrize("stage", ["vqvae", "prior"])
+def test_a_run_that_broke_off_at_any_step_ends_with_the_same_weights(
+    stage, at, small_changes, clips, tmp_path, monkeypatch
+):
+    def train(out, resume=False):
+        if stage == "vqvae":
+            return first_stage(small_changes, clips, out, resume=resume)
+        return second_stage(small_changes, out, resume=resume)
+
+    whole, figures = train(tmp_path / "whole")
+    steps = []
+    step = torch.optim.AdamW.step
+
+    def stopping(self, *args, **kwargs):
+        steps.append(1)
+        if len(steps) == at:
+            raise StopHereError
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", stopping)
+    with pytest.raises(StopHereError):
+        train(tmp_path / "out")
+    again, figures_again = train(tmp_path / "out", resume=True)
+    assert len(steps) == at + STEPS - (at - 1) // 3 * 3, "only what was not saved is done again"
+    assert same(whole.state_dict(), again.state_dict())
+    assert figures == figures_again
+    lines = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "out")]
+    one, other = ([{**json.loads(x), "seconds": 0} for x in each] for each in lines)
+    assert one == other
+    files = [load_file(tmp_path / name / FILE) for name in ("whole", "out")]
+    assert same(*files), "and so do optimizer and random state"
+
+
+def test_real_processes_killed_at_any_moment_lose_nothing(clips, tmp_path):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    small = ["encoder.widths=[4,4]", "decoder.widths=[4,4]", "quantizer.codebook_size=16"]
+    small += ["encoder.num_blocks=[1,1]", "decoder.num_blocks=[1,1]"]
+    train = ["train-vqvae", "--model", "video", "--data", str(clips), "--batch-size", "2"]
+    train += ["--steps", "9", "--eval-every", "2", "--precision", "fp32", "--clip-step", "4"]
+    train += [f"--set={change}" for change in small]
+    assert run([*train, "--out", str(tmp_path / "whole")]).returncode == 0
+    moments = [(draw.randint(1, 9), "step"), (draw.randint(1, 4), "write"), (1, "step")]
+    for step, when in moments:
+        done = run([*train, "--out", str(tmp_path / "out"), "--resume"], step, when)
+        assert done.returncode == -signal.SIGKILL, (seed, step, when, done.stderr)
+    done = run([*train, "--out", str(tmp_path / "out"), "--resume"])
+    assert done.returncode == 0, (seed, done.stderr)
+    one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("whole", "out"))
+    assert one.read_bytes() == other.read_bytes(), seed
+    left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+    assert left == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_told_to_stop_finishes_its_step_and_says_how_to_go_on(
+    number, small_changes, clips, tmp_path, monkeypatch
+):
+    whole, _ = first_stage(small_changes, clips, tmp_path / "whole")
+    after_step, steps = VQVAETask.after_step, []
+
+    def told(self):
+        after_step(self)
+        steps.append(1)
+        if len(steps) == 5:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(VQVAETask, "after_step", told)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 5; --resume goes on from there"):
+        first_stage(small_changes, clips, tmp_path / "out")
+    assert signal.getsignal(number) == before
+    again, _ = first_stage(small_changes, clips, tmp_path / "out", resume=True)
+    assert len(steps) == STEPS
+    assert same(whole.state_dict(), again.state_dict())
+
+
+def test_a_finished_run_has_nothing_left_to_do(small_changes, clips, tmp_path):
+    whole, figures = first_stage(small_changes, clips, tmp_path)
+    again, figures_again = first_stage(small_changes, clips, tmp_path, resume=True)
+    assert figures == figures_again
+    assert same(whole.state_dict(), again.state_dict())
+
+
+def test_a_run_is_not_gone_on_with_as_another(small_changes, clips, tmp_path):
+    first_stage(small_changes, clips, tmp_path)
+    for name, value in (("learning_rate", 1e-4), ("steps", 9), ("seed", 1)):
+        with pytest.raises(ResumeError, match=f"was begun with {name} .*, not {value}; give the"):
+            first_stage(small_changes, clips, tmp_path, resume=True, **{name: value})
+    wider = {**small_changes, "encoder": {"widths": (12, 12), "num_blocks": (1, 1)}}
+    with pytest.raises(ResumeError, match="is the state of another model; start anew"):
+        first_stage(wider, clips, tmp_path, resume=True)
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:1000])
+    with pytest.raises(ResumeError, match="is no state of a run, or a damaged one"):
+        first_stage(small_changes, clips, tmp_path, resume=True)
+
+
+def test_a_full_disk_leaves_the_last_state_whole(small_changes, clips, tmp_path, monkeypatch):
+    save, saved = state_module.save_file, []
+
+    def full(tensors, path, metadata):
+        saved.append(path)
+        if len(saved) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(tensors, path, metadata)
+
+    monkeypatch.setattr(state_module, "save_file", full)
+    whole, _ = first_stage(small_changes, clips, tmp_path / "whole", eval_every=7)
+    saved.clear()
+    with pytest.raises(OSError, match="No space left"):
+        first_stage(small_changes, clips, tmp_path / "out")
+    monkeypatch.undo()
+    assert not list((tmp_path / "out").glob(".*tmp*"))
+    again, _ = first_stage(small_changes, clips, tmp_path / "out", resume=True)
+    assert same(whole.state_dict(), again.state_dict())
+
+
+def test_a_run_that_was_not_begun_begins(clips, tmp_path, capsys):
+    arguments = ["train-vqvae", "--model", "video", "--data", str(clips), "--steps", "1"]
+    arguments += ["--set=encoder.widths=[4,4]", "--set=decoder.widths=[4,4]", "--batch-size", "1"]
+    arguments += ["--set=encoder.num_blocks=[1,1]", "--set=decoder.num_blocks=[1,1]"]
+    out = ["--out", str(tmp_path / "run"), "--resume", "--precision", "fp32"]
+    assert main([*arguments, *out]) == 0
+    assert main([*arguments, *out]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 1
+    assert "holds a run already" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""What a run shows while it works: the progress bar on stderr and the lines of `log.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Log:
+    """The progress bar, and a line for each measurement.
+
+    Args:
+        path: of `log.jsonl`; begun anew.
+        steps: of the whole run.
+        shown: whether this process writes and shows anything.
+    """
+
+    def __init__(self, path: Path, steps: int, shown: bool) -> None:
+        self.path, self.shown, self.start = path, shown, time.monotonic()
+        self.losses: list[float] = []
+        self.warned = False
+        self.bar = tqdm(total=steps, unit="step", disable=None if shown else True)
+        self.lines: list[str] = []
+        self._write()
+
+    def seen(self, loss: float, figures: dict[str, float]) -> None:
+        """A step is done."""
+        self.losses.append(loss)
+        shown = {"loss": loss, **figures}
+        self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
+        self.bar.update()
+
+    def measured(self, step: int, figures: dict[str, float]) -> None:
+        """Held-out figures are there."""
+        line: dict[str, Any] = {
+            "step": step,
+            "seconds": round(time.monotonic() - self.start, 1),
+            "loss": sum(self.losses) / len(self.losses),
+            **{f"held_out_{name}": value for name, value in figures.items()},
+        }
+        self.losses.clear()
+        self.lines.append(json.dumps(line))
+        self._write()
+
+    def warn(self, sentence: str | None) -> None:
+        """Say what goes wrong, the first time."""
+        if sentence and not self.warned:
+            self.warned = True
+            self.bar.write(f"warning: {sentence}", file=sys.stderr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run needs to go on."""
+        return {
+            "lines": list(self.lines),
+            "losses": list(self.losses),
+            "warned": self.warned,
+            "seconds": time.monotonic() - self.start,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], step: int) -> None:
+        """Go on from there; what the log says of later steps is forgotten."""
+        self.lines, self.losses = list(state["lines"]), list(state["losses"])
+        self.warned, self.start = state["warned"], time.monotonic() - state["seconds"]
+        self.bar.update(step)
+        self._write()
+
+    def close(self) -> None:
+        """The last step is done."""
+        self.bar.close()
+
+    def _write(self) -> None:
+        if self.shown:
+            temporary = self.path.with_name(f".{self.path.name}.tmp")
+            temporary.write_text("".join(f"{line}\n" for line in self.lines))
+            temporary.replace(self.path)
