@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vqvideo"
 
 FLOORS = [
-    ["registry", "grid", "cond", "metrics", "modes", "media"],
+    ["registry", "grid", "cond", "metrics", "modes", "processes", "media"],
     ["quantizers", "nets", "sampling", "data"],
     ["likelihoods", "priors"],
     ["vqvae", "entropy"],
@@ -23,11 +23,11 @@ FLOORS = [
 ]
 NAMED = {  # rooms of the lower floors name what they may import
     **{room: set() for room in FLOORS[0]},
-    "quantizers": {"registry", "metrics"},
+    "quantizers": {"registry", "metrics", "processes"},
     "nets": {"registry", "grid", "cond"},
     "sampling": {"cond", "modes"},
     "data": {"media", "grid", "cond"},
-    "likelihoods": {"registry", "cond", "nets", "sampling"},
+    "likelihoods": {"registry", "processes", "cond", "nets", "sampling"},
     "priors": {"registry", "grid", "cond", "nets", "sampling"},
 }
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -111,7 +111,9 @@ class VQVAE(nn.Module):
         self._check(x)
         return self.encoder(x)  # type: ignore[no-any-return]
 
-    def loss(self, x: Tensor, output: VQVAEOutput | None = None) -> VQVAELoss:
+    def loss(
+        self, x: Tensor, output: VQVAEOutput | None = None, *, observe: bool = True
+    ) -> VQVAELoss:
         """Eq. 3 for a batch, the reconstruction term divided by the number of dimensions.
 
         In training mode the likelihood sees the batch first, so that it can set itself up from
@@ -121,8 +123,9 @@ class VQVAE(nn.Module):
             x: data `[b, c, *axes]`.
             output: what `forward(x)` returned, where it was called through a wrapper (data
                 parallel); None calls it here.
+            observe: false where the likelihood has seen this batch, as part of a larger one.
         """
-        if self.training:
+        if self.training and observe:
             self.likelihood.observe(x)
         parameters, quantized = output or self(x)
         nats = -self.likelihood.log_prob(parameters, x).mean()

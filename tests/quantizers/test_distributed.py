@@ -18,7 +18,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vqvideo.quantizers import QUANTIZERS, processes
+from vqvideo import processes
+from vqvideo.quantizers import QUANTIZERS
 
 SMALL = {"codebook_size": 7, "code_dim": 3, "revive_below": 0.1}
 VECTOR = {"name": "vector", **SMALL}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqvideo.quantizers import processes
+from vqvideo import processes
 from vqvideo.quantizers.kmeans import kmeans
 from vqvideo.quantizers.sample import Sample
 

@@ -16,6 +16,9 @@ def _add_training(parser: argparse.ArgumentParser, batch_size: int) -> None:
     parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="N", help="batches that make up one step"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--eval-every", type=int, default=200, metavar="STEPS")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
@@ -37,6 +40,7 @@ def _training_config(options: argparse.Namespace) -> Any:
     return TrainingConfig(
         steps=options.steps,
         batch_size=options.batch_size,
+        accumulate=options.accumulate,
         learning_rate=options.learning_rate,
         eval_every=options.eval_every,
         precision=options.precision,

@@ -18,8 +18,10 @@ class BatchOrder(Sampler[list[int]]):
 
     Args:
         length: of the data set.
-        batch_size: indices in a batch, at most `length`.
+        batch_size: indices in a batch.
         seed: any integer.
+        parts: batches that make up one step of training, over all its processes. They are a large
+            batch cut up, so that the order does not depend on how it is cut.
         start: batches to leave out, counted from the beginning of the first pass.
 
     Raises:
@@ -33,15 +35,20 @@ class BatchOrder(Sampler[list[int]]):
 
     drop_last = True  # what accelerate asks when it deals batches out to processes
 
-    def __init__(self, length: int, *, batch_size: int, seed: int, start: int = 0) -> None:
-        if not 1 <= batch_size <= length:
-            raise ValueError(f"batch_size must be from 1 to {length}, got {batch_size}")
+    def __init__(
+        self, length: int, *, batch_size: int, seed: int, start: int = 0, parts: int = 1
+    ) -> None:
+        if batch_size < 1 or parts < 1 or batch_size * parts > length:
+            in_all = f" ({batch_size * parts} in all {parts} parts of a step)" if parts > 1 else ""
+            raise ValueError(f"batch_size must be from 1 to {length}, got {batch_size}{in_all}")
         if start < 0:
             raise ValueError(f"start must be at least 0, got {start}")
         self.length, self.batch_size, self.seed, self.start = length, batch_size, seed, start
+        self.parts = parts
 
     def __iter__(self) -> Iterator[list[int]]:
-        size, per_pass = self.batch_size, self.length // self.batch_size
+        size = self.batch_size
+        per_pass = self.length // (size * self.parts) * self.parts
         number, first = divmod(self.start, per_pass)
         while True:
             order = np.random.default_rng([self.seed % 2**64, number]).permutation(self.length)

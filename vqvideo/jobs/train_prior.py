@@ -58,6 +58,8 @@ def train_prior(
         progress: called with (windows encoded, windows in all).
         warn: called with a sentence about each file that cannot be read.
     """
+    from accelerate import PartialState  # imports for a second
+
     check_run_folder(out, overwrite or resume)
     first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
@@ -74,9 +76,12 @@ def train_prior(
     else:
         _check_told(data, generator, step, fps)
         apart = step or changed.sample_shape[0]
-        own = EncodeOptions(clip_step=apart, fps=fps, overwrite=overwrite)
-        codes = str(Path(out) / CODES)
-        encode(data, codes, model=vqvae, options=own, progress=progress, warn=warn)
+        processes = PartialState()
+        with processes.main_process_first():  # the others then find all of it done
+            anew = overwrite and processes.is_main_process
+            own = EncodeOptions(clip_step=apart, fps=fps, overwrite=anew)
+            codes = str(Path(out) / CODES)
+            encode(data, codes, model=vqvae, options=own, progress=progress, warn=warn)
         files, step = open_codes(Path(out) / CODES), None
     grid = generator.vqvae.grid_shape(changed.sample_shape)
     codes_apart = _in_codes(step, generator.vqvae.downsampling[0])

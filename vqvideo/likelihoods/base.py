@@ -39,7 +39,9 @@ class Likelihood(nn.Module, ABC):
         """Data drawn from the distribution, in [-1, 1]."""
 
     def observe(self, x: Tensor) -> None:
-        """See a training batch; a likelihood may set itself up from the first one."""
+        """See a training batch, this process's part of it; a likelihood may set itself up from the
+        first ones.
+        """
 
 
 LIKELIHOODS: Registry[Likelihood] = Registry("likelihood")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.likelihoods.base import LIKELIHOODS, Likelihood
+from vqvideo.processes import summed
 
 BATCHES = 100  # training batches over which the variance is measured
 LEAST = 1e-4  # an even batch must not make the reconstruction term count for everything
@@ -41,7 +42,7 @@ class GaussianLikelihood(Likelihood):
     def observe(self, x: Tensor) -> None:
         if self.batches_seen < BATCHES:
             self.batches_seen += 1
-            spread = x.float().var(correction=0).clamp(min=LEAST)
+            spread = _variance(x.float()).clamp(min=LEAST)
             self.variance += (spread - self.variance) / self.batches_seen
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -56,3 +57,10 @@ class GaussianLikelihood(Likelihood):
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(parameters.shape, generator=generator).to(parameters.device)
         return (parameters.float() + self.variance.sqrt() * noise).clamp(-1, 1)
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Of the batches of all processes together."""
+    number = summed(torch.tensor(float(x.numel()), device=x.device))
+    mean = summed(x.sum()) / number
+    return summed((x - mean).square().sum()) / number

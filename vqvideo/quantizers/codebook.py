@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqvideo.metrics import code_histogram, perplexity
+from vqvideo.processes import are_several, of_the_first, summed
 from vqvideo.quantizers.base import Quantized, Quantizer
 from vqvideo.quantizers.kmeans import kmeans
-from vqvideo.quantizers.processes import are_several, of_the_first, summed
 from vqvideo.quantizers.sample import Sample
 from vqvideo.quantizers.search import nearest_codes
 from vqvideo.quantizers.straight_through import Commitment

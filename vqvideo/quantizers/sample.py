@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqvideo.quantizers.processes import gathered
+from vqvideo.processes import gathered
 
 MOST_BATCHES = 2**20  # per step and process
 

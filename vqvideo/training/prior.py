@@ -62,6 +62,9 @@ class PriorTask:
         self.data, self.held_out = codes, held_out
         self.histogram = self._histogram()
 
+    def before_step(self, batches: list[Sample]) -> None:
+        """A prior has nothing to do before steps."""
+
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         codes = batch["codes"]
         logits = model(codes, self._told(batch))

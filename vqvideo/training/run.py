@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.data.clips import Sample
@@ -51,23 +53,26 @@ class Run:
         self.figures: dict[str, float] = {}
         self.saved = False
 
-    def batches(self, first: int) -> Iterator[Sample]:
-        """Those of the steps after `first`."""
-        start = first * self.accelerator.num_processes
-        loader = self.accelerator.prepare(_loader(self.task.data, self.config, start))
-        return iter(loader)
+    def batches(self, first: int) -> Iterator[list[Sample]]:
+        """Those of each step after `first`."""
+        parts = self.config.accumulate * self.accelerator.num_processes
+        order = _loader(self.task.data, self.config, parts, first * parts)
+        loader = iter(self.accelerator.prepare(order))
+        while True:
+            yield list(itertools.islice(loader, self.config.accumulate))
 
-    def step(self, step: int, batch: Sample) -> None:
+    def step(self, step: int, batches: list[Sample]) -> None:
         """One step of the optimizer."""
         self.model.train()
-        try:
-            with self.bf16:
-                loss, figures = self.task.loss(self.model, batch)
-        except NotFiniteError as cause:
-            raise self._diverged(f"a value is not finite ({cause})", step) from cause
-        if not math.isfinite(loss.item()):
-            raise self._diverged(f"the loss is {loss.item()}", step)
-        self.accelerator.backward(loss)
+        self.task.before_step(batches)
+        total, figures = 0.0, dict[str, float]()
+        for batch in batches:
+            is_last = batch is batches[-1]
+            alone = nullcontext() if is_last else self.accelerator.no_sync(self.model)
+            with alone:
+                loss, figures = self._loss(step, batch)
+                self.accelerator.backward(loss / len(batches))
+            total += loss.item() / len(batches)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
         if norm is not None and not math.isfinite(norm):
             raise self._diverged(f"the gradient's norm is {norm.item()}", step)
@@ -75,7 +80,17 @@ class Run:
         self.schedule.step()
         self.optimizer.zero_grad()
         self.task.after_step()
-        self.log.seen(loss.item(), figures)
+        self.log.seen(total, figures)
+
+    def _loss(self, step: int, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        try:
+            with self.bf16:
+                loss, figures = self.task.loss(self.model, batch)
+        except NotFiniteError as cause:
+            raise self._diverged(f"a value is not finite ({cause})", step) from cause
+        if not math.isfinite(loss.item()):
+            raise self._diverged(f"the loss is {loss.item()}", step)
+        return loss, figures
 
     def measure(self, step: int) -> None:
         """Held-out figures into the log, pictures and the model into the folder."""
@@ -88,7 +103,8 @@ class Run:
                 raise self._diverged(f"the held-out {name} is NaN", step)
         if self.accelerator.is_main_process:
             self.log.measured(step, self.figures)
-            seen = step * self.config.batch_size * self.accelerator.num_processes
+            parts = self.config.accumulate * self.accelerator.num_processes
+            seen = step * self.config.batch_size * parts
             self.log.warn(self.task.warning(self.figures, seen / self._length))
             self.task.show(self.out)
             self.task.save(self.out / "model")
@@ -185,14 +201,17 @@ def _works_in_bf16(precision: Precision) -> bool:
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
-def _loader(data: Dataset[Sample], config: TrainingConfig, start: int = 0) -> DataLoader[Sample]:
+def _loader(
+    data: Dataset[Sample], config: TrainingConfig, parts: int = 1, start: int = 0
+) -> DataLoader[Sample]:
     """Batches without end, in an order that the seed decides, from batch number `start` on.
 
-    Several processes take turns at the batches: each step uses up one for each process.
+    Each step uses up `parts` of them: several processes take turns, each for as many as it
+    accumulates.
     """
     length: int = len(data)  # type: ignore[arg-type]
-    size = min(config.batch_size, length)
-    order = BatchOrder(length, batch_size=size, seed=config.seed, start=start)
+    size = max(1, min(config.batch_size, length // parts))
+    order = BatchOrder(length, batch_size=size, seed=config.seed, start=start, parts=parts)
     return DataLoader(
         data,
         batch_sampler=order,

@@ -20,7 +20,9 @@ class TrainingConfig:
 
     Attributes:
         steps: optimizer steps.
-        batch_size: items per step and process.
+        batch_size: items that are worked on at once in each process.
+        accumulate: batches of each process that make up one step: as one large batch, in less
+            memory.
         learning_rate: at its highest, after the warm-up.
         warmup_steps: steps over which the learning rate rises.
         weight_decay: of AdamW, for all weights but those of a quantizer.
@@ -33,6 +35,7 @@ class TrainingConfig:
 
     steps: int
     batch_size: int = 8
+    accumulate: int = 1
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
@@ -42,7 +45,7 @@ class TrainingConfig:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_every"):
+        for name in ("steps", "batch_size", "accumulate", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):
@@ -57,6 +60,9 @@ class Task(Protocol):
     @property
     def data(self) -> Dataset[Sample]:
         """What to train on."""
+
+    def before_step(self, batches: list[Sample]) -> None:
+        """Once before every optimizer step, with all its batches of this process."""
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         """Scalar to minimise, and figures to log; `model` is `self.model` as wrapped."""

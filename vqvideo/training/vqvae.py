@@ -63,9 +63,13 @@ class VQVAETask:
         self.model: nn.Module = self.vqvae.to(memory_format=self.format)
         self.held_out = _some_of(held_out)
 
+    def before_step(self, batches: list[Sample]) -> None:
+        whole = torch.cat([self._like_weights(batch["x"]) for batch in batches])
+        self.vqvae.likelihood.observe(whole)
+
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         x = self._like_weights(batch["x"])
-        loss = self.vqvae.loss(x, model(x))
+        loss = self.vqvae.loss(x, model(x), observe=False)
         figures = {
             "psnr_db": psnr_db(loss.mode, x),
             "perplexity": loss.quantized.perplexity.item(),

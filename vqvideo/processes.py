@@ -1,7 +1,7 @@
 """What the processes of a training run tell each other; alone, a process tells itself.
 
-Whether there are others is asked at each call, so it never matters whether a quantizer was built
-before or after the process group.
+Whether there are others is asked at each call, so it never matters whether a model was built before
+or after the process group.
 """
 
 from __future__ import annotations
