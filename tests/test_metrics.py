@@ -14,6 +14,7 @@ from vqvideo.metrics import (
     entropy_nats,
     perplexity,
     psnr_db,
+    psnr_db_of_mse,
     usage,
 )
 
@@ -78,3 +79,9 @@ def test_bits_per_dim_change_the_base_and_divide_by_the_dimensions():
 
 def test_a_uniform_guess_over_k_codes_costs_the_log_of_k_bits():
     assert bits_per_dim(torch.tensor([20 * math.log(512)]), num_dims=20).item() == pytest.approx(9)
+
+
+def test_an_endless_error_has_an_endless_psnr():
+    assert psnr_db_of_mse(0.0) == math.inf
+    assert psnr_db_of_mse(math.inf) == -math.inf
+    assert math.isnan(psnr_db_of_mse(math.nan))

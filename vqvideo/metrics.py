@@ -26,7 +26,9 @@ def psnr_db_of_mse(mse: float) -> float:
     >>> round(psnr_db_of_mse(0.04), 2)
     20.0
     """
-    return math.inf if mse == 0 else 10 * math.log10(4 / mse)
+    if mse == 0 or math.isinf(mse):
+        return -math.inf if mse else math.inf
+    return 10 * math.log10(4 / mse)
 
 
 def code_histogram(codes: Tensor, codebook_size: int) -> Tensor:

@@ -10,7 +10,9 @@ import torch
 import vqvideo
 from vqvideo.data.clips import ClipDataset
 from vqvideo.training import TrainingConfig, train_prior, train_vqvae
+from vqvideo.training.log import Log
 from vqvideo.training.prior import PriorTask
+from vqvideo.training.vqvae import VQVAETask
 
 
 def sets(folder, step=2):
@@ -130,9 +132,10 @@ def test_before_a_pass_is_over_and_where_it_beats_guessing_a_prior_is_not_blamed
     held_out = [{"codes": torch.zeros(4, 16, 16).long()}] * 2
     task = PriorTask(generator, held_out, held_out)
     worse, better = ({"nats_per_code": nats, "unigram_nats": 2.0} for nats in (2.5, 1.5))
-    assert task.warning(worse, epochs=0.9) is None
-    assert task.warning(better, epochs=3.0) is None
-    assert "2.50 nats per code, no fewer than the 2.00" in task.warning(worse, epochs=3.0)
+    assert task.warnings(worse, epochs=0.9) == {}
+    assert task.warnings(better, epochs=3.0) == {}
+    (said,) = task.warnings(worse, epochs=3.0).values()
+    assert "2.50 nats per code, no fewer than the 2.00" in said
 
 
 def test_a_loss_that_turns_nan_stops_with_the_step(first_stage, clips, tmp_path):
@@ -237,3 +240,81 @@ def test_a_prior_keeps_the_names_of_its_classes_and_refuses_another_number(
         _keep_names(loaded, {"class_id": ["run", "walk"]})
     with pytest.raises(ValueError, match=r"takes 2 classes, the data has 3: a, b, c; set num_cl"):
         _keep_names(generator, {"class_id": ["a", "b", "c"]})
+
+
+def first_task(number=60, low=-1.0, high=1.0, codebook_size=8):
+    nets = {"widths": (4, 4), "num_blocks": (1, 1)}
+    generator = vqvideo.build(
+        "video", encoder=nets, decoder=nets, quantizer={"codebook_size": codebook_size}
+    )
+    frames = torch.linspace(low, high, 16 * 64 * 64 * 3).view(3, 16, 64, 64)
+    return VQVAETask(generator, [{"x": frames}] * number, [{"x": frames}] * 2)
+
+
+HEALTHY = {"usage": 0.9, "perplexity": 6.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "figures", "name", "sentence"),
+    [
+        ({"low": 0.0}, HEALTHY, "range", r"data lies in \[0, 1\], models are made for \[-1, 1\]"),
+        ({"high": 255.0}, HEALTHY, "range", r"data lies in \[-1, 255\]"),
+        ({"number": 49}, HEALTHY, "few clips", "49 clips to train on are few"),
+        ({}, {**HEALTHY, "usage": 0.09}, "collapse", "collapses: 1 of 8 entries are used"),
+        ({}, {**HEALTHY, "perplexity": 0.3}, "collapse", "the perplexity is 0.3; a smaller"),
+    ],
+)
+def test_what_goes_wrong_in_the_first_stage_is_said_with_what_to_do(
+    options, figures, name, sentence
+):
+    task = first_task(**options)
+    task.num_codes = 80
+    warnings = task.warnings(figures, epochs=1)
+    assert list(warnings) == [name]
+    assert re.search(sentence, warnings[name])
+
+
+def test_nothing_is_said_of_what_is_well_or_cannot_be_judged_yet():
+    task = first_task()
+    collapsed = {"usage": 0.01, "perplexity": 1.0}
+    task.num_codes = 80
+    assert task.warnings(HEALTHY, epochs=9) == {}
+    assert task.warnings(collapsed, epochs=0.9) == {}
+    task.num_codes = 79
+    assert task.warnings(collapsed, epochs=9) == {}
+    task.vqvae.train().loss(task.held_out)
+    task.evaluate()
+    assert task.num_codes == 2 * 4 * 16 * 16
+
+
+def test_each_thing_that_goes_wrong_is_said_once(tmp_path, capsys):
+    log = Log(tmp_path / "log.jsonl", 3, shown=True)
+    log.warn({"one": "first."})
+    log.warn({"one": "first again.", "two": "second."})
+    again = Log(tmp_path / "log.jsonl", 3, shown=True)
+    again.load_state_dict(log.state_dict(), 1)
+    again.warn({"two": "second again.", "three": "third."})
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert said == ["warning: first.", "warning: second.", "warning: third."]
+
+
+def test_a_run_that_diverges_names_the_data_it_was_on(first_stage, clips, tmp_path, monkeypatch):
+    data, held_out = sets(clips)
+    seen, read = [], ClipDataset.__getitem__
+
+    def noted(self, index):
+        seen.append(index)
+        sample = read(self, index)
+        if self is data and len(seen) > 4:
+            sample["x"] = sample["x"] * 1e30
+        return sample
+
+    generator = vqvideo.load(first_stage[0] / "model")
+    config = TrainingConfig(steps=3, batch_size=2, accumulate=2, precision="fp32")
+    monkeypatch.setattr(ClipDataset, "__getitem__", noted)
+    with pytest.raises(FloatingPointError, match=r"at step 2; a lower") as stopped:
+        train_vqvae(generator, data, [read(held_out, 0)], tmp_path, config)
+    step = seen[4:8]
+    assert len(step) == 4
+    named = ", ".join(f"{data.windows[i].item.path} from {data.windows[i].start}" for i in step)
+    assert str(stopped.value).endswith(f"It was on {named}"), stopped.value

@@ -158,6 +158,11 @@ class ClipDataset(Dataset[Sample]):
         files = zip(self._items, self._starts, strict=True)
         return [Window(item, start) for item, starts in files for start in starts]
 
+    def name(self, index: int) -> str:
+        """Which window item `index` is, for people."""
+        item, start = self._window(index)
+        return f"{item.path} from {start}"
+
     @property
     def skipped(self) -> list[tuple[Path, str]]:
         """Files that could not be read so far, by any worker process, and why."""

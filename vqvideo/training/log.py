@@ -23,7 +23,7 @@ class Log:
     def __init__(self, path: Path, steps: int, shown: bool) -> None:
         self.path, self.shown, self.start = path, shown, time.monotonic()
         self.losses: list[float] = []
-        self.warned = False
+        self.warned: list[str] = []
         self.bar = tqdm(total=steps, unit="step", disable=None if shown else True)
         self.lines: list[str] = []
         self._write()
@@ -47,25 +47,26 @@ class Log:
         self.lines.append(json.dumps(line))
         self._write()
 
-    def warn(self, sentence: str | None) -> None:
-        """Say what goes wrong, the first time."""
-        if sentence and not self.warned:
-            self.warned = True
-            self.bar.write(f"warning: {sentence}", file=sys.stderr)
+    def warn(self, warnings: dict[str, str]) -> None:
+        """Say what goes wrong, each thing the first time."""
+        for name, sentence in warnings.items():
+            if name not in self.warned:
+                self.warned.append(name)
+                self.bar.write(f"warning: {sentence}", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
         """What a run needs to go on."""
         return {
             "lines": list(self.lines),
             "losses": list(self.losses),
-            "warned": self.warned,
+            "warned": list(self.warned),
             "seconds": time.monotonic() - self.start,
         }
 
     def load_state_dict(self, state: dict[str, Any], step: int) -> None:
         """Go on from there; what the log says of later steps is forgotten."""
         self.lines, self.losses = list(state["lines"]), list(state["losses"])
-        self.warned, self.start = state["warned"], time.monotonic() - state["seconds"]
+        self.warned, self.start = list(state["warned"]), time.monotonic() - state["seconds"]
         self.bar.update(step)
         self._write()
 

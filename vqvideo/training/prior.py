@@ -87,16 +87,17 @@ class PriorTask:
             "uniform_nats": math.log(self.prior.codebook_size),
         }
 
-    def warning(self, figures: dict[str, float], epochs: float) -> str | None:
+    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
         nats, unigram = figures["nats_per_code"], figures["unigram_nats"]
         if epochs < 1 or nats < unigram:
-            return None
-        return (
+            return {}
+        sentence = (
             f"after {epochs:.1f} passes over the codes the prior needs {nats:.2f} nats per code, "
             f"no fewer than the {unigram:.2f} of guessing from how often each code occurs: it has "
             f"learnt nothing from the codes before. Try another learning rate, more clips or less "
             f"dropout; if the loss on what it is trained on is far lower, it learns by heart"
         )
+        return {"no better than guessing": sentence}
 
     def show(self, folder: Path) -> None:
         if self.prior.rank > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +33,8 @@ from vqvideo.training.task import Precision, Task, TrainingConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+NAMED = 8  # items of a batch that an error names
 
 
 class Run:
@@ -105,7 +107,7 @@ class Run:
             self.log.measured(step, self.figures)
             parts = self.config.accumulate * self.accelerator.num_processes
             seen = step * self.config.batch_size * parts
-            self.log.warn(self.task.warning(self.figures, seen / self._length))
+            self.log.warn(self.task.warnings(self.figures, seen / self._length))
             self.task.show(self.out)
             self.task.save(self.out / "model")
             self.saved = True
@@ -166,8 +168,19 @@ class Run:
         """The error of a run that cannot go on; weights that are not finite are never saved."""
         last = f"the last good model is in {self.out / 'model'}; " if self.saved else ""
         return FloatingPointError(
-            f"{what} at step {step}; {last}a lower learning_rate usually helps"
+            f"{what} at step {step}; {last}a lower learning_rate usually helps{self._seen(step)}"
         )
+
+    def _seen(self, step: int) -> str:
+        """What data the step was on, where the data can tell."""
+        name: Callable[[int], str] | None = getattr(self.task.data, "name", None)
+        if name is None:
+            return ""
+        parts = self.config.accumulate * self.accelerator.num_processes
+        order = _order(self._length, self.config, parts, (step - 1) * parts)
+        items = list(itertools.chain.from_iterable(itertools.islice(order, parts)))
+        more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
+        return f". It was on {', '.join(map(name, items[:NAMED]))}{more}"
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -209,12 +222,14 @@ def _loader(
     Each step uses up `parts` of them: several processes take turns, each for as many as it
     accumulates.
     """
-    length: int = len(data)  # type: ignore[arg-type]
-    size = max(1, min(config.batch_size, length // parts))
-    order = BatchOrder(length, batch_size=size, seed=config.seed, start=start, parts=parts)
     return DataLoader(
         data,
-        batch_sampler=order,
+        batch_sampler=_order(len(data), config, parts, start),  # type: ignore[arg-type]
         generator=torch.Generator(),  # for the workers' seeds, which else take from the global one
         num_workers=config.num_workers,
     )
+
+
+def _order(length: int, config: TrainingConfig, parts: int, start: int) -> BatchOrder:
+    size = max(1, min(config.batch_size, length // parts))
+    return BatchOrder(length, batch_size=size, seed=config.seed, start=start, parts=parts)

@@ -73,9 +73,9 @@ class Task(Protocol):
     def evaluate(self) -> dict[str, float]:
         """Figures on held-out data."""
 
-    def warning(self, figures: dict[str, float], epochs: float) -> str | None:
-        """What goes wrong, if something does, and what to do, after so many passes over the data;
-        said once.
+    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
+        """What goes wrong, if something does, and what to do, after so many passes over the data: a
+        name and a sentence for each. What has a name is said once.
         """
 
     def show(self, folder: Path) -> None:

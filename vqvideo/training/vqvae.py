@@ -17,6 +17,8 @@ from vqvideo.training.loop import train
 from vqvideo.training.task import TrainingConfig
 
 HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
+FEW = 50  # clips, which a model of millions of weights learns by heart
+CODES_PER_ENTRY = 10  # fewer say little about which entries are used
 MEMORY_FORMAT = {  # how convolutions on a CPU like their data
     2: torch.channels_last,
     3: torch.channels_last_3d,
@@ -62,6 +64,7 @@ class VQVAETask:
         self.format = MEMORY_FORMAT.get(self.vqvae.rank, torch.contiguous_format)
         self.model: nn.Module = self.vqvae.to(memory_format=self.format)
         self.held_out = _some_of(held_out)
+        self.num_codes = 0  # of the last evaluation, of each codebook
 
     def before_step(self, batches: list[Sample]) -> None:
         whole = torch.cat([self._like_weights(batch["x"]) for batch in batches])
@@ -92,6 +95,7 @@ class VQVAETask:
                 squared += (found.mode - x).square().sum().item()
                 codes = found.quantized.codes.reshape(-1, quantizer.num_codebooks).T
                 counts += torch.stack([code_histogram(c, counts.shape[1]) for c in codes]).cpu()
+        self.num_codes = int(counts[0].sum())
         return {
             "loss": loss / len(self.held_out),
             "psnr_db": psnr_db_of_mse(squared / self.held_out.numel()),
@@ -99,8 +103,28 @@ class VQVAETask:
             "perplexity": torch.stack([perplexity(each) for each in counts]).mean().item(),
         }
 
-    def warning(self, figures: dict[str, float], epochs: float) -> str | None:
-        return None
+    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
+        size, number = self.vqvae.quantizer.codebook_size, len(self.data)
+        low, high = self.held_out.min().item(), self.held_out.max().item()
+        found = {}
+        if low < -1.001 or high > 1.001 or low >= 0:
+            found["range"] = (
+                f"data lies in [{low:.3g}, {high:.3g}], models are made for [-1, 1]; scale it, as "
+                f"vqvideo.media.from_uint8 does with bytes"
+            )
+        if number < FEW:
+            found["few clips"] = (
+                f"{number} clips to train on are few, they will be learnt by heart; give more "
+                f"data, or a smaller clip step"
+            )
+        is_judged = epochs >= 1 and self.num_codes >= CODES_PER_ENTRY * size
+        if is_judged and (figures["usage"] < 0.1 or figures["perplexity"] < 0.05 * size):
+            found["collapse"] = (
+                f"the codebook collapses: {figures['usage'] * size:.0f} of {size} entries are "
+                f"used, the perplexity is {figures['perplexity']:.1f}; a smaller codebook_size, a "
+                f"higher revive_below or start=kmeans help, and `vqvideo doctor` says more"
+            )
+        return found
 
     def show(self, folder: Path) -> None:
         if self.vqvae.rank > 1:
