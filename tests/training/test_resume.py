@@ -177,6 +177,20 @@ def test_a_finished_run_has_nothing_left_to_do(small_changes, clips, tmp_path):
     assert same(whole.state_dict(), again.state_dict())
 
 
+def test_a_run_begun_anew_forgets_the_state_of_the_one_before(
+    small_changes, clips, tmp_path, monkeypatch
+):
+    first_stage(small_changes, clips, tmp_path)
+
+    def break_off(self):
+        raise StopHereError
+
+    monkeypatch.setattr(VQVAETask, "after_step", break_off)
+    with pytest.raises(StopHereError):
+        first_stage(small_changes, clips, tmp_path)
+    assert not (tmp_path / FILE).exists()
+
+
 def test_a_run_is_not_gone_on_with_as_another(small_changes, clips, tmp_path):
     first_stage(small_changes, clips, tmp_path)
     for name, value in (("learning_rate", 1e-4), ("steps", 9), ("seed", 1)):

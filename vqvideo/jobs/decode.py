@@ -17,7 +17,7 @@ from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
 from vqvideo.jobs.compress import Told, coder_of, decompress
 from vqvideo.jobs.model import open_model
-from vqvideo.jobs.processes import Report, work_off
+from vqvideo.jobs.processes import Report, counting, work_off
 
 SUFFIXES = {1: (".wav", ".flac"), 2: (".png",), 3: (".mp4", ".mkv", ".apng", ".webp", ".gif")}
 CODES_AT_ONCE = 4  # along the first axis, of video and sound
@@ -96,14 +96,7 @@ def decode(
         )
         tasks += [task] if missing else []
     sizes = [len(task.targets) for task in tasks]
-    done = len(targets) - sum(sizes)
-
-    def report(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress:
-            progress(done, len(targets))
-
+    report = counting(progress, len(targets) - sum(sizes), len(targets))
     for _ in work_off(_decode, tasks, sizes, num_processes, report):
         pass
     return targets

@@ -29,7 +29,7 @@ from vqvideo.grid import grid_shape
 from vqvideo.jobs.compress import coder_of
 from vqvideo.jobs.encode_shard import Bits, Shard, Unit, encode_shard
 from vqvideo.jobs.model import open_model
-from vqvideo.jobs.processes import Report, work_off
+from vqvideo.jobs.processes import Report, counting, work_off
 from vqvideo.media.files import output_file
 
 PLAN = "encode.json"
@@ -105,11 +105,36 @@ def encode(
     options = options or EncodeOptions()
     generator = open_model(model, options.device)
     _check_options(generator, options)
-    size = _size(generator, options)
     items = list_items(folder, SUFFIXES[generator.vqvae.rank])
     corrupt = CorruptFiles([item.path for item in items], options.max_corrupt)
     units = list(_units(generator, folder, items, options, corrupt))
-    target = Path(out)
+    for _, reason in corrupt.list():
+        warn(f"left out: {reason}")
+    shards = _planned(generator, model, Path(out), units, options)
+
+    def count(file: Path) -> None:
+        """Count what could not be read, that of an earlier run too; stops where it is too much."""
+        for source, reason in CodeFile(file).corrupt.items():
+            if corrupt.add(Path(folder) / source, media.MediaError(reason)):
+                warn(f"left out: {reason}")
+
+    waiting = [shard for shard in shards if not shard.path.is_file()]
+    for shard in shards:
+        if shard not in waiting:
+            count(shard.path)
+    total, sizes = Bits(), [len(shard.units) for shard in waiting]
+    report = counting(progress, len(units) - sum(sizes), len(units))
+    for shard, bits in work_off(_one, waiting, sizes, options.num_processes, report):
+        count(shard.path)
+        total = total.plus(bits)
+    return [shard.path for shard in shards], _figures(shards, corrupt, total, options.compress)
+
+
+def _planned(
+    generator: Generator, model: str, target: Path, units: Sequence[Unit], options: EncodeOptions
+) -> list[Shard]:
+    """The shards of a run, after its plan was compared with what is there, and written."""
+    size = _size(generator, options)
     _check_plan(target, _plan(generator, units, size, options), options.overwrite)
     threads = max(1, (os.cpu_count() or 1) // options.num_processes)
     whole = Shard(
@@ -123,32 +148,7 @@ def encode(
         device=options.device,
         num_threads=threads if options.num_processes > 1 else None,
     )
-    shards = list(_shards(whole, PER_SHARD["windows" if options.clip_step else "files"]))
-    waiting = [shard for shard in shards if not shard.path.is_file()]
-    done = len(units) - sum(len(shard.units) for shard in waiting)
-
-    def report(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress:
-            progress(done, len(units))
-
-    def name(file: Path) -> None:
-        """Count what could not be read, that of an earlier run too; stops where it is too much."""
-        for source, reason in CodeFile(file).corrupt.items():
-            if corrupt.add(Path(folder) / source, media.MediaError(reason)):
-                warn(f"left out: {reason}")
-
-    for _, reason in corrupt.list():
-        warn(f"left out: {reason}")
-    for shard in shards:
-        if shard not in waiting:
-            name(shard.path)
-    total, sizes = Bits(), [len(shard.units) for shard in waiting]
-    for shard, bits in work_off(_one, waiting, sizes, options.num_processes, report):
-        name(shard.path)
-        total = total.plus(bits)
-    return [shard.path for shard in shards], _figures(shards, corrupt, total, options.compress)
+    return list(_shards(whole, PER_SHARD["windows" if options.clip_step else "files"]))
 
 
 def _one(shard: Shard, report: Report) -> tuple[Shard, Bits]:

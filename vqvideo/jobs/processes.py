@@ -52,5 +52,17 @@ def work_off(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def counting(progress: Callable[[int, int], None] | None, done: int, total: int) -> Report:
+    """What turns "so much more is done" into calls of `progress(done, total)`."""
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, total)
+
+    return report
+
+
 def silent(more: int) -> None:
     """Progress that nobody looks at."""

@@ -44,6 +44,8 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     run = Run(task, config, out, Accelerator())
+    if not resume:
+        run.forget()
     (out / "training.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     first = run.restore() if resume and (out / FILE).is_file() else 0
     batches = run.batches(first)

@@ -130,6 +130,11 @@ class Run:
             path = self.out / FILE
             save_state(path, self.task.model, self.optimizer.optimizer, randomness, said)
 
+    def forget(self) -> None:
+        """A run that begins anew must not be gone on with from the state of an earlier one."""
+        if self.accelerator.is_main_process:
+            (self.out / FILE).unlink(missing_ok=True)
+
     def restore(self) -> int:
         """Go on from what `save` wrote; returns the number of steps that are done."""
         path = self.out / FILE
