@@ -7,12 +7,12 @@ import vqvideo
 from vqvideo import media
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_all_tests(tmp_path_factory):
     """Where lengths of files are kept, instead of in the home of whoever runs the tests."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("VQVIDEO_CACHE", str(folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VQVIDEO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from vqvideo.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SHORTER = {"--num-episodes": "10", "--steps": "1"}
+SHORTER = {"--num-episodes": "4", "--steps": "1"}
 
 
 def blocks(language, text=README):

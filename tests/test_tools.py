@@ -52,7 +52,7 @@ def test_the_first_command_makes_a_clip_a_sheet_and_a_record():
 def test_the_shipped_model_imagines_pictures_and_not_noise():
     """Neighbouring pixels and frames differ within a factor of two as in recorded walks."""
     generator = vqvideo.build("video", pretrained=True)
-    x = torch.cat([generator.sample(num_samples=64, seed=seed) for seed in (0, 1)])
+    x = generator.sample(num_samples=32, seed=0)
     pixels = (x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean()).item() / 2
     frames = x.diff(dim=-3).abs().mean().item()
     assert RECORDED_PIXELS / 2 < pixels < RECORDED_PIXELS * 2

@@ -13,6 +13,14 @@ SIZE = (16, 24)
 LEVELS = 60  # frame numbers that brightness can tell apart
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory, monkeypatch) -> Path:
+    """A folder of its own for the lengths of files."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("VQVIDEO_CACHE", str(folder))
+    return folder
+
+
 def _write(path: Path, numbers: range, fps: int = 8) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
