@@ -135,8 +135,11 @@ def test_real_processes_killed_at_any_moment_lose_nothing(clips, tmp_path):
     train += ["--steps", "9", "--eval-every", "2", "--precision", "fp32", "--clip-step", "4"]
     train += [f"--set={change}" for change in small]
     assert run([*train, "--out", str(tmp_path / "whole")]).returncode == 0
-    moments = [(draw.randint(1, 9), "step"), (draw.randint(1, 4), "write"), (1, "step")]
-    for step, when in moments:
+    saves, state = (2, 4, 6, 8, 9), 0  # steps; the last one whose state is whole
+    for when in ("step", "write", "step"):
+        step = draw.randint(1, 9 - state)  # of this process
+        killed_at = min(n for n in saves if n >= state + step) if when == "write" else state + step
+        state = max([n for n in saves if n < killed_at], default=0)
         done = run([*train, "--out", str(tmp_path / "out"), "--resume"], step, when)
         assert done.returncode == -signal.SIGKILL, (seed, step, when, done.stderr)
     done = run([*train, "--out", str(tmp_path / "out"), "--resume"])
