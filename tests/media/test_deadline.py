@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def test_a_worker_that_is_stuck_ends_and_names_the_file(tmp_path: Path) -> None:
 
 
 def test_nothing_ends_in_the_main_process() -> None:
+    before = threading.active_count()
     with deadline("a.mp4", seconds=0.05):
+        assert threading.active_count() == before, "nothing waits to end this process"
         time.sleep(0.2)
 
 

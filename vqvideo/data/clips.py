@@ -29,9 +29,10 @@ from vqvideo.data.actions import read_actions
 from vqvideo.data.corrupt import CorruptFiles
 from vqvideo.data.decoded import DecodedFiles
 from vqvideo.data.index import index_files
-from vqvideo.data.items import items_of, list_items, starts_of_the_only_file
+from vqvideo.data.items import different_names, items_of, list_items, starts_of_the_only_file
 from vqvideo.data.metadata import VIDEO_SUFFIXES, Item
-from vqvideo.data.readers import Fit, ImageReader, Reader, SoundReader, VideoReader
+from vqvideo.data.readers import ImageReader, Reader, SoundReader, VideoReader
+from vqvideo.media.pixels import Fit
 
 SUFFIXES = {
     1: (".wav", ".flac", ".mp3", ".m4a", ".ogg"),
@@ -108,8 +109,8 @@ class ClipDataset(Dataset[Sample]):
             raise ValueError(f"step must be at least 1, got {step}")
         self.shape, self._reader = shape, _reader(shape, fit, fps, sample_rate)
         items = list_items(folder, SUFFIXES[len(shape)])
-        self.classes = _names([item.class_name for item in items])
-        self.speakers = _names([item.speaker for item in items])
+        self.classes = different_names([item.class_name for item in items])
+        self.speakers = different_names([item.speaker for item in items])
         self.has_actions = all(item.actions for item in items)
         if self.has_actions and fps is not None:
             raise ValueError(
@@ -260,8 +261,3 @@ def _reader(shape: tuple[int, ...], fit: Fit, fps: float | None, sample_rate: in
     if sample_rate is None:
         raise ValueError("windows of sound need a sample_rate in Hz")
     return SoundReader(sample_rate)
-
-
-def _names(given: list[str | None]) -> list[str]:
-    """The different names, sorted; none at all unless every file has one."""
-    return sorted({name for name in given if name}) if all(given) else []

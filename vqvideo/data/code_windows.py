@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from vqvideo.data.clips import Sample
 from vqvideo.data.codes import CodeClip, CodeFile
+from vqvideo.data.items import different_names
 
 Windows = npt.NDArray[np.int64]  # [n, 3]: number of the file, of the clip in it, first code
 HELD_OUT = 10  # without a test split, the last tenth of the windows is held out
@@ -52,8 +53,8 @@ class CodeWindows(Dataset[Sample]):
         self.files, self.grid, self.step = files, tuple(grid), step or grid[0]
         every = [clip for file in files for clip in file.clips]
         self.names = {
-            "class_id": _names([clip.class_name for clip in every]),
-            "speaker": _names([clip.speaker for clip in every]),
+            "class_id": different_names([clip.class_name for clip in every]),
+            "speaker": different_names([clip.speaker for clip in every]),
         }
         self.has_actions = all(
             file.has_actions(index) for file in files for index in range(len(file))
@@ -100,10 +101,6 @@ class CodeWindows(Dataset[Sample]):
                 f"encode the data at the size of the model"
             )
         return range(0, clip.length // stride - self.grid[0] + 1, self.step)
-
-
-def _names(given: list[str | None]) -> list[str]:
-    return sorted({name for name in given if name}) if all(given) else []
 
 
 def _without_overlap(windows: Windows, split: str, length: int) -> Windows:

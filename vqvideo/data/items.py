@@ -65,3 +65,8 @@ def starts_of_the_only_file(starts: range, split: str, length: int) -> range:
     if split == "test" or not starts:
         return starts[first:]
     return range(0, starts[first] - length + 1, starts.step)
+
+
+def different_names(given: Sequence[str | None]) -> list[str]:
+    """The different names of classes or speakers, sorted; none at all unless every file has one."""
+    return sorted({name for name in given if name}) if all(given) else []

@@ -14,13 +14,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
 from vqvideo import media
-
-Fit = Literal["crop", "pad", "refuse"]
+from vqvideo.media.pixels import Fit
 
 _DEADLINE = 300.0  # seconds for one stretch; a worker that waits longer waits for ever
 _PIECE = 64  # frames decoded at a time where a whole video is wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
 from vqvideo.jobs.compress import Told, coder_of, decompress
-from vqvideo.jobs.model import open_model
+from vqvideo.jobs.model import open_model, opened_model
 from vqvideo.jobs.processes import Report, counting, work_off
 
 SUFFIXES = {1: (".wav", ".flac"), 2: (".png",), 3: (".mp4", ".mkv", ".apng", ".webp", ".gif")}
@@ -106,18 +105,13 @@ def _decode(task: DecodeTask, report: Report) -> None:
     """What one process does."""
     if task.num_threads:
         torch.set_num_threads(task.num_threads)
-    generator, file = _opened(task.model, task.device), CodeFile(task.codes)
+    generator, file = opened_model(task.model, task.device), CodeFile(task.codes)
     coder = None if file.header.coder is None else coder_of(generator)
     found = _codes(file, [index for index, _ in task.targets], coder)
     for (index, target), codes in zip(task.targets, found, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(generator, file.clips[index], codes, target)
         report(1)
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(model: str, device: str) -> Generator:
-    return open_model(model, device)
 
 
 def _codes(file: CodeFile, indices: Sequence[int], coder: PriorCoder | None) -> Iterator[Tensor]:

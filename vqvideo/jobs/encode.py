@@ -23,7 +23,6 @@ from vqvideo.data.codes import PATTERN, CodeFile
 from vqvideo.data.corrupt import CorruptFiles
 from vqvideo.data.items import items_of, list_items
 from vqvideo.data.metadata import Item, Split
-from vqvideo.data.readers import Fit
 from vqvideo.generator import Generator
 from vqvideo.grid import grid_shape
 from vqvideo.jobs.compress import coder_of
@@ -31,6 +30,7 @@ from vqvideo.jobs.encode_shard import Bits, Shard, Unit, encode_shard
 from vqvideo.jobs.model import open_model
 from vqvideo.jobs.processes import Report, counting, work_off
 from vqvideo.media.files import output_file
+from vqvideo.media.pixels import Fit
 
 PLAN = "encode.json"
 PLAN_VERSION = 1

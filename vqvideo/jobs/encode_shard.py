@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,12 @@ from vqvideo.data.actions import read_actions
 from vqvideo.data.codes import CodeClip, CodeHeader, Packed, write_codes
 from vqvideo.data.metadata import Item
 from vqvideo.data.packing import pack
-from vqvideo.data.readers import Fit, ImageReader, Reader, SoundReader, VideoReader
+from vqvideo.data.readers import ImageReader, Reader, SoundReader, VideoReader
 from vqvideo.generator import Generator
 from vqvideo.jobs.compress import Told, coder_of, compress
-from vqvideo.jobs.model import open_model
+from vqvideo.jobs.model import opened_model
+from vqvideo.jobs.processes import silent
+from vqvideo.media.pixels import Fit
 
 AT_ONCE = 16  # windows encoded together
 ZSTD_LEVEL = 19
@@ -110,9 +111,10 @@ def encode_shard(shard: Shard, report: Callable[[int], None]) -> Bits:
     """
     if shard.num_threads:
         torch.set_num_threads(shard.num_threads)
-    generator = _opened(shard.model, shard.device)
+    generator = opened_model(shard.model, shard.device)
     corrupt: dict[str, str] = {}
-    found = list(_encoded(generator, shard, corrupt, _ignore if shard.compress else report))
+    # Where compressing takes the time, encoding is no progress to speak of.
+    found = list(_encoded(generator, shard, corrupt, silent if shard.compress else report))
     quantizer = generator.vqvae.quantizer
     header = CodeHeader(
         codebook_size=quantizer.codebook_size,
@@ -215,10 +217,6 @@ def _said(generator: Generator, unit: Unit, reader: Reader, length: int, codes: 
     return Encoded(clip, codes, actions)
 
 
-def _ignore(units: int) -> None:
-    """Where compressing takes the time, encoding is no progress to speak of."""
-
-
 def _in_units(report: Callable[[int], None], units: int) -> Callable[[int, int], None]:
     """Progress in (done, all) as numbers of units more."""
     told = 0
@@ -243,11 +241,6 @@ def _compressed(
     told = [Told(each.clip, each.actions) for each in found]
     data = compress(coder, segment, told, [each.codes for each in found], progress)
     return replace(header, coder=coder.fingerprint, segment=segment), data
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(model: str, device: str) -> Generator:
-    return open_model(model, device)
 
 
 def _zstd(data: bytes) -> bytes:

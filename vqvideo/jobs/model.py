@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
@@ -30,6 +31,12 @@ def open_model(model: str, device: str = "auto") -> Generator:
     else:
         generator = build(model, pretrained=True)
     return generator.to(choose_device(device)).eval()
+
+
+@functools.lru_cache(maxsize=1)
+def opened_model(model: str, device: str) -> Generator:
+    """The same, kept: for a process that is given one task after the other."""
+    return open_model(model, device)
 
 
 def choose_device(device: str) -> torch.device:
