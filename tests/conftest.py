@@ -35,7 +35,7 @@ def small_changes():
     return {
         "encoder": nets,
         "decoder": nets,
-        "quantizer": {"codebook_size": 32, "code_dim": 8},
+        "quantizer": {"codebook_size": 32, "code_dim": 8, "start": "data", "warmup_steps": 1},
         "prior": {"width": 16, "num_layers": 3},
     }
 
@@ -45,6 +45,8 @@ def small_model(tmp_path_factory, small_changes):
     """The folder of a small, untrained `video` model."""
     torch.manual_seed(0)
     generator = vqvideo.build("video", **small_changes)
+    for parameter in generator.vqvae.parameters():  # blocks begin at zero
+        parameter.data += 0.1 * torch.randn_like(parameter)
     generator.vqvae.train().loss(torch.rand(2, 3, 16, 64, 64) * 2 - 1)
     folder = tmp_path_factory.mktemp("models") / "small"
     vqvideo.save(generator, folder)

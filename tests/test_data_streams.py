@@ -45,6 +45,8 @@ def small_generator(rank, nets="patchify", quantizer="ema", cond=None):
     )
     torch.manual_seed(rank)
     generator = build_generator(config)
+    for parameter in generator.vqvae.parameters():  # blocks begin at zero
+        parameter.data += 0.1 * torch.randn_like(parameter)
     generator.vqvae.train().loss(data(rank))
     for parameter in generator.prior.parameters():
         torch.nn.init.normal_(parameter, std=0.8)

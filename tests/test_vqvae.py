@@ -34,6 +34,8 @@ def small_config(rank, quantizer="ema", nets="patchify"):
 def small_vqvae(rank, **options) -> VQVAE:
     torch.manual_seed(rank)
     vqvae = build_generator(small_config(rank, **options)).vqvae
+    for parameter in vqvae.parameters():  # blocks begin at zero
+        parameter.data += 0.1 * torch.randn_like(parameter)
     vqvae.train().loss(data(rank))
     return vqvae
 

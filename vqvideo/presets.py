@@ -11,17 +11,19 @@ def video() -> GeneratorConfig:
     """16 frames of 64x64 as 4x16x16 codes of 1,024: fast on a plain CPU.
 
     Two levels of 2x2x2 patches and (2+1)D blocks; nothing looks ahead in time, so the codes of
-    the first frames of a clip are the codes of those frames alone. Weights trained on walks
-    through a maze ship with the package.
+    the first frames of a clip are the codes of those frames alone. The codebook starts from
+    k-means once the first steps have found which directions matter, and follows quickly. Weights
+    trained on walks through a maze ship with the package.
     """
     widths, blocks = (96, 192), (1, 3)
+    following = {"ema_decay": 0.97, "start": "kmeans", "warmup_steps": 30, "revive_below": 0.1}
     return GeneratorConfig(
         channels=3,
         strides=((2, 2, 2), (2, 2, 2)),
         sample_shape=(16, 64, 64),
         rate=8.75,
         encoder=Part("patchify", {"widths": widths, "num_blocks": blocks}),
-        quantizer=Part("ema", {"codebook_size": 1024, "code_dim": 32}),
+        quantizer=Part("ema", {"codebook_size": 1024, "code_dim": 32, **following}),
         decoder=Part("patchify", {"widths": widths, "num_blocks": blocks}),
         likelihood=Part("gaussian"),
         prior=Part(default_prior(3)),

@@ -23,6 +23,8 @@ def build(registry, name, rank, channels):
     part = registry.build(
         name, SMALL[name], rank=rank, channels=channels, z_channels=5, strides=STRIDES[rank]
     )
+    for parameter in part.parameters():  # through blocks that begin at zero nothing would be seen
+        parameter.data += 0.1 * torch.randn_like(parameter)
     return part.double()
 
 
@@ -213,3 +215,27 @@ def test_a_layer_without_a_past_sees_zeros_before_the_first_step():
 
     x = torch.arange(6.0).view(1, 1, 3, 2)
     assert Last()(x).flatten().tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_patchify_begins_as_a_linear_map_that_keeps_its_directions_apart(rank):
+    strides = ((2, 3, 2)[:rank], (1, 2, 2)[:rank])
+    torch.manual_seed(0)
+    options = {"rank": rank, "strides": strides, "widths": (40, 60), "num_blocks": (1, 2)}
+    encoder = ENCODERS.get("patchify")(channels=2, z_channels=6, **options).double()
+    decoder = DECODERS.get("patchify")(channels=2, z_channels=6, **options).double()
+    axes = (4, 12, 8)[:rank]
+    for network, channels, grid in (
+        (encoder, 2, axes),
+        (decoder, 6, tuple(n // d for n, d in zip(axes, encoder.downsampling, strict=True))),
+    ):
+        a, b = torch.randn(2, 1, channels, *grid, dtype=torch.float64)
+        out = network(torch.cat([a, b, 2 * a - 3 * b, torch.zeros_like(a)]))
+        torch.testing.assert_close(out[2], 2 * out[0] - 3 * out[1])
+        assert (out[3] == 0).all()
+    z_q = torch.randn(1, 6, *(1,) * rank, dtype=torch.float64)
+    assert decoder(z_q).norm() > 0.1 * z_q.norm()
+    usual = ENCODERS.get("patchify")(channels=2, z_channels=6, linear=False, **options).double()
+    a = torch.randn(1, 2, *axes, dtype=torch.float64)
+    out = usual(torch.cat([a, 2 * a]))
+    assert not torch.allclose(out[1], 2 * out[0], rtol=1e-2)

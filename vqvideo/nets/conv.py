@@ -217,6 +217,20 @@ class FactorizedBlock(Causal):
         return result
 
 
+def begin_linear(layers: Layers) -> None:
+    """Let convolutions and blocks, one after the other, begin as a linear map: convolutions keep
+    lengths as far as their widths allow (Saxe et al. 2014), blocks add nothing yet.
+    """
+    for layer in layers:
+        last = layer
+        if isinstance(layer, FactorizedBlock):
+            last = layer.time if layer.has_time else layer.space
+            nn.init.zeros_(last.get_parameter("weight"))
+        else:
+            nn.init.orthogonal_(last.get_parameter("weight"))
+        nn.init.zeros_(last.get_parameter("bias"))
+
+
 # Kernels of one frame, or of one pixel, are two-dimensional convolutions, and run as such: torch
 # has no quick path for a three-dimensional one of a single clip that is short or small.
 
