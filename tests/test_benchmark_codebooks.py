@@ -7,7 +7,7 @@ import torch
 
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.jobs.benchmark import training
+from vqvideo.jobs.benchmark import codebooks
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def pictures(tmp_path):
 def test_the_table_of_beta_has_means_over_seeds_and_complete_runs_are_not_run_again(
     pictures, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(training, "BETAS", (0.1, 2.0))
+    monkeypatch.setattr(codebooks, "BETAS", (0.1, 2.0))
     line = ["benchmark", "beta", "--data", str(pictures), "--out", str(tmp_path / "runs")]
     line += ["--steps", "2", "--seeds", "2", "--json"]
     assert main(line) == 0
@@ -37,7 +37,7 @@ def test_the_table_of_beta_has_means_over_seeds_and_complete_runs_are_not_run_ag
             values = [end[figure] for end in ends]
             assert row[figure] == pytest.approx(sum(values) / 2, abs=0.006)
             assert row[f"{figure}_range"] == pytest.approx([min(values), max(values)], abs=0.006)
-    monkeypatch.setattr(training, "train_vqvae", None)  # calling it again would fail
+    monkeypatch.setattr(codebooks, "train_vqvae", None)  # calling it again would fail
     assert main(line) == 0
     assert json.loads(capsys.readouterr().out) == rows
     assert main([*line, "--steps", "3"]) == 1  # a table of both would mean nothing

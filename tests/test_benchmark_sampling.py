@@ -7,7 +7,7 @@ import torch
 
 from vqvideo.cli import main
 from vqvideo.jobs.benchmark import sampling
-from vqvideo.jobs.benchmark.machine import as_line, setting
+from vqvideo.report.machine import as_line, setting
 
 SMALL = {
     "wavenet": sampling.Size("wavenet", (6,), 7, {"num_layers": 2, "width": 8}),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from vqvideo.cli.optimizer import FIRST_STAGE, add_optimizer, optimizer_config
 from vqvideo.cli.options import AddOptions, progress_bar
 
 
@@ -129,7 +131,7 @@ def _add_beta(parser: argparse.ArgumentParser) -> None:
 
 
 def _beta(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.benchmark.training import beta_table
+    from vqvideo.jobs.benchmark.codebooks import beta_table
 
     rows = beta_table(**_runs(options))
     if options.json:
@@ -143,7 +145,7 @@ def _add_codebooks(parser: argparse.ArgumentParser) -> None:
 
 
 def _codebooks(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.benchmark.training import codebook_curves
+    from vqvideo.jobs.benchmark.codebooks import codebook_curves
 
     return codebook_curves(**_runs(options))
 
@@ -151,6 +153,37 @@ def _codebooks(options: argparse.Namespace) -> Any:
 def _runs(options: argparse.Namespace) -> dict[str, Any]:
     names = ("data", "out", "model", "steps", "seeds")
     return {name: getattr(options, name) for name in names}
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="see docs/data.md")
+    parser.add_argument("--out", default="runs/training", metavar="FOLDER", help="one run per line")
+    parser.add_argument("--model", default="video", help="a model's name; see `vqvideo models`")
+    parser.add_argument(
+        "--budgets",
+        type=lambda text: [float(number) for number in text.split(",")],
+        default=[75.0, 300.0, 900.0],
+        metavar="S,S,...",
+        help="seconds of steps (default 75,300,900)",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs under each budget")
+    add_optimizer(parser, **FIRST_STAGE)
+    parser.set_defaults(run=_training)
+
+
+def _training(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.training import Learner, benchmark_training
+    from vqvideo.jobs.benchmark.training_table import draw_training, training_table
+
+    learner = Learner(
+        data=options.data,
+        out=options.out,
+        model=options.model,
+        optimizer=optimizer_config(options),
+    )
+    found = benchmark_training(learner, budgets=options.budgets, seeds=options.seeds)
+    picture = draw_training(found, Path(options.out) / "training.png")
+    return {**found, "picture": picture} if options.json else [training_table(found), picture]
 
 
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
@@ -161,6 +194,7 @@ BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
         _add_streaming,
     ),
     "reading": ("Read clips from random places, beside decord and a plain loop.", _add_reading),
+    "training": ("Train under budgets of seconds: quality over time.", _add_training),
     "beta": ("Train with five weights of the commitment loss (section 3.2).", _add_beta),
     "codebooks": ("Train with a codebook by average and with one by gradient.", _add_codebooks),
 }

@@ -6,18 +6,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from vqvideo.jobs.benchmark.runs import Rows, claim, is_complete, log_of
 from vqvideo.jobs.train_vqvae import train_vqvae
 from vqvideo.training import TrainingConfig
 
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0)
 SHOWN = ("held_out_psnr_db", "held_out_perplexity")
-Rows = list[dict[str, float]]
 
 
 def beta_table(
@@ -72,7 +71,7 @@ def _sweep(
     """The log of every run: for each named change of the model's config, one per seed."""
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
-    _claim(Path(out), {"data": str(Path(data).resolve()), "model": model, "steps": steps})
+    claim(Path(out), {"data": str(Path(data).resolve()), "model": model, "steps": steps})
     logs: dict[str, list[Rows]] = {name: [] for name in changes}
     for seed in range(seeds):
         for name, change in changes.items():
@@ -80,7 +79,7 @@ def _sweep(
                 steps=steps, batch_size=16, eval_every=max(1, steps // 10), seed=seed
             )
             run = Path(out) / f"{name}-seed-{seed}"
-            if _steps_done(run) != steps:
+            if not is_complete(run):
                 train_vqvae(
                     model=model,
                     data=data,
@@ -89,26 +88,8 @@ def _sweep(
                     changes=change,
                     overwrite=True,
                 )
-            logs[name].append(_log(run))
+            logs[name].append(log_of(run))
     return logs
-
-
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Note what the runs of a folder have in common; refuse one whose runs differ."""
-    file = out / "settings.json"
-    if file.exists() and json.loads(file.read_text()) != settings:
-        raise ValueError(f"{out} holds runs with other settings ({file}); give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2) + "\n")
-
-
-def _steps_done(run: Path) -> float:
-    rows = _log(run) if (run / "log.jsonl").is_file() else []
-    return rows[-1]["step"] if rows else 0
-
-
-def _log(run: Path) -> Rows:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def _draw(runs: Mapping[str, Sequence[Rows]], picture: Path) -> None:

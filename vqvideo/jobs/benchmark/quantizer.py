@@ -23,11 +23,11 @@ from vqvideo.jobs.benchmark.contenders import (
     on_path,
     peer_class,
 )
-from vqvideo.jobs.benchmark.machine import setting
 from vqvideo.jobs.benchmark.memory import allowed_mib, peak_mib
 from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads
 from vqvideo.metrics import code_histogram
 from vqvideo.quantizers import nearest_codes
+from vqvideo.report.machine import setting
 
 DISTANCES_AT_ONCE = 2**22  # in float64: 32 MiB
 

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 
 from vqvideo import media
 from vqvideo.data.metadata import VIDEO_SUFFIXES
-from vqvideo.jobs.benchmark.machine import as_line, setting
 from vqvideo.jobs.benchmark.table import aligned, short
 from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads
+from vqvideo.report.machine import as_line, setting
 
 Read = Callable[[int], object]  # a clip, by the number of its first frame
 AT_A_TIME = 4  # clips of a file that are read one after the other

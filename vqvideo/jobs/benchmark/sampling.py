@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vqvideo.jobs.benchmark.machine import as_line, setting
 from vqvideo.jobs.benchmark.table import aligned, short
 from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads
 from vqvideo.priors import PRIORS, Prior
+from vqvideo.report.machine import as_line, setting
 from vqvideo.sampling import generate, method_for
 
 COPIES = 4  # of the weights, to be read

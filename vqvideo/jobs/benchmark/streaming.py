@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqvideo.jobs.benchmark.machine import as_line, setting
 from vqvideo.jobs.benchmark.memory import MIB, STATUS
 from vqvideo.jobs.benchmark.table import aligned, short
 from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads
 from vqvideo.models import build
 from vqvideo.modes import evaluating
+from vqvideo.report.machine import as_line, setting
 from vqvideo.vqvae import VQVAE
 
 PIECE = 16  # frames that come at a time

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vqvideo.jobs.benchmark.machine import as_line
+from vqvideo.report.machine import as_line
 
 Row = dict[str, Any]
 Columns = list[tuple[str, Callable[[Row], str]]]
