@@ -324,7 +324,7 @@ def test_the_numbers_of_a_training_reach_it(called):
     numbers = ["--batch-size", "5", "--learning-rate", "0.01", "--seed", "7", "--eval-every", "11"]
     assert main([*TRAIN, *numbers, "--precision", "fp32", "--clip-step", "4", "--overwrite"]) == 0
     config = called["config"]
-    assert (config.steps, config.batch_size, config.learning_rate) == (3, 5, 0.01)
+    assert (config.steps, config.batch_size, config.optimizer.learning_rate) == (3, 5, 0.01)
     assert (config.seed, config.eval_every, config.precision) == (7, 11, "fp32")
     assert (called["model"], called["data"], called["out"]) == ("video", "in", "run")
     assert (called["step"], called["overwrite"]) == (4, True)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.data.order import BatchOrder
 from vqvideo.training import TrainingConfig
-from vqvideo.training.run import _loader
+from vqvideo.training.batches import Batches
 
 
 def batches(number: int, length: int = 10, size: int = 3, **options) -> list[list[int]]:
@@ -74,38 +74,42 @@ def config(num_workers: int = 0, batch_size: int = 4) -> TrainingConfig:
     return TrainingConfig(steps=1, batch_size=batch_size, seed=3, num_workers=num_workers)
 
 
+def loader(config: TrainingConfig, steps_done: int = 0) -> DataLoader:
+    return Batches(Numbers(), config).loader(steps_done)
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_training_that_was_interrupted_goes_on_with_the_same_batches(num_workers):
     """Eleven items in batches of four make two batches a pass: both halves cross passes."""
-    whole = [batch["x"] for batch in islice(_loader(Numbers(), config()), 9)]
-    first = _loader(Numbers(), config(num_workers))
+    whole = [batch["x"] for batch in islice(loader(config()), 9)]
+    first = loader(config(num_workers))
     seen = [batch["x"] for batch in islice(first, 5)]  # workers have read further
-    rest = _loader(Numbers(), config(num_workers), start=len(seen))
+    rest = loader(config(num_workers), len(seen))
     seen += [batch["x"] for batch in islice(rest, 4)]
     assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
 
 
 def test_a_batch_is_never_larger_than_the_data():
-    batch = next(iter(_loader(Numbers(), config(batch_size=100))))
+    batch = next(iter(loader(config(batch_size=100))))
     assert sorted(batch["x"][:, 0].tolist()) == list(range(11))
 
 
 def test_the_order_is_not_that_of_the_global_random_state():
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    one = next(iter(_loader(Numbers(), config())))["x"]
+    one = next(iter(loader(config())))["x"]
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    assert torch.equal(next(iter(_loader(Numbers(), config())))["x"], one)
+    assert torch.equal(next(iter(loader(config())))["x"], one)
 
 
 @pytest.mark.parametrize("start", [0, 6])
 def test_several_processes_take_turns_at_the_batches(start):
-    whole = [batch["x"] for batch in islice(_loader(Numbers(), config()), 12)]
+    whole = [batch["x"] for batch in islice(loader(config()), 12)]
     for process in range(2):
-        loader: DataLoader = prepare_data_loader(
-            _loader(Numbers(), config(), start=start), num_processes=2, process_index=process
+        own: DataLoader = prepare_data_loader(
+            loader(config(), start), num_processes=2, process_index=process
         )
-        seen = [batch["x"] for batch in islice(loader, 3)]
+        seen = [batch["x"] for batch in islice(own, 3)]
         expected = whole[start + process : start + 6 : 2]
         assert all(torch.equal(a, b) for a, b in zip(seen, expected, strict=True))

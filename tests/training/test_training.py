@@ -9,7 +9,7 @@ import torch
 
 import vqvideo
 from vqvideo.data.clips import ClipDataset
-from vqvideo.training import TrainingConfig, train_prior, train_vqvae
+from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train_vqvae
 from vqvideo.training.log import Log
 from vqvideo.training.prior import PriorTask
 from vqvideo.training.vqvae import VQVAETask
@@ -34,7 +34,11 @@ def first_stage(clips, small_changes, tmp_path_factory):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **small_changes)
     config = TrainingConfig(
-        steps=40, batch_size=4, eval_every=20, learning_rate=3e-3, warmup_steps=5, precision="fp32"
+        steps=40,
+        batch_size=4,
+        eval_every=20,
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=5),
+        precision="fp32",
     )
     figures = train_vqvae(generator, *sets(clips), out, config)
     return out, figures, generator
@@ -83,7 +87,10 @@ def test_the_prior_learns_and_the_first_stage_does_not_change_by_a_bit(
 
     generator.prior = build_generator(generator.config).prior
     codes, held_out = (codes_of(generator.vqvae, data) for data in sets(clips))
-    config = TrainingConfig(steps=20, batch_size=8, eval_every=10, warmup_steps=5, precision="fp32")
+    quick = OptimizerConfig(warmup_steps=5)
+    config = TrainingConfig(
+        steps=20, batch_size=8, eval_every=10, optimizer=quick, precision="fp32"
+    )
     figures = train_prior(generator, codes, held_out, tmp_path, config)
     assert rows(tmp_path)[1]["held_out_nats_per_code"] < rows(tmp_path)[0]["held_out_nats_per_code"]
     assert figures["nats_per_code"] < torch.log(torch.tensor(32.0))
@@ -117,7 +124,12 @@ def test_a_prior_no_better_than_guessing_says_so_once_and_what_to_do(
 
     generator.prior = build_generator(generator.config).prior
     codes, held_out = (codes_of(generator.vqvae, data) for data in sets(clips))
-    still = {"learning_rate": 0.0, "batch_size": 8, "precision": "fp32", "eval_every": 1}
+    still = {
+        "optimizer": OptimizerConfig(learning_rate=0.0),
+        "batch_size": 8,
+        "precision": "fp32",
+        "eval_every": 1,
+    }
     few = max(1, len(codes) // 8)  # the steps of about one pass
     train_prior(generator, codes, held_out, tmp_path, TrainingConfig(steps=2 * few + 2, **still))
     said = capsys.readouterr().err
@@ -197,7 +209,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(first_stage, cl
     [
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"steps": 1, "batch_size": 0}, "batch_size must be at least 1"),
-        ({"steps": 1, "precision": "int8"}, "auto, fp32 or bf16, got 'int8'"),
+        ({"steps": 1, "precision": "int8"}, "one of auto, fp32, bf16, fp16, got 'int8'"),
     ],
 )
 def test_impossible_training_options_are_refused(options, message):
@@ -216,7 +228,11 @@ def test_bf16_trains_with_the_quantizer_in_float32(clips, small_changes, tmp_pat
 def test_a_model_that_measures_nan_is_never_saved(first_stage, clips, tmp_path):
     generator = vqvideo.load(first_stage[0] / "model")
     config = TrainingConfig(
-        steps=1, eval_every=1, batch_size=2, learning_rate=1e20, warmup_steps=1, precision="fp32"
+        steps=1,
+        eval_every=1,
+        batch_size=2,
+        optimizer=OptimizerConfig(learning_rate=1e20, warmup_steps=1),
+        precision="fp32",
     )
     with pytest.raises(FloatingPointError, match=r"held-out .* at step 1; a lower learning_rate"):
         train_vqvae(generator, *sets(clips), tmp_path, config)
@@ -268,7 +284,7 @@ def test_what_goes_wrong_in_the_first_stage_is_said_with_what_to_do(
     options, figures, name, sentence
 ):
     task = first_task(**options)
-    task.num_codes = 80
+    task.counts = torch.tensor([[80]])
     warnings = task.warnings(figures, epochs=1)
     assert list(warnings) == [name]
     assert re.search(sentence, warnings[name])
@@ -277,14 +293,14 @@ def test_what_goes_wrong_in_the_first_stage_is_said_with_what_to_do(
 def test_nothing_is_said_of_what_is_well_or_cannot_be_judged_yet():
     task = first_task()
     collapsed = {"usage": 0.01, "perplexity": 1.0}
-    task.num_codes = 80
+    task.counts = torch.tensor([[80]])
     assert task.warnings(HEALTHY, epochs=9) == {}
     assert task.warnings(collapsed, epochs=0.9) == {}
-    task.num_codes = 79
+    task.counts = torch.tensor([[79]])
     assert task.warnings(collapsed, epochs=9) == {}
     task.vqvae.train().loss(task.held_out)
     task.evaluate()
-    assert task.num_codes == 2 * 4 * 16 * 16
+    assert task.counts.sum() == 2 * 4 * 16 * 16
 
 
 def test_each_thing_that_goes_wrong_is_said_once(tmp_path, capsys):

@@ -8,20 +8,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vqvideo.cli.optimizer import FIRST_STAGE, SECOND_STAGE, add_optimizer, optimizer_config
 from vqvideo.cli.options import add_overwrite, progress_bar
 
 
-def _add_training(parser: argparse.ArgumentParser, batch_size: int) -> None:
+def _add_training(parser: argparse.ArgumentParser, optimizer: dict[str, Any]) -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER")
     parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="N", help="batches that make up one step"
     )
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    add_optimizer(parser, **optimizer)
     parser.add_argument("--eval-every", type=int, default=200, metavar="STEPS")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the networks first, which takes minutes"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read data")
     parser.add_argument(
@@ -41,17 +45,20 @@ def _training_config(options: argparse.Namespace) -> Any:
         steps=options.steps,
         batch_size=options.batch_size,
         accumulate=options.accumulate,
-        learning_rate=options.learning_rate,
         eval_every=options.eval_every,
+        optimizer=optimizer_config(options),
         precision=options.precision,
+        compile=options.compile,
         seed=options.seed,
         num_workers=options.num_workers,
     )
 
 
-def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo train-vqvae`."""
-    parser.add_argument("--model", required=True, help="a model's name; see `vqvideo models`")
+def _add_model(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    other = "" if needed else "; default: that of --init-from"
+    parser.add_argument(
+        "--model", required=needed, help=f"a model's name; see `vqvideo models`{other}"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -59,7 +66,21 @@ def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an entry of the model's config, as quantizer.codebook_size=512; repeatable",
     )
-    _add_training(parser, batch_size=8)
+
+
+def _add_init_from(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--init-from",
+        metavar="RUN|NAME",
+        help="start from these weights: a run, a shipped model, or hf-hub:org/name",
+    )
+
+
+def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo train-vqvae`."""
+    _add_model(parser, needed=False)
+    _add_training(parser, FIRST_STAGE)
+    _add_init_from(parser)
     parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
     )
@@ -86,6 +107,43 @@ def _train_vqvae(options: argparse.Namespace) -> Any:
         fps=options.fps,
         cache=options.cache,
         max_corrupt=options.max_corrupt,
+        init_from=options.init_from,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        progress=progress_bar("file"),
+    )
+
+
+def add_train_joint(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo train-joint`."""
+    _add_model(parser)
+    _add_training(parser, FIRST_STAGE)
+    parser.add_argument(
+        "--rate-weight",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="of the prior's nats for the encoder; 0 leaves it alone (default: 1, the bound)",
+    )
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
+    )
+    parser.set_defaults(run=_train_joint)
+
+
+def _train_joint(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.train_joint import train_joint
+
+    return train_joint(
+        model=options.model,
+        data=options.data,
+        out=options.out,
+        config=_training_config(options),
+        rate_weight=options.rate_weight,
+        changes=_changes(options.set),
+        step=options.clip_step,
+        fps=options.fps,
+        cache=options.cache,
         resume=options.resume,
         overwrite=options.overwrite,
         progress=progress_bar("file"),
@@ -103,7 +161,8 @@ def add_train_prior(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option of the prior, as width=128; repeatable",
     )
-    _add_training(parser, batch_size=8)
+    _add_training(parser, SECOND_STAGE)
+    _add_init_from(parser)
     parser.set_defaults(run=_train_prior)
 
 
@@ -121,6 +180,7 @@ def _train_prior(options: argparse.Namespace) -> Any:
         prior=prior or None,
         step=options.clip_step,
         fps=options.fps,
+        init_from=options.init_from,
         resume=options.resume,
         overwrite=options.overwrite,
         progress=progress_bar("clip"),

@@ -1,8 +1,16 @@
-"""The two training stages; needs the extra `train`."""
+"""The two training stages, and both at once; needs the extra `train`."""
 
+from vqvideo.training.joint import train_joint
 from vqvideo.training.loop import train
 from vqvideo.training.prior import train_prior
-from vqvideo.training.task import TrainingConfig
+from vqvideo.training.task import OptimizerConfig, TrainingConfig
 from vqvideo.training.vqvae import train_vqvae
 
-__all__ = ["TrainingConfig", "train", "train_prior", "train_vqvae"]
+__all__ = [
+    "OptimizerConfig",
+    "TrainingConfig",
+    "train",
+    "train_joint",
+    "train_prior",
+    "train_vqvae",
+]

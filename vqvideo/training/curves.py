@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+TIME = ("step", "seconds", "step_seconds")
 MEASURED_BY = {"held_out_nats_per_code": ("held_out_unigram_nats", "held_out_uniform_nats")}
 
 
@@ -17,7 +18,7 @@ def write_curves(log: str | Path, picture: str | Path) -> None:
 
     rows = [json.loads(line) for line in Path(log).read_text().splitlines()]
     beside = {name for names in MEASURED_BY.values() for name in names}
-    names = [name for name in rows[0] if name not in {"step", "seconds", *beside}]
+    names = [name for name in rows[0] if name not in {*TIME, *beside}]
     figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
     FigureCanvasAgg(figure)
     for index, name in enumerate(names):

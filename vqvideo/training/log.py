@@ -22,15 +22,17 @@ class Log:
 
     def __init__(self, path: Path, steps: int, shown: bool) -> None:
         self.path, self.shown, self.start = path, shown, time.monotonic()
+        self.step_seconds = 0.0  # in steps alone, their data read: no measuring, no saving
         self.losses: list[float] = []
         self.warned: list[str] = []
         self.bar = tqdm(total=steps, unit="step", disable=None if shown else True)
         self.lines: list[str] = []
         self._write()
 
-    def seen(self, loss: float, figures: dict[str, float]) -> None:
-        """A step is done."""
+    def seen(self, loss: float, figures: dict[str, float], seconds: float) -> None:
+        """A step is done, which took so long."""
         self.losses.append(loss)
+        self.step_seconds += seconds
         shown = {"loss": loss, **figures}
         self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
         self.bar.update()
@@ -40,6 +42,7 @@ class Log:
         line: dict[str, Any] = {
             "step": step,
             "seconds": round(time.monotonic() - self.start, 1),
+            "step_seconds": round(self.step_seconds, 1),
             "loss": sum(self.losses) / len(self.losses),
             **{f"held_out_{name}": value for name, value in figures.items()},
         }
@@ -61,12 +64,14 @@ class Log:
             "losses": list(self.losses),
             "warned": list(self.warned),
             "seconds": time.monotonic() - self.start,
+            "step_seconds": self.step_seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any], step: int) -> None:
         """Go on from there; what the log says of later steps is forgotten."""
         self.lines, self.losses = list(state["lines"]), list(state["losses"])
         self.warned, self.start = list(state["warned"]), time.monotonic() - state["seconds"]
+        self.step_seconds = state["step_seconds"]
         self.bar.update(step)
         self._write()
 

@@ -14,11 +14,13 @@ from vqvideo.checkpoint import save
 from vqvideo.cond import Cond
 from vqvideo.data.clips import Sample, cond_of
 from vqvideo.generator import Generator
-from vqvideo.media import write_contact_sheet
 from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import evaluating
 from vqvideo.training.loop import train
+from vqvideo.training.pictures import show_rows
 from vqvideo.training.task import TrainingConfig
+
+SHOWN = 4  # samples in pictures
 
 
 def train_prior(
@@ -37,7 +39,7 @@ def train_prior(
         codes: samples with `codes` of one grid and what the prior is told about them, such as
             `CodeWindows`; to train on.
         held_out: likewise, to measure on.
-        out: the run's folder; gets `model/`, `log.jsonl`, `curves.png` and `samples.png`.
+        out: the run's folder; gets what `train` leaves in it, and `samples.png` and `.mp4`.
         config: steps, batch size and so on.
         resume: go on from where a run in `out` was stopped; see `train`.
 
@@ -99,13 +101,13 @@ class PriorTask:
         )
         return {"no better than guessing": sentence}
 
-    def show(self, folder: Path) -> None:
-        if self.prior.rank > 1:
-            batch = next(iter(DataLoader(self.held_out, batch_size=2)))
-            self.generator.to(self.prior.device)
-            samples = self.generator.sample(num_samples=len(batch["codes"]), cond=self._told(batch))
-            frames = samples if self.prior.rank == 3 else samples[:, :, None]
-            write_contact_sheet(folder / "samples.png", frames.cpu(), overwrite=True)
+    def show(self, folder: Path) -> dict[str, Tensor]:
+        if self.prior.rank == 1:
+            return {}
+        batch = next(iter(DataLoader(self.held_out, batch_size=SHOWN)))
+        self.generator.to(self.prior.device)
+        samples = self.generator.sample(num_samples=len(batch["codes"]), cond=self._told(batch))
+        return show_rows(folder, "samples", [samples], self.generator.config.rate)
 
     def save(self, folder: Path) -> None:
         save(self.generator, folder, overwrite=True)

@@ -1,24 +1,28 @@
-"""A run: a task with its optimizer, schedule, data and log. accelerate does the devices."""
+"""A run: a task with its optimizer, data and log. accelerate does the devices."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
 from vqvideo.data.clips import Sample
-from vqvideo.data.order import BatchOrder
-from vqvideo.quantizers import NotFiniteError, Quantizer
+from vqvideo.quantizers import NotFiniteError
+from vqvideo.training.average import WeightAverage
+from vqvideo.training.batches import Batches
+from vqvideo.training.compiling import compiled
 from vqvideo.training.curves import write_curves
 from vqvideo.training.log import Log
+from vqvideo.training.optimizer import optimizer_of, set_learning_rate
+from vqvideo.training.precision import dtype_of, loss_scaler
 from vqvideo.training.signals import StopSignals
 from vqvideo.training.state import (
     FILE,
@@ -29,12 +33,12 @@ from vqvideo.training.state import (
     save_state,
     set_random_state,
 )
-from vqvideo.training.task import Precision, Task, TrainingConfig
+from vqvideo.training.task import Task, TrainingConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-NAMED = 8  # items of a batch that an error names
+SMALLEST_SCALE = 1.0  # of the loss in float16: gradients that overflow even so are no small ones
 
 
 class Run:
@@ -44,27 +48,34 @@ class Run:
         self, task: Task, config: TrainingConfig, out: Path, accelerator: Accelerator
     ) -> None:
         self.task, self.config, self.out, self.accelerator = task, config, out, accelerator
-        device = accelerator.device.type
-        self.bf16 = torch.autocast(device, torch.bfloat16, enabled=_works_in_bf16(config.precision))
-        adamw = torch.optim.AdamW(
-            _groups(task.model), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: _rate(step, config))
-        self.model, self.optimizer = accelerator.prepare(task.model, adamw)
+        device, dtype = accelerator.device.type, dtype_of(config.precision)
+        self.autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
+        self.scaler = loss_scaler(device, dtype)
+        self.optimizer = optimizer_of(task.model, config.optimizer)
+        self._open = ExitStack()
+        wrapped = compiled(task.model) if config.compile else nullcontext(task.model)
+        self.model = accelerator.prepare(self._open.enter_context(wrapped))
+        self.average = WeightAverage(task.model, config.optimizer.weight_average)
+        self.data = Batches(task.data, config, accelerator.num_processes)
         self.log = Log(out / "log.jsonl", config.steps, accelerator.is_main_process)
+        self._open.callback(self.log.close)
         self.figures: dict[str, float] = {}
         self.saved = False
 
-    def batches(self, first: int) -> Iterator[list[Sample]]:
-        """Those of each step after `first`."""
-        parts = self.config.accumulate * self.accelerator.num_processes
-        order = _loader(self.task.data, self.config, parts, first * parts)
-        loader = iter(self.accelerator.prepare(order))
+    def close(self) -> None:
+        """The model is again what it was, and the progress bar ends."""
+        self._open.close()
+
+    def batches(self, steps_done: int) -> Iterator[list[Sample]]:
+        """Those of this process, step by step."""
+        loader = iter(self.accelerator.prepare(self.data.loader(steps_done)))
         while True:
             yield list(itertools.islice(loader, self.config.accumulate))
 
-    def step(self, step: int, batches: list[Sample]) -> None:
-        """One step of the optimizer."""
+    def step(self, step: int, data: Iterator[list[Sample]]) -> None:
+        """One step of the optimizer, on the next of the data."""
+        start = time.perf_counter()
+        batches = next(data)
         self.model.train()
         self.task.before_step(batches)
         total, figures = 0.0, dict[str, float]()
@@ -73,20 +84,18 @@ class Run:
             alone = nullcontext() if is_last else self.accelerator.no_sync(self.model)
             with alone:
                 loss, figures = self._loss(step, batch)
-                self.accelerator.backward(loss / len(batches))
+                self.accelerator.backward(self.scaler.scale(loss / len(batches)))
             total += loss.item() / len(batches)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-        if norm is not None and not math.isfinite(norm):
-            raise self._diverged(f"the gradient's norm is {norm.item()}", step)
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad()
+        self._move(step)
         self.task.after_step()
-        self.log.seen(total, figures)
+        self.average.update()
+        self.log.seen(total, figures, time.perf_counter() - start)
+        if step % max(1, self.config.eval_every // 20) == 0:
+            self.accelerator.log({"loss": total, **figures}, step)
 
     def _loss(self, step: int, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         try:
-            with self.bf16:
+            with self.autocast:
                 loss, figures = self.task.loss(self.model, batch)
         except NotFiniteError as cause:
             raise self._diverged(f"a value is not finite ({cause})", step) from cause
@@ -94,24 +103,41 @@ class Run:
             raise self._diverged(f"the loss is {loss.item()}", step)
         return loss, figures
 
+    def _move(self, step: int) -> None:
+        """Move the weights along the gradients, which are cut to length 1, and forget those."""
+        self.scaler.unscale_(self.optimizer)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        too_large = self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE
+        if not math.isfinite(norm) and not too_large:
+            raise self._diverged(f"the gradient's norm is {norm.item()}", step)
+        set_learning_rate(self.optimizer, self.config.optimizer, step, self.config.steps)
+        self.scaler.step(self.optimizer)  # which in float16 leaves out a step that overflowed
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
     def measure(self, step: int) -> None:
         """Held-out figures into the log, pictures and the model into the folder."""
-        try:
-            self.figures = self.task.evaluate()
-        except NotFiniteError as cause:
-            raise self._diverged(f"a held-out value is not finite ({cause})", step) from cause
-        for name, value in self.figures.items():
-            if math.isnan(value):
-                raise self._diverged(f"the held-out {name} is NaN", step)
-        if self.accelerator.is_main_process:
-            self.log.measured(step, self.figures)
-            parts = self.config.accumulate * self.accelerator.num_processes
-            seen = step * self.config.batch_size * parts
-            self.log.warn(self.task.warnings(self.figures, seen / self._length))
-            self.task.show(self.out)
-            self.task.save(self.out / "model")
-            self.saved = True
-            write_curves(self.out / "log.jsonl", self.out / "curves.png")
+        with self.average.in_place():
+            try:
+                self.figures = self.task.evaluate()
+            except NotFiniteError as cause:
+                raise self._diverged(f"a held-out value is not finite ({cause})", step) from cause
+            for name, value in self.figures.items():
+                if math.isnan(value):
+                    raise self._diverged(f"the held-out {name} is NaN", step)
+            if self.accelerator.is_main_process:
+                self.log.measured(step, self.figures)
+                self.log.warn(self.task.warnings(self.figures, self.data.passes(step)))
+                self._show(step)
+                self.task.save(self.out / "model")
+                self.saved = True
+
+    def _show(self, step: int) -> None:
+        write_curves(self.out / "log.jsonl", self.out / "curves.png")
+        self.accelerator.log({f"held_out/{name}": x for name, x in self.figures.items()}, step)
+        for name, picture in self.task.show(self.out).items():
+            for tracker in self.accelerator.trackers:
+                tracker.log_images({name: picture.numpy()}, step, dataformats="HWC")
 
     def save(self, step: int) -> None:
         """All that the run needs to go on."""
@@ -122,13 +148,14 @@ class Run:
             said = {
                 "step": step,
                 "run": self._asked_for(),
-                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "log": self.log.state_dict(),
                 "figures": self.figures,
                 "saved": self.saved,
             }
+            average = self.average.state()
             path = self.out / FILE
-            save_state(path, self.task.model, self.optimizer.optimizer, randomness, said)
+            save_state(path, self.task.model, self.optimizer, average, randomness, said)
 
     def forget(self) -> None:
         """A run that begins anew must not be gone on with from the state of an earlier one."""
@@ -138,20 +165,15 @@ class Run:
     def restore(self) -> int:
         """Go on from what `save` wrote; returns the number of steps that are done."""
         path = self.out / FILE
-        said, _ = read_state(path)
-        for name, value in self._asked_for().items():
-            before = said["run"].get(name)
-            if before != value:
-                raise ResumeError(
-                    f"{self.out} was begun with {name} {before}, not {value}; give the same "
-                    f"command again, or start anew with --overwrite"
-                )
-        said, randomness = load_state(path, self.task.model, self.optimizer.optimizer)
-        self.schedule.load_state_dict(said["schedule"])
+        self._check_same(read_state(path)[0]["run"])
+        said, average, randomness = load_state(path, self.task.model, self.optimizer)
+        step = int(said["step"])
+        self.scaler.load_state_dict(said["scaler"])
+        self.average.load(average, step)
         self.figures, self.saved = said["figures"], said["saved"]
-        self.log.load_state_dict(said["log"], said["step"])
+        self.log.load_state_dict(said["log"], step)
         set_random_state(randomness[self.accelerator.process_index])
-        return int(said["step"])
+        return step
 
     def is_to_stop(self, signals: StopSignals) -> bool:
         """Whether a process was told to: then all stop, at the same step."""
@@ -160,81 +182,37 @@ class Run:
         came = torch.tensor(int(signals.came), device=self.accelerator.device)
         return bool(self.accelerator.reduce(came, reduction="sum").item())
 
-    @property
-    def _length(self) -> int:
-        return len(self.task.data)  # type: ignore[arg-type]
-
     def _asked_for(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""
-        processes = self.accelerator.num_processes
-        return {**asdict(self.config), "items": self._length, "processes": processes}
+        config = asdict(self.config)
+        optimizer = config.pop("optimizer")
+        config |= {"optimizer": optimizer.pop("name"), **optimizer}
+        config["init_from"] = config.pop("about").get("init_from")
+        return {**config, "items": len(self.data), "processes": self.accelerator.num_processes}
+
+    def _check_same(self, before: dict[str, Any]) -> None:
+        now, items = self._asked_for(), before.pop("items", None)
+        if items != now.pop("items"):
+            raise ResumeError(
+                f"the data has {len(self.data)} items to train on, {items} when {self.out} was "
+                f"begun; give the data back what it lacks, or start anew with --overwrite"
+            )
+        changed = [
+            f"{name} {before.get(name)}, not {now[name]}"
+            for name in now
+            if before.get(name) != now[name]
+        ]
+        if changed:
+            raise ResumeError(
+                f"{self.out} was begun with {', and '.join(changed)}; give the same command again, "
+                f"or start anew with --overwrite"
+            )
 
     def _diverged(self, what: str, step: int) -> FloatingPointError:
         """The error of a run that cannot go on; weights that are not finite are never saved."""
         last = f"the last good model is in {self.out / 'model'}; " if self.saved else ""
+        names = self.data.names(step)
+        seen = f". It was on {names}" if names else ""
         return FloatingPointError(
-            f"{what} at step {step}; {last}a lower learning_rate usually helps{self._seen(step)}"
+            f"{what} at step {step}; {last}a lower learning_rate usually helps{seen}"
         )
-
-    def _seen(self, step: int) -> str:
-        """What data the step was on, where the data can tell."""
-        name: Callable[[int], str] | None = getattr(self.task.data, "name", None)
-        if name is None:
-            return ""
-        parts = self.config.accumulate * self.accelerator.num_processes
-        order = _order(self._length, self.config, parts, (step - 1) * parts)
-        items = list(itertools.chain.from_iterable(itertools.islice(order, parts)))
-        more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
-        return f". It was on {', '.join(map(name, items[:NAMED]))}{more}"
-
-
-def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Parameters for the optimizer: a quantizer's do not decay, or unused entries would shrink."""
-    of_quantizers = {
-        parameter
-        for module in model.modules()
-        if isinstance(module, Quantizer)
-        for parameter in module.parameters()
-    }
-    others = [parameter for parameter in model.parameters() if parameter not in of_quantizers]
-    return [
-        {"params": others},
-        {"params": [p for p in model.parameters() if p in of_quantizers], "weight_decay": 0.0},
-    ]
-
-
-def _rate(step: int, config: TrainingConfig) -> float:
-    """Share of the learning rate: up over the warm-up, then down to a twentieth at the end."""
-    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    return rise * (1 - 0.95 * min(1.0, step / config.steps))
-
-
-def _works_in_bf16(precision: Precision) -> bool:
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # A torch that cannot tell what the processor has works in fp32.
-    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-
-
-def _loader(
-    data: Dataset[Sample], config: TrainingConfig, parts: int = 1, start: int = 0
-) -> DataLoader[Sample]:
-    """Batches without end, in an order that the seed decides, from batch number `start` on.
-
-    Each step uses up `parts` of them: several processes take turns, each for as many as it
-    accumulates.
-    """
-    return DataLoader(
-        data,
-        batch_sampler=_order(len(data), config, parts, start),  # type: ignore[arg-type]
-        generator=torch.Generator(),  # for the workers' seeds, which else take from the global one
-        num_workers=config.num_workers,
-    )
-
-
-def _order(length: int, config: TrainingConfig, parts: int, start: int) -> BatchOrder:
-    size = max(1, min(config.batch_size, length // parts))
-    return BatchOrder(length, batch_size=size, seed=config.seed, start=start, parts=parts)

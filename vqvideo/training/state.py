@@ -1,9 +1,10 @@
 """All that a run needs to go on as if it had never stopped, in one file.
 
 `state.safetensors` in the run's folder holds the weights and buffers of the model, what the
-optimizer remembers, the random state of every process, and, as JSON in its header, the schedule,
-the steps done, the log, and what the run was asked for. It is written under another name and
-renamed, so a crash at any moment leaves the last one whole. No pickle.
+optimizer remembers, the average of the weights, the random state of every process, and, as JSON in
+its header, the steps done, the log, and what the run was asked for: learning rate and place in the
+data follow from these. It is written under another name and renamed, so a crash at any moment
+leaves the last one whole. No pickle.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 FILE = "state.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER = "vqvideo_training"
 
 
@@ -32,6 +33,7 @@ def save_state(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
     randomness: list[dict[str, Tensor]],
     said: Mapping[str, Any],
 ) -> None:
@@ -41,14 +43,16 @@ def save_state(
         path: of the file.
         model: whose parameters are optimized, all buffers included.
         optimizer: what it remembers of each parameter, and the options of its groups.
+        average: `WeightAverage.state()`.
         randomness: `random_state()` of every process.
-        said: plain data to keep beside: step, log, schedule, config.
+        said: plain data to keep beside: step, log, config.
     """
     remembered = optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for number, values in remembered["state"].items():
         for name, value in values.items():
             tensors[f"optimizer.{number}.{name}"] = value
+    tensors |= {f"average.{number}": value for number, value in average.items()}
     for process, values in enumerate(randomness):
         tensors |= {f"random.{process}.{name}": value for name, value in values.items()}
     header = {"format_version": FORMAT_VERSION, "groups": remembered["param_groups"], **said}
@@ -68,11 +72,11 @@ def save_state(
 
 def load_state(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
+) -> tuple[dict[str, Any], dict[str, Tensor], list[dict[str, Tensor]]]:
     """Restore model and optimizer from a file that `save_state` wrote.
 
     Returns:
-        What was said beside, and the random state of every process.
+        What was said beside, the average of the weights, and the random state of every process.
 
     Raises:
         ResumeError: no such file, a damaged one, or that of another model.
@@ -86,16 +90,19 @@ def load_state(
             f"{path} is the state of another model; start anew with --overwrite"
         ) from cause
     remembered: dict[int, dict[str, Tensor]] = {}
+    average: dict[str, Tensor] = {}
     randomness: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         number, _, entry = rest.partition(".")
         if kind == "optimizer":
             remembered.setdefault(int(number), {})[entry] = value
+        elif kind == "average":
+            average[rest] = value
         elif kind == "random":
             randomness.setdefault(int(number), {})[entry] = value
     optimizer.load_state_dict({"state": remembered, "param_groups": said.pop("groups")})
-    return said, [randomness[process] for process in sorted(randomness)]
+    return said, average, [randomness[process] for process in sorted(randomness)]
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from vqvideo.checkpoint import save
 from vqvideo.data.clips import ClipDataset, Sample
 from vqvideo.generator import Generator
-from vqvideo.media import write_contact_sheet
 from vqvideo.metrics import code_histogram, perplexity, psnr_db, psnr_db_of_mse, usage
 from vqvideo.modes import evaluating
 from vqvideo.training.loop import train
+from vqvideo.training.pictures import show_rows
 from vqvideo.training.task import TrainingConfig
+from vqvideo.vqvae import VQVAELoss
 
+SHOWN = 4  # items in pictures
 HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
 FEW = 50  # clips, which a model of millions of weights learns by heart
 CODES_PER_ENTRY = 10  # fewer say little about which entries are used
@@ -40,8 +42,8 @@ def train_vqvae(
         generator: a model whose prior is not touched and not saved.
         data: to train on.
         held_out: to measure on.
-        out: the run's folder; gets `model/`, `log.jsonl`, `curves.png` and
-            `reconstructions.png` (originals above their reconstructions, held out).
+        out: the run's folder; gets what `train` leaves in it, and `reconstructions.png` and
+            `.mp4` (originals above their reconstructions, held out).
         config: steps, batch size and so on.
         resume: go on from where a run in `out` was stopped; see `train`.
     """
@@ -63,39 +65,39 @@ class VQVAETask:
         self.vqvae = generator.vqvae
         self.format = MEMORY_FORMAT.get(self.vqvae.rank, torch.contiguous_format)
         self.model: nn.Module = self.vqvae.to(memory_format=self.format)
-        self.held_out = _some_of(held_out)
-        self.num_codes = 0  # of the last evaluation, of each codebook
+        number = min(HELD_OUT, len(held_out))
+        self.indices = [i * len(held_out) // number for i in range(number)]  # evenly spread
+        self.held_out = torch.stack([held_out[index]["x"] for index in self.indices])
+        self.counts = torch.zeros(1, 1)  # how often each code came in the last evaluation, `[s, K]`
 
     def before_step(self, batches: list[Sample]) -> None:
-        whole = torch.cat([self._like_weights(batch["x"]) for batch in batches])
+        whole = torch.cat([self.like_weights(batch["x"]) for batch in batches])
         self.vqvae.likelihood.observe(whole)
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        x = self._like_weights(batch["x"])
+        x = self.like_weights(batch["x"])
         loss = self.vqvae.loss(x, model(x), observe=False)
-        figures = {
-            "psnr_db": psnr_db(loss.mode, x),
-            "perplexity": loss.quantized.perplexity.item(),
-        }
-        return loss.total, figures
+        return loss.total, self.figures(x, loss)
+
+    def figures(self, x: Tensor, loss: VQVAELoss) -> dict[str, float]:
+        """What the progress bar shows of a batch."""
+        used = usage(self._histograms(loss.quantized.codes))
+        return {"psnr_db": psnr_db(loss.mode, x), "usage": used}
 
     def after_step(self) -> None:
         self.vqvae.quantizer.step()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        loss, squared = 0.0, 0.0
-        quantizer = self.vqvae.quantizer
-        counts = torch.zeros(quantizer.num_codebooks, quantizer.codebook_size, dtype=torch.long)
+        loss, squared, counts = 0.0, 0.0, torch.tensor(0)
         with evaluating(self.vqvae):
             for batch in self.held_out.split(8):
-                x = self._like_weights(batch)
+                x = self.like_weights(batch)
                 found = self.vqvae.loss(x)
                 loss += found.total.item() * len(x)
                 squared += (found.mode - x).square().sum().item()
-                codes = found.quantized.codes.reshape(-1, quantizer.num_codebooks).T
-                counts += torch.stack([code_histogram(c, counts.shape[1]) for c in codes]).cpu()
-        self.num_codes = int(counts[0].sum())
+                counts = counts + self._histograms(found.quantized.codes)
+        self.counts = counts
         return {
             "loss": loss / len(self.held_out),
             "psnr_db": psnr_db_of_mse(squared / self.held_out.numel()),
@@ -117,7 +119,7 @@ class VQVAETask:
                 f"{number} clips to train on are few, they will be learnt by heart; give more "
                 f"data, or a smaller clip step"
             )
-        is_judged = epochs >= 1 and self.num_codes >= CODES_PER_ENTRY * size
+        is_judged = epochs >= 1 and self.counts[0].sum() >= CODES_PER_ENTRY * size
         if is_judged and (figures["usage"] < 0.1 or figures["perplexity"] < 0.05 * size):
             found["collapse"] = (
                 f"the codebook collapses: {figures['usage'] * size:.0f} of {size} entries are "
@@ -126,25 +128,24 @@ class VQVAETask:
             )
         return found
 
-    def show(self, folder: Path) -> None:
-        if self.vqvae.rank > 1:
-            x = self._like_weights(self.held_out[:2])
-            again = self.vqvae.decode(self.vqvae.encode(x))
-            strips = torch.stack([x, again], dim=1).flatten(0, 1)
-            frames = strips if self.vqvae.rank == 3 else strips[:, :, None]
-            write_contact_sheet(folder / "reconstructions.png", frames.cpu(), overwrite=True)
+    def show(self, folder: Path) -> dict[str, Tensor]:
+        if self.vqvae.rank == 1:
+            return {}
+        x = self.like_weights(self.held_out[:SHOWN])
+        again = self.vqvae.decode(self.vqvae.encode(x))
+        return show_rows(folder, "reconstructions", [x, again], self.generator.config.rate)
 
     def save(self, folder: Path) -> None:
         first_stage = Generator(self.vqvae, None, self.generator.config)
         save(first_stage, folder, overwrite=True)
 
-    def _like_weights(self, x: Tensor) -> Tensor:
+    def _histograms(self, codes: Tensor) -> Tensor:
+        """How often each code occurs, `[s, K]`, one row per codebook."""
+        quantizer = self.vqvae.quantizer
+        each = codes.reshape(-1, quantizer.num_codebooks).T
+        return torch.stack([code_histogram(one, quantizer.codebook_size) for one in each]).cpu()
+
+    def like_weights(self, x: Tensor) -> Tensor:
         """Data where the weights are, laid out in memory as they are."""
         device = next(self.vqvae.parameters()).device
         return x.to(device).contiguous(memory_format=self.format)
-
-
-def _some_of(data: ClipDataset) -> Tensor:
-    """Up to `HELD_OUT` windows spread evenly over a data set: `[n, c, *axes]`."""
-    number = min(HELD_OUT, len(data))
-    return torch.stack([data[i * len(data) // number]["x"] for i in range(number)])
