@@ -10,14 +10,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vqvideo"
 
 FLOORS = [
-    ["registry", "grid", "cond", "metrics", "modes", "processes", "media"],
+    ["registry", "grid", "cond", "metrics", "modes", "processes", "media", "hub"],
     ["quantizers", "nets", "sampling", "data"],
     ["likelihoods", "priors"],
     ["vqvae", "entropy"],
     ["generator"],
     ["config"],
     ["presets", "checkpoint", "testing"],
-    ["models", "training", "report"],
+    ["models", "training", "report", "card"],
     ["jobs"],
     ["cli"],
 ]

@@ -206,7 +206,7 @@ def test_a_folder_called_like_a_model_does_not_hide_it(small_model, capsys):
     Path("video").mkdir()
     assert main(["generate", "--out", "x.mp4", "--num-frames", "4"]) == 0
     capsys.readouterr()
-    assert "no checkpoint folder video/model" in wrong(["generate", "--model", "./video"], capsys)
+    assert "video is no checkpoint: it has no" in wrong(["generate", "--model", "./video"], capsys)
 
 
 def test_existing_outputs_are_kept_unless_told_otherwise(small_model, capsys):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vqvideo.checkpoint import load, save
     from vqvideo.cond import Cond
     from vqvideo.generator import Generator
+    from vqvideo.jobs.push import push_to_hub
     from vqvideo.models import build, list_models
     from vqvideo.registry import list_plugins
     from vqvideo.report import codebook_report
@@ -34,6 +35,7 @@ __all__ = [
     "list_models",
     "list_plugins",
     "load",
+    "push_to_hub",
     "save",
 ]
 
@@ -46,6 +48,7 @@ _HOME = {
     "list_models": "models",
     "list_plugins": "registry",
     "load": "checkpoint",
+    "push_to_hub": "jobs.push",
     "save": "checkpoint",
 }
 

@@ -1,5 +1,9 @@
 """Models as folders: `config.json` and `model.safetensors`. Strict both ways, no pickle.
 
+Such a folder may also lie in that of a run, as `model/`, or on the hub (hub.py). It may hold a
+`NOTICE`, which stays with the weights, and a card `README.md`, which `save` removes: it described
+what was there before (card.py).
+
 The folder is written whole under a temporary name and then renamed. A crash leaves the old one or
 the new one; between the two renames that replace one by the other, the old one under a name that
 `load` and `save` know. Weights may be stored in float16 or, a quarter of the size, in int8
@@ -21,12 +25,15 @@ from torch import Tensor
 
 from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.generator import Generator
+from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
 
 FORMAT_VERSION = 1
 SCALE = ".int8_scale"
 CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
-CONFIG, WEIGHTS, NOTICE = "config.json", "model.safetensors", "NOTICE"
-
+CONFIG, WEIGHTS, CARD, NOTICE = "config.json", "model.safetensors", "README.md", "NOTICE"
+FILES = (CONFIG, WEIGHTS, CARD, NOTICE)
+MODEL = "model"  # in the folder of a run
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 DType = Literal["float32", "float16", "int8"]
 
@@ -53,7 +60,7 @@ def save(
 
     Raises:
         FileExistsError: the folder exists and overwrite is False, or it holds other files than
-            a checkpoint's (and its NOTICE), which are never deleted.
+            a checkpoint's (its card and NOTICE are some), which are never deleted.
         ValueError: the generator was put together by hand and has no config, or an unknown dtype.
     """
     folder = Path(folder).resolve()
@@ -73,7 +80,7 @@ def save(
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
         "has_prior": generator.prior is not None,
-        "model": _rebuilt_offline(generator.config),
+        "model": _rebuilt_offline(generator.config.to_dict()),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -82,6 +89,8 @@ def save(
     try:
         save_file(tensors, temporary / WEIGHTS)
         (temporary / CONFIG).write_text(json.dumps(header, indent=2) + "\n")
+        if generator.notice is not None:
+            (temporary / NOTICE).write_text(generator.notice, encoding="utf-8")
         for file in temporary.iterdir():
             _flush(file)
         _swap(temporary, folder)
@@ -89,23 +98,67 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load(folder: str | Path) -> Generator:
+def load(name: str | Path) -> Generator:
     """Read a checkpoint: a `Generator` in evaluation mode, its prior None if it has none.
+
+    Args:
+        name: the folder of a checkpoint or of a run; or `hf-hub:org/name`, with `@revision` if not
+            the latest is meant, which is fetched into the cache of the hub. Nothing else touches
+            the network.
 
     Raises:
         FileNotFoundError: no such folder.
+        ValueError: a name on the hub that is none.
+        HubError: the hub does not have it or cannot be reached (an `OSError`).
         CheckpointError: a file is missing or damaged, the format is newer than this version of
             vqvideo, the config names a part that nobody registered, or names or shapes of
             weights differ from what the config builds.
     """
-    given, folder = folder, Path(folder).resolve()
+    folder = find(name)
+    try:
+        return _read(folder)
+    except CheckpointError as cause:
+        if is_hub_name(name):
+            raise CheckpointError(f"{name}: {cause}") from cause
+        raise
+
+
+def find(name: str | Path) -> Path:
+    """The folder that `load` reads, fetched if it is named on the hub; raises as `load` does."""
+    if is_hub_name(name):
+        return _fetched(HubName.of(str(name)))
+    folder = Path(name).resolve()
+    run = folder / MODEL
+    if not (folder / CONFIG).is_file() and (run.is_dir() or _old(run).is_dir()):
+        folder = run
     if not folder.exists() and _old(folder).is_dir():
         folder = _old(folder)  # read where it is: only a writer may move it
     if not folder.is_dir():
-        raise FileNotFoundError(f"no checkpoint folder {given}")
+        raise FileNotFoundError(f"no checkpoint folder {name}")
+    return folder
+
+
+def _fetched(name: HubName) -> Path:
+    folder = fetch(name, FILES)
+    lacking = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if not lacking:
+        return folder
+    try:
+        pickles = [file for file in list_files(name) if file.endswith(PICKLES)]
+    except HubError:  # without a network, what is missing says enough
+        pickles = []
+    if pickles:
+        raise CheckpointError(
+            f"{name} holds {pickles[0]}, a pickle, which can run code and is never loaded; "
+            f"a model of vqvideo is {CONFIG} and {WEIGHTS}"
+        )
+    raise CheckpointError(f"{name} holds no model of vqvideo: it has no {lacking[0]}")
+
+
+def _read(folder: Path) -> Generator:
     header = _read_header(folder / CONFIG)
     try:
-        config = GeneratorConfig.from_dict(header["model"])
+        config = GeneratorConfig.from_dict(_rebuilt_offline(header["model"]))
         generator = build_generator(config, with_prior=header["has_prior"])
     except (ValueError, TypeError, RuntimeError) as cause:
         raise CheckpointError(f"{folder / CONFIG}: {cause}") from cause
@@ -128,6 +181,8 @@ def load(folder: str | Path) -> Generator:
                 f"its config builds {list(state[name].shape)}"
             )
     generator.load_state_dict(tensors)
+    if (folder / NOTICE).is_file():
+        generator.notice = (folder / NOTICE).read_text(encoding="utf-8")
     return generator.eval()
 
 
@@ -167,13 +222,14 @@ def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
         )
 
 
-def _rebuilt_offline(config: GeneratorConfig) -> dict[str, Any]:
-    """The config as plain data, nothing in it asking for weights that are stored beside it."""
-    model = config.to_dict()
-    for part in model.values():
-        if isinstance(part, dict) and part.get("pretrained"):
-            part["pretrained"] = False
-    return model
+def _rebuilt_offline(model: dict[str, Any]) -> dict[str, Any]:
+    """A config as plain data, nothing in it asking for weights that are stored beside it."""
+    return {
+        name: {**part, "pretrained": False}
+        if isinstance(part, dict) and part.get("pretrained")
+        else part
+        for name, part in model.items()
+    }
 
 
 def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:
@@ -244,7 +300,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
     foreign = [folder.name]
     if folder.is_dir():
-        foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS, NOTICE})
+        foreign = sorted({path.name for path in folder.iterdir()} - set(FILES))
     if foreign:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; "

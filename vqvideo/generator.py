@@ -59,6 +59,10 @@ class Generator(nn.Module):
         prior: over its codes; None until one is trained.
         config: what it was built from, stored in its checkpoint.
         sample_shape: axes of the data that `sample` makes by default.
+
+    Attributes:
+        notice: whose work is in the weights, and under which licence, where that must be said
+            wherever they go; None if nothing must. `load` and `save` keep it.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Generator(nn.Module):
         self.prior = prior
         self.config = config
         self.sample_shape = sample_shape or getattr(config, "sample_shape", None)
+        self.notice: str | None = None
 
     def sample(
         self,

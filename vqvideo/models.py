@@ -42,11 +42,21 @@ def build(model: str, *, pretrained: bool = False, **changes: Any) -> Generator:
             f"pretrained weights fit the model as it is; leave out {', '.join(changes)} "
             f"or pretrained=True"
         )
+    return load(shipped(model))
+
+
+def shipped(model: str) -> Path:
+    """The folder with the weights that ship for a model; raises `ValueError` if none do.
+
+    >>> sorted(path.name for path in shipped("video").iterdir())
+    ['NOTICE', 'config.json', 'model.safetensors']
+    """
+    MODELS.get(model)  # an unknown name is answered with the nearest
     folder = SHIPPED / model
     if not folder.is_dir():
-        shipped = sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())
-        raise ValueError(f"no weights ship for {model!r}; they do for: {', '.join(shipped)}")
-    return load(folder)
+        have = sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())
+        raise ValueError(f"no weights ship for {model!r}; they do for: {', '.join(have)}")
+    return folder
 
 
 def list_models(pattern: str = "*") -> list[str]:

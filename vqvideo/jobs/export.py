@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from vqvideo.checkpoint import NOTICE, DType, save
-from vqvideo.jobs.model import open_model
-from vqvideo.models import SHIPPED, list_models
+from vqvideo.card import card_of, notice_of, with_dtype
+from vqvideo.checkpoint import CARD, DType, save
+from vqvideo.jobs.model import model_folder, open_model
 
 
 def export(
@@ -15,8 +14,10 @@ def export(
 ) -> tuple[Path, int]:
     """Copy a model into a folder of its own; returns the folder and the size of its weights.
 
+    Its card goes along, or one is written, and the notice that says whose work is in the weights.
+
     Args:
-        model: a model that ships or the folder of a trained one.
+        model: a model that ships, the folder of a trained one, or a name on the hub.
         out: the folder to write.
         dtype: of the weights on disk: "int8", "float16" or "float32".
         overwrite: replace a checkpoint that exists.
@@ -24,9 +25,8 @@ def export(
     Returns:
         The folder, and the bytes of all its files.
     """
-    folder = Path(out)
-    save(open_model(model, "cpu"), folder, dtype=dtype, overwrite=overwrite)
-    notice = SHIPPED / model / NOTICE
-    if model in list_models() and notice.is_file():
-        shutil.copy(notice, folder / NOTICE)  # whose weights they are goes where they go
+    source, generator, folder = model_folder(model), open_model(model, "cpu"), Path(out)
+    generator.notice, card = notice_of(source), with_dtype(card_of(source), dtype)
+    save(generator, folder, dtype=dtype, overwrite=overwrite)
+    (folder / CARD).write_text(card, encoding="utf-8")
     return folder, sum(file.stat().st_size for file in folder.iterdir())

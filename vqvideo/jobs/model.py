@@ -8,29 +8,43 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqvideo.checkpoint import CONFIG, load
+from vqvideo.checkpoint import find, load
 from vqvideo.generator import Generator
-from vqvideo.models import build, list_models
+from vqvideo.hub import is_hub_name
+from vqvideo.models import build, list_models, shipped
 
 
 def open_model(model: str, device: str = "auto") -> Generator:
     """A trained model: one that ships, by its name, or the folder of a checkpoint or of a run.
 
     Args:
-        model: a name, or a path; a folder that has the name of a model is `./name`.
+        model: a name, or a path, or `hf-hub:org/name@revision`; a folder that has the name of a
+            model is `./name`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "mps", ...
 
     Raises:
         FileNotFoundError: no such folder.
+        HubError: the hub does not have it or cannot be reached (an `OSError`).
         ValueError: an unknown name or device.
     """
-    folder = Path(model)
-    if model not in list_models() and (folder.is_dir() or "/" in model or "\\" in model):
-        is_checkpoint = (folder / CONFIG).is_file()
-        generator = load(folder if is_checkpoint or not folder.is_dir() else folder / "model")
-    else:
-        generator = build(model, pretrained=True)
+    is_elsewhere = is_hub_name(model) or _is_folder(model)
+    generator = load(model) if is_elsewhere else build(model, pretrained=True)
     return generator.to(choose_device(device)).eval()
+
+
+def model_folder(model: str) -> Path:
+    """Where the files lie that `open_model` reads."""
+    return find(model) if is_hub_name(model) or _is_folder(model) else shipped(model)
+
+
+def from_anywhere(model: str) -> str:
+    """The same model for a process with another working folder: what is a path, absolute."""
+    return str(Path(model).absolute()) if _is_folder(model) else model
+
+
+def _is_folder(model: str) -> bool:
+    is_path = Path(model).is_dir() or "/" in model or "\\" in model
+    return is_path and model not in list_models() and not is_hub_name(model)
 
 
 @functools.lru_cache(maxsize=1)

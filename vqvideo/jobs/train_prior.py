@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from vqvideo.data.code_windows import CodeWindows
 from vqvideo.data.codes import open_codes
 from vqvideo.generator import Generator
 from vqvideo.jobs.encode import EncodeOptions, encode
+from vqvideo.jobs.finish import finished
 from vqvideo.jobs.model import open_model
+from vqvideo.jobs.start import about_data, goes_on, keep_notices, start_prior
 from vqvideo.jobs.train_vqvae import check_run_folder, windows
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_prior as fit
@@ -33,6 +35,7 @@ def train_prior(
     prior: Mapping[str, Any] | str | None = None,
     step: int | None = None,
     fps: float | None = None,
+    init_from: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -52,6 +55,9 @@ def train_prior(
         step: frames or sound samples between the starts of two windows; None puts them side by
             side.
         fps: frames per second of the clips; None keeps those of each file.
+        init_from: a model from whose prior to start, over the codes of the same VQ-VAE: a run, one
+            that ships, or one on the hub, see `open_model`. None starts from weights drawn at
+            random.
         resume: go on with the run in `out` where it was stopped, if there is one; the rest must be
             what it was begun with.
         overwrite: train into a folder that holds a run already.
@@ -61,11 +67,15 @@ def train_prior(
     from accelerate import PartialState  # imports for a second
 
     check_run_folder(out, overwrite or resume)
+    processes = PartialState()
     first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
     torch.manual_seed(config.seed)
     generator = build_generator(changed)
     generator.vqvae = first_stage.vqvae
+    begins = not goes_on(out, resume)
+    if begins and init_from is not None:
+        start_prior(generator, init_from)
     files = open_codes(data) or open_codes(Path(data) / CODES)
     if files and fps is not None:
         raise ValueError(f"fps is for media files; {data} holds codes")
@@ -76,7 +86,6 @@ def train_prior(
     else:
         _check_told(data, generator, step, fps)
         apart = step or changed.sample_shape[0]
-        processes = PartialState()
         with processes.main_process_first():  # the others then find all of it done
             anew = overwrite and processes.is_main_process
             own = EncodeOptions(clip_step=apart, fps=fps, overwrite=anew)
@@ -87,7 +96,12 @@ def train_prior(
     codes_apart = _in_codes(step, generator.vqvae.downsampling[0])
     sets = [CodeWindows(files, grid, split=split, step=codes_apart) for split in ("train", "test")]
     _keep_names(generator, sets[0].names)
-    return fit(generator, sets[0], sets[1], out, config, resume=resume)
+    if begins:
+        keep_notices(out, [vqvae, init_from])
+    about = {"vqvae": vqvae, "init_from": init_from, **about_data(data, *sets)}
+    told = replace(config, about=about)
+    with finished(out):
+        return fit(generator, sets[0], sets[1], out, told, resume=resume)
 
 
 def _check_told(data: str, generator: Generator, step: int | None, fps: float | None) -> None:

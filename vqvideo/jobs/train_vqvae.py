@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vqvideo.checkpoint import check_free
+from vqvideo.config import build_generator
 from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
-from vqvideo.models import build
+from vqvideo.jobs.finish import finished
+from vqvideo.jobs.start import about_data, config_of, goes_on, keep_notices, start_vqvae
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_vqvae as fit
 
 
 def train_vqvae(
     *,
-    model: str,
+    model: str | None = None,
     data: str,
     out: str,
     config: TrainingConfig,
@@ -28,6 +31,7 @@ def train_vqvae(
     fps: float | None = None,
     cache: str | None = None,
     max_corrupt: float = 0.01,
+    init_from: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -35,7 +39,7 @@ def train_vqvae(
     """Train the VQ-VAE of a model on a folder; returns the last held-out figures.
 
     Args:
-        model: a registered name.
+        model: a registered name; None trains the model of `init_from` on.
         data: a folder of files of the model's rank, with or without `metadata.jsonl`.
         out: the run's folder.
         config: steps, batch size and so on.
@@ -45,6 +49,8 @@ def train_vqvae(
         fps: frames per second of the clips, and so of the model; None keeps those of each file.
         cache: a folder for the decoded files; None decodes anew in every pass.
         max_corrupt: which share of the files may be unreadable and skipped.
+        init_from: from whose first stage to start: a run, a model that ships, or one on the hub,
+            see `open_model`. It must fit. None starts from weights drawn at random.
         resume: go on with the run in `out` where it was stopped, if there is one; the rest must be
             what it was begun with.
         overwrite: train into a folder that holds a run already.
@@ -53,7 +59,11 @@ def train_vqvae(
     check_run_folder(out, overwrite or resume)
     torch.manual_seed(config.seed)
     rate = {} if fps is None else {"rate": fps}
-    generator = build(model, **{**rate, **(changes or {})})
+    begins = not goes_on(out, resume)
+    found = config_of(model, init_from, out if not begins else None)
+    generator = build_generator(found.updated(**{**rate, **(changes or {})})).eval()
+    if begins and init_from is not None:
+        start_vqvae(generator, init_from)
     train, test = (
         windows(
             data,
@@ -67,7 +77,11 @@ def train_vqvae(
         )
         for split in ("train", "test")
     )
-    return fit(generator, train, test, out, config, resume=resume)
+    if begins:
+        keep_notices(out, [init_from])
+    about = {"model": model, "init_from": init_from, **about_data(data, train, test)}
+    with finished(out, generator, test):
+        return fit(generator, train, test, out, replace(config, about=about), resume=resume)
 
 
 def windows(

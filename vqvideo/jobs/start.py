@@ -1,0 +1,131 @@
+"""Where a run begins: the weights of another model, and what is remembered of it.
+
+Weights fit by name and by shape or not at all. All of a first stage is taken over, what its
+quantizer counts too, so that training goes on as if it had never been saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vqvideo.checkpoint import MODEL, NOTICE
+from vqvideo.config import MODELS, GeneratorConfig
+from vqvideo.generator import Generator
+from vqvideo.jobs.model import model_folder, open_model
+from vqvideo.training.state import FILE
+
+FIRST_STAGE = ("channels", "strides", "encoder", "quantizer", "decoder", "likelihood")
+
+
+def goes_on(out: str, resume: bool) -> bool:
+    """Whether a run has a state to go on from; then it needs no weights from elsewhere."""
+    return resume and (Path(out) / FILE).is_file()
+
+
+def config_of(model: str | None, init_from: str | None, begun: str | None) -> GeneratorConfig:
+    """What is to be trained: a registered model, or else the one whose weights it starts from.
+
+    Args:
+        model: a registered name.
+        init_from: see `open_model`; asked only where no name is given.
+        begun: the folder of a run that is gone on with; its own model says what it trains, where it
+            has measured before.
+
+    Raises:
+        ValueError: neither is given.
+    """
+    if model is not None:
+        return MODELS.get(model)()
+    if init_from is None:
+        raise ValueError("nothing says what to train: give --model, or weights with --init-from")
+    own = Path(begun) / MODEL if begun is not None else None
+    return open_model(str(own) if own and own.is_dir() else init_from, "cpu").config
+
+
+def start_vqvae(generator: Generator, name: str) -> None:
+    """Give the first stage the weights of another model, and the state of its quantizer.
+
+    Args:
+        generator: to be trained.
+        name: of the other; see `open_model`.
+
+    Raises:
+        ValueError: they do not fit; the message names the first that does not.
+    """
+    other = open_model(name, "cpu")
+    differing = _differing(other.config, generator.config, FIRST_STAGE)
+    _take_over(other.vqvae, generator.vqvae, name, differing)
+
+
+def start_prior(generator: Generator, name: str) -> None:
+    """Give the prior the weights of another one, and the names of classes that it knows.
+
+    Args:
+        generator: to be trained, its first stage in place.
+        name: of a model with a prior over the codes of the same first stage; see `open_model`.
+
+    Raises:
+        ValueError: they do not fit, or it has none, or its codes mean something else.
+    """
+    other = open_model(name, "cpu")
+    prior = generator.prior
+    assert prior is not None
+    if other.prior is None:
+        raise ValueError(f"{name} has no prior to start from; leave out --init-from")
+    if other.vqvae.fingerprint() != generator.vqvae.fingerprint():
+        raise ValueError(
+            f"the prior of {name} has learnt the codes of another first stage, with which codes "
+            f"mean other things; give --vqvae {name}, or leave out --init-from"
+        )
+    _take_over(other.prior, prior, name, _differing(other.config, generator.config, ("prior",)))
+    known = other.prior.cond
+    if known.class_names or known.speaker_names:
+        prior.cond = replace(
+            prior.cond, class_names=known.class_names, speaker_names=known.speaker_names
+        )
+
+
+def about_data(data: str, train: Sized, held_out: Sized) -> dict[str, Any]:
+    """What `TrainingConfig.about` says of the data; its folder without the way there."""
+    return {"data": Path(data).resolve().name, "windows": len(train), "held_out": len(held_out)}
+
+
+def keep_notices(out: str, sources: Sequence[str | None]) -> None:
+    """Put into the run's folder what must be said wherever weights made of others go."""
+    files = [model_folder(source) / NOTICE for source in sources if source is not None]
+    texts = list(
+        dict.fromkeys(file.read_text(encoding="utf-8") for file in files if file.is_file())
+    )
+    notice = Path(out) / NOTICE
+    if texts:
+        notice.parent.mkdir(parents=True, exist_ok=True)
+        notice.write_text("\n".join(texts), encoding="utf-8")
+    else:
+        notice.unlink(missing_ok=True)
+
+
+def _take_over(other: nn.Module, into: nn.Module, name: str, differing: str) -> None:
+    theirs, ours = other.state_dict(), into.state_dict()
+    for weight in {**ours, **theirs}:
+        shapes = [list(each[weight].shape) if weight in each else None for each in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            there, here = ("no such weight" if shape is None else shape for shape in shapes)
+            raise ValueError(
+                f"the weights of {name} do not fit: {weight} is {there} there and {here} here; "
+                f"build this model with the same options{differing}"
+            )
+    into.load_state_dict(theirs)
+
+
+def _differing(other: GeneratorConfig, this: GeneratorConfig, entries: Sequence[str]) -> str:
+    """The first entry of a config that explains why weights do not fit."""
+    theirs, ours = other.to_dict(), this.to_dict()
+    for name in entries:
+        if theirs[name] != ours[name]:
+            return f": its {name} is {theirs[name]}, this one's {ours[name]}"
+    return ""
