@@ -31,7 +31,6 @@ def test_each_run_ends_with_its_budget_and_complete_runs_are_not_run_again(
     assert main(line) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(run["budget"], run["seed"]) for run in found["runs"]] == [(0.2, 0), (0.4, 0)]
-    per_step = max(row["ms"] for row in found["steps"])
     for run in found["runs"]:
         last = run["log"][-1]
         told = tmp_path / "runs" / f"{run['budget']:g}-s-seed-{run['seed']}" / "training.json"
@@ -39,8 +38,8 @@ def test_each_run_ends_with_its_budget_and_complete_runs_are_not_run_again(
         assert config["steps"] == last["step"] >= 1
         assert config["optimizer"]["name"] == "nmuon"
         assert 0 < last["step_seconds"] < last["seconds"] + 0.1
-        assert last["step"] <= 1000 * run["budget"] / min(row["ms"] for row in found["steps"])
-    assert per_step > 0 and found["unit_ms"] > 0 and found["peak_mib"] > 100
+    assert found["unit_ms"] > 0 and found["peak_mib"] > 100
+    assert all(row["ms"] > 0 and row["first_s"] > 0 for row in found["steps"])
     assert media.read_image(found["picture"]).shape[0] == 3
     monkeypatch.setattr(training, "train_vqvae", None)  # calling it again would fail
     assert main(line) == 0
@@ -48,6 +47,21 @@ def test_each_run_ends_with_its_budget_and_complete_runs_are_not_run_again(
     assert again["runs"] == found["runs"]
     assert main([*line, "--learning-rate", "0.1"]) == 1  # a table of both would mean nothing
     assert "holds runs with other settings" in capsys.readouterr().err
+
+
+def test_steps_are_planned_for_the_budget_at_the_pace_of_the_moment(
+    tiny, clips, tmp_path, monkeypatch
+):
+    timed, configs = [200.0, 100.0], []
+    monkeypatch.setattr(training, "_timed", lambda *args: {"ms": timed.pop(0)})
+    monkeypatch.setattr(training, "VARIANTS", [])
+    monkeypatch.setattr(training, "unit_ms", lambda: 50.0)
+    monkeypatch.setattr(training, "train_vqvae", lambda **options: configs.append(options))
+    learner = training.Learner(data=str(clips), out=str(tmp_path / "runs"), model="tiny")
+    training.benchmark_training(learner, budgets=[10.0], seeds=2)
+    assert [options["config"].steps for options in configs] == [48, 97]  # 97 % of the budget
+    assert [options["config"].seed for options in configs] == [0, 1]
+    assert [options["config"].eval_every for options in configs] == [48, 97]
 
 
 def run(budget, seed, psnr_db, used):

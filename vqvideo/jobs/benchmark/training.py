@@ -1,8 +1,9 @@
 """How well a VQ-VAE reconstructs after so many seconds of training on this machine.
 
 For each budget of seconds and each seed there is one run whose schedule ends there: its number of
-steps is what the machine does in that time, measured before. Beside seconds stand units, the time
-of one matrix product here (`UNIT`), which carry a time to another machine as far as anything does.
+steps is what the machine does in that time, measured right before. Beside seconds stand units, the
+time of one matrix product here (`UNIT`), which carry a time to another machine as far as anything
+does.
 """
 
 from __future__ import annotations
@@ -26,13 +27,12 @@ from vqvideo.jobs.train_vqvae import train_vqvae
 from vqvideo.models import build
 from vqvideo.report.machine import setting
 from vqvideo.training import OptimizerConfig, TrainingConfig
-from vqvideo.training.precision import dtype_of
 from vqvideo.training.run import Run
 from vqvideo.training.task import Precision
 from vqvideo.training.vqvae import VQVAETask
 
 UNIT = SIZES["S3"]  # x @ e.T in float32, written to memory that is there
-FIRST_STEPS, TIMED_STEPS = 4, 15  # the first do not count: they load code, or compile it
+FIRST_STEPS, TIMED_STEPS = 4, 15  # the first do not count: they load code, or compile
 MEASUREMENTS = 10  # of each run
 SPARE = 0.97  # of a budget is planned for: single steps take longer now and then
 VARIANTS: list[tuple[Precision, bool]] = [
@@ -41,6 +41,7 @@ VARIANTS: list[tuple[Precision, bool]] = [
     ("bf16", False),
     ("bf16", True),
 ]
+Sets = tuple[ClipDataset, ClipDataset]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +96,10 @@ def benchmark_training(
     common = {**asdict(learner), "data": Path(learner.data).resolve().name, "out": None}
     claim(Path(learner.out), common)
     found = setting("timm", "accelerate")
-    steps = step_times(learner)
-    precision = "bf16" if dtype_of("auto") == torch.bfloat16 else "fp32"
-    per_step = next(
-        row["ms"] for row in steps if row["precision"] == precision and not row["compile"]
-    )
+    sets = learner.clips("train"), learner.clips("test")
+    steps = [_timed(learner, sets, *variant) for variant in VARIANTS]
     runs = [
-        {"budget": budget, "seed": seed, "log": _run(learner, budget, seed, per_step)}
+        {"budget": budget, "seed": seed, "log": _run(learner, sets, budget, seed)}
         for budget in budgets
         for seed in range(seeds)
     ]
@@ -122,17 +120,10 @@ def unit_ms() -> float:
     return median_ms({"unit": Timed(lambda: torch.mm(x, entries.T, out=out))}, rounds=15)["unit"]
 
 
-def step_times(learner: Learner) -> list[dict[str, Any]]:
-    """One step in float32 and in bf16, as it is and compiled: its median in ms, and the seconds
-    that the first steps took, in which it was compiled.
+def _timed(learner: Learner, sets: Sets, precision: Precision, is_compiled: bool) -> dict[str, Any]:
+    """One step: its median in ms, and the seconds that the first ones took, in which networks are
+    compiled.
     """
-    sets = learner.clips("train"), learner.clips("test")
-    return [_timed(learner, sets, *variant) for variant in VARIANTS]
-
-
-def _timed(
-    learner: Learner, sets: tuple[ClipDataset, ClipDataset], precision: Precision, is_compiled: bool
-) -> dict[str, Any]:
     from accelerate import Accelerator  # imports for a second; only training needs it
 
     torch.manual_seed(0)
@@ -156,10 +147,11 @@ def _timed(
     }
 
 
-def _run(learner: Learner, budget: float, seed: int, ms_per_step: float) -> Rows:
+def _run(learner: Learner, sets: Sets, budget: float, seed: int) -> Rows:
     """The log of a run that takes so many seconds, done now unless it was done before."""
     folder = Path(learner.out) / f"{budget:g}-s-seed-{seed}"
     if not is_complete(folder):
+        ms_per_step = _timed(learner, sets, "auto", False)["ms"]
         steps = max(1, int(SPARE * 1000 * budget / ms_per_step))
         train_vqvae(
             model=learner.model,
