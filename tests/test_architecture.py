@@ -15,7 +15,7 @@ FLOORS = [
     ["likelihoods", "priors"],
     ["vqvae", "entropy"],
     ["generator"],
-    ["config"],
+    ["config", "formats"],
     ["presets", "checkpoint", "testing"],
     ["models", "training", "report", "card"],
     ["jobs"],

@@ -215,7 +215,7 @@ def test_a_header_that_is_not_json_is_named(stored, content):
         vqvideo.load(stored)
 
 
-@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format_version": 1}'])
+@pytest.mark.parametrize("content", ["[]", "3", "{}", f'{{"format_version": {FORMAT_VERSION}}}'])
 def test_json_that_is_no_header_is_told_what_a_header_holds(stored, content):
     (stored / CONFIG).write_text(content)
     with pytest.raises(
@@ -557,3 +557,21 @@ def test_a_config_of_wrong_types_is_a_checkpoint_error(stored, change):
     rewrite_header(stored, model={**model, **change})
     with pytest.raises(CheckpointError, match=r"config\.json"):
         vqvideo.load(stored)
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT_VERSION))
+def test_a_checkpoint_of_each_older_format_gives_what_it_gave(version):
+    stored = Path(__file__).parent / "checkpoints" / f"v{version}"
+    generator, gave = vqvideo.load(stored), load_file(stored.with_suffix(".safetensors"))
+    codes = generator.vqvae.encode(gave["x"])
+    assert torch.equal(codes, gave["codes"])
+    torch.testing.assert_close(generator.vqvae.decode(codes), gave["again"], rtol=1e-4, atol=1e-5)
+    nats = -generator.prior.log_prob(codes)
+    torch.testing.assert_close(nats, gave["nats"], rtol=1e-4, atol=1e-4)
+
+
+def test_networks_of_format_1_keep_their_relu_when_they_are_saved_anew(tmp_path):
+    vqvideo.save(vqvideo.load(Path(__file__).parent / "checkpoints" / "v1"), tmp_path / "now")
+    header = json.loads((tmp_path / "now" / "config.json").read_text())
+    assert header["format_version"] == FORMAT_VERSION
+    assert header["model"]["encoder"]["linear"] is header["model"]["decoder"]["linear"] is False

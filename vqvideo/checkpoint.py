@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vqvideo.config import GeneratorConfig, build_generator
+from vqvideo.formats import FORMAT_VERSION, upgraded
 from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
 
-FORMAT_VERSION = 1
 SCALE = ".int8_scale"
 CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
 CONFIG, WEIGHTS, CARD, NOTICE = "config.json", "model.safetensors", "README.md", "NOTICE"
@@ -68,7 +68,7 @@ def save(
         raise ValueError("only a generator built from a config can be saved; see vqvideo.build")
     if dtype not in get_args(DType):
         raise ValueError(f"dtype must be {', '.join(get_args(DType))}, got {dtype!r}")
-    _recover(folder)
+    recover(folder)
     check_free(folder, overwrite)
     parameters = {
         name for name, _ in generator.named_parameters() if not name.startswith(CODEBOOKS)
@@ -92,7 +92,7 @@ def save(
         if generator.notice is not None:
             (temporary / NOTICE).write_text(generator.notice, encoding="utf-8")
         for file in temporary.iterdir():
-            _flush(file)
+            flush(file)
         _swap(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -197,6 +197,8 @@ def _read_header(file: Path) -> dict[str, Any]:
     wrong = CheckpointError(f"{file} must hold exactly {', '.join(sorted(expected))}")
     if not isinstance(header, dict) or "format_version" not in header:
         raise wrong
+    if isinstance(header.get("model"), dict):
+        header = upgraded(header)
     if header["format_version"] != FORMAT_VERSION:  # first: another format has other entries
         raise CheckpointError(
             f"{file} has format version {header['format_version']}; this vqvideo reads "
@@ -209,7 +211,8 @@ def _read_header(file: Path) -> dict[str, Any]:
         or not isinstance(header["model"], dict)
     ):
         raise wrong
-    return header
+    read: dict[str, Any] = header
+    return read
 
 
 def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
@@ -257,7 +260,7 @@ def _from_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return restored
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows keeps names without being asked
@@ -280,13 +283,13 @@ def _swap(new: Path, folder: Path) -> None:
     try:
         new.rename(folder)
     except BaseException:
-        _recover(folder)
+        recover(folder)
         raise
-    _flush(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(_old(folder), ignore_errors=True)
 
 
-def _recover(folder: Path) -> None:
+def recover(folder: Path) -> None:
     """Put back the old folder if a crash came between the two renames."""
     if _old(folder).is_dir() and not folder.exists():
         _old(folder).rename(folder)

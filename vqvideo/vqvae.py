@@ -28,7 +28,7 @@ from vqvideo.nets.autoencoder import Decoder, Encoder
 from vqvideo.nets.blocks import Blocks, Blockwise
 from vqvideo.nets.conv import Past
 from vqvideo.nets.pieces import alike, cropped, filled_up
-from vqvideo.quantizers import Quantized, Quantizer
+from vqvideo.quantizers import NotFiniteError, Quantized, Quantizer
 
 
 class VQVAEOutput(NamedTuple):
@@ -285,7 +285,7 @@ class VQVAE(nn.Module):
         self.grid_shape(axes if whole else (self.downsampling[0], *axes[1:]))
         if not torch.isfinite(x).all():
             bad = torch.nonzero(~torch.isfinite(x))
-            raise ValueError(
+            raise NotFiniteError(
                 f"data holds {len(bad)} values that are NaN or infinite, "
                 f"the first at [batch, channel, *axes] = {bad[0].tolist()}"
             )

@@ -139,6 +139,14 @@ def test_the_price_moves_z_e_towards_the_entry_that_the_prior_expects(changes):
     assert (gradient[:, 1:] == 0).all()
 
 
+def test_until_the_codebook_has_started_no_price_reaches_the_encoder(changes, clips):
+    torch.manual_seed(0)
+    generator = vqvideo.build("video", **changes).train()
+    task = JointTask(generator, *sets(clips), 1.0)
+    output = task.model(task.first.held_out)
+    assert output.rate == 0 and output.nats > 0
+
+
 def test_batches_of_a_step_are_one_large_batch(changes, clips, tmp_path):
     train(changes, clips, tmp_path / "whole")
     train(changes, clips, tmp_path / "cut", batch_size=2, accumulate=2)
@@ -202,18 +210,23 @@ def test_the_command_trains_a_model_that_samples(clips, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("num_codebooks", "rate_weight", "message"),
+    ("quantizer", "rate_weight", "message"),
     [
-        (2, 1.0, "takes a quantizer of one codebook"),
-        (1, -1.0, "rate_weight must be at least 0, got -1.0"),
-        (1, float("nan"), "rate_weight must be at least 0, got nan"),
+        (
+            {"name": "finite_scalar"},
+            1.0,
+            "gives z_e the nearest entry of one codebook; take vector",
+        ),
+        ({"cosine": True}, 1.0, "gives z_e the nearest entry of one codebook"),
+        ({"name": "product", "num_codebooks": 2}, 1.0, "nearest entry of one codebook"),
+        ({}, -1.0, "rate_weight must be at least 0, got -1.0"),
+        ({}, float("nan"), "rate_weight must be at least 0, got nan"),
     ],
 )
-def test_what_cannot_be_trained_jointly_is_refused(
-    num_codebooks, rate_weight, message, changes, clips
-):
-    generator = vqvideo.build("video", **changes)
-    generator.vqvae.quantizer.num_codebooks = num_codebooks
+def test_what_cannot_be_trained_jointly_is_refused(quantizer, rate_weight, message, changes, clips):
+    if "name" not in quantizer:
+        quantizer = {**changes["quantizer"], **quantizer}
+    generator = vqvideo.build("video", **{**changes, "quantizer": quantizer})
     with pytest.raises(ValueError, match=message):
         JointTask(generator, *sets(clips), rate_weight)
 

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 import vqvideo
@@ -12,6 +13,7 @@ from vqvideo.quantizers import QUANTIZERS
 from vqvideo.training import OptimizerConfig, TrainingConfig, compiling, train_prior, train_vqvae
 from vqvideo.training.optimizer import optimizer_of, set_learning_rate
 from vqvideo.training.run import Run
+from vqvideo.training.state import load_state, random_state, save_state
 from vqvideo.training.vqvae import VQVAETask
 
 CONFIG = {"steps": 4, "batch_size": 2, "eval_every": 2}
@@ -131,9 +133,9 @@ def test_compiled_networks_learn_what_they_learn_as_they_are(
 def test_an_optimizer_of_timm_trains_both_stages(small_changes, clips, tmp_path):
     muon = OptimizerConfig(name="nmuon", learning_rate=3e-3, warmup_steps=1)
     generator, figures = first_stage(
-        small_changes, clips, tmp_path / "one", optimizer=muon, precision="fp32", steps=12
+        small_changes, clips, tmp_path / "one", optimizer=muon, precision="fp32", steps=8
     )
-    _, slower = first_stage(small_changes, clips, tmp_path / "adamw", precision="fp32", steps=12)
+    _, slower = first_stage(small_changes, clips, tmp_path / "adamw", precision="fp32", steps=8)
     assert figures["psnr_db"] > slower["psnr_db"]
     codes = [{"codes": torch.randint(32, (2, 4, 5))} for _ in range(4)]
     generator.sample_shape = (8, 16, 20)
@@ -159,9 +161,50 @@ def test_tables_of_vectors_do_not_decay_and_are_left_to_the_fallback():
 
 
 def test_an_unknown_optimizer_is_refused_with_where_the_known_ones_are():
-    generator = vqvideo.build("image", quantizer={"codebook_size": 8})
     with pytest.raises(ValueError, match=r"no optimizer 'adamv'; .* timm.optim.list_optimizers"):
-        optimizer_of(generator, OptimizerConfig(name="adamv"))
+        OptimizerConfig(name="adamv")
+
+
+@pytest.mark.parametrize("name", ["lamb", "adahessian"])
+def test_an_optimizer_that_a_run_cannot_keep_is_refused_before_any_work(name):
+    generator = vqvideo.build("image", quantizer={"codebook_size": 8})
+    with pytest.raises(ValueError, match=f"a run cannot (keep|work with) .*{name}"):
+        optimizer_of(generator, OptimizerConfig(name=name))
+
+
+@pytest.mark.parametrize("name", ["adamw", "nmuon", "adamp", "adabelief", "lion", "adafactor"])
+def test_what_an_optimizer_remembers_comes_back_bit_for_bit(name, tmp_path):
+    def model():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Conv2d(2, 5, 3), torch.nn.Conv2d(5, 4, 1))
+
+    def steps(network, optimizer, number):
+        for _ in range(number):
+            x = torch.randn(2, 2, 6, 7, generator=torch.Generator().manual_seed(number))
+            network(x).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    whole, cut, again = model(), model(), model()
+    optimizers = [optimizer_of(each, OptimizerConfig(name=name)) for each in (whole, cut, again)]
+    steps(whole, optimizers[0], 3)
+    steps(cut, optimizers[1], 3)
+    save_state(tmp_path / "state", cut, optimizers[1], {}, [random_state()], {"step": 3})
+    load_state(tmp_path / "state", again, optimizers[2])
+    for network, optimizer in ((whole, optimizers[0]), (again, optimizers[2])):
+        steps(network, optimizer, 2)
+    assert all(map(torch.equal, whole.parameters(), again.parameters()))
+
+
+def test_what_a_launcher_sets_for_precision_and_accumulation_comes_on_top_of_nothing(
+    small_changes, clips, tmp_path, monkeypatch
+):
+    plain, _ = first_stage(small_changes, clips, tmp_path / "plain", precision="fp32")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    launched, _ = first_stage(small_changes, clips, tmp_path / "launched", precision="fp32")
+    assert difference(plain, launched) == 0
 
 
 def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_a_twentieth():

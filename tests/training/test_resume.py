@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import vqvideo
 from vqvideo.cli import main
 from vqvideo.data.clips import ClipDataset
+from vqvideo.jobs.train_vqvae import check_run_folder
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train_vqvae
 from vqvideo.training import state as state_module
 from vqvideo.training.state import FILE, ResumeError
@@ -210,7 +211,8 @@ def test_a_run_is_not_gone_on_with_as_another(small_changes, clips, tmp_path):
     with pytest.raises(ResumeError, match=said):
         first_stage(small_changes, clips, tmp_path, resume=True, steps=9, optimizer=slower)
     wider = {**small_changes, "encoder": {"widths": (12, 12), "num_blocks": (1, 1)}}
-    with pytest.raises(ResumeError, match="is the state of another model; start anew"):
+    said = r"begun with encoder.widths \[8, 12\], not \[12, 12\]; give the same command"
+    with pytest.raises(ResumeError, match=said):
         first_stage(wider, clips, tmp_path, resume=True)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:1000])
     with pytest.raises(ResumeError, match="is no state of a run, or a damaged one"):
@@ -247,3 +249,64 @@ def test_a_run_that_was_not_begun_begins(clips, tmp_path, capsys):
     assert main([*arguments, *out]) == 0
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 1
     assert "holds a run already" in capsys.readouterr().err
+
+
+def test_what_decides_about_the_model_must_be_the_same_too(small_changes, clips, tmp_path):
+    first_stage(small_changes, clips, tmp_path)
+    quantizer = {**small_changes["quantizer"], "ema_decay": 0.5}
+    other = {**small_changes, "quantizer": quantizer, "commitment_weight": 7.0}
+    said = "begun with commitment_weight 0.25, not 7.0, and quantizer.ema_decay 0.97, not 0.5; give"
+    reordered = "begun with quantizer.ema_decay 0.97, not 0.5, and commitment_weight 0.25, not 7.0;"
+    with pytest.raises(ResumeError, match=f"{said}|{reordered}"):
+        first_stage(other, clips, tmp_path, resume=True)
+    first_stage(small_changes, clips, tmp_path, resume=True, num_workers=0)
+
+
+def test_a_resume_that_is_refused_leaves_the_folder_as_it_was(small_changes, clips, tmp_path):
+    first_stage(small_changes, clips, tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    with pytest.raises(ResumeError):
+        first_stage(small_changes, clips, tmp_path, resume=True, steps=9)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_state_without_a_model_is_no_free_folder_and_a_model_without_a_state_no_run(tmp_path):
+    out = str(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / FILE).write_bytes(b"saved by Ctrl-C before the first measurement")
+    with pytest.raises(FileExistsError, match="holds a run already; --resume goes on with it"):
+        check_run_folder(out, overwrite=False, resume=False)
+    check_run_folder(out, overwrite=False, resume=True)
+    (tmp_path / "run" / FILE).unlink()
+    (tmp_path / "run" / "model").mkdir()
+    with pytest.raises(FileExistsError, match="has a model but no state to go on from"):
+        check_run_folder(out, overwrite=False, resume=True)
+    with pytest.raises(ValueError, match="give one of them"):
+        check_run_folder(out, overwrite=True, resume=True)
+
+
+def test_a_run_begun_anew_keeps_nothing_of_the_one_before(
+    small_changes, clips, tmp_path, monkeypatch
+):
+    first_stage(small_changes, clips, tmp_path)
+    (tmp_path / "samples.png").write_bytes(b"of a prior that was here")
+    (tmp_path / "codes").mkdir()
+
+    def break_off(self):
+        raise StopHereError
+
+    monkeypatch.setattr(VQVAETask, "after_step", break_off)
+    with pytest.raises(StopHereError):
+        first_stage(small_changes, clips, tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".lock", "codes", "log.jsonl", "tensorboard", "training.json"}
+    assert (tmp_path / "log.jsonl").read_text() == ""
+
+
+def test_a_folder_called_model_that_is_none_is_never_removed(small_changes, clips, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "diary.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"diary.txt.*no part of a checkpoint"):
+        first_stage(small_changes, clips, tmp_path)
+    assert (tmp_path / "model" / "diary.txt").read_text() == "mine"

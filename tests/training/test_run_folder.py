@@ -13,9 +13,10 @@ import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
 from vqvideo.data.clips import ClipDataset
+from vqvideo.jobs.finish import finished
 from vqvideo.report import write_page
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_vqvae
-from vqvideo.training.loop import LOCK
+from vqvideo.training.folder import LOCK
 from vqvideo.training.state import ResumeError
 
 SMALL = [
@@ -127,6 +128,24 @@ def test_a_run_that_is_stopped_leaves_its_page_too(clips, tmp_path, monkeypatch,
     assert main(line) == 130
     assert "stopped at step 1; --resume goes on from there" in capsys.readouterr().err
     assert "1 of 6" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_run_that_diverges_says_so_whatever_becomes_of_its_page(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "log.jsonl").write_text("no JSON")
+    with (
+        pytest.raises(FloatingPointError, match="the loss is nan at step 5"),
+        pytest.warns(UserWarning, match=r"the page of .* could not be written"),
+        finished(str(tmp_path)),
+    ):
+        raise FloatingPointError("the loss is nan at step 5; the last good model is there")
+
+
+def test_batches_that_the_data_cannot_fill_are_said(small_changes, sets, tmp_path, capsys):
+    data, held_out = sets
+    few = torch.utils.data.Subset(data, range(3))
+    first_stage(small_changes, few, held_out, tmp_path, batch_size=8)
+    assert "3 items fill no batch of 8, so batches are of 3" in capsys.readouterr().err
 
 
 def first_stage(small_changes, data, held_out, out, *, resume=False, **options):

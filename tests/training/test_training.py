@@ -308,7 +308,7 @@ def test_each_thing_that_goes_wrong_is_said_once(tmp_path, capsys):
     log.warn({"one": "first."})
     log.warn({"one": "first again.", "two": "second."})
     again = Log(tmp_path / "log.jsonl", 3, shown=True)
-    again.load_state_dict(log.state_dict(), 1)
+    again.load_state_dict(log.state_dict())
     again.warn({"two": "second again.", "three": "third."})
     said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert said == ["warning: first.", "warning: second.", "warning: third."]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None) -> 
     except KeyboardInterrupt as stop:
         print(f"{parser.prog}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    _print(result, options.json)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the first speaks for all
+        _print(result, options.json)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The two commands that train."""
+"""The commands that train."""
 
 from __future__ import annotations
 

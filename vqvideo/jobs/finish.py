@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,48 +12,48 @@ from pathlib import Path
 from torch.utils.data import Subset
 
 from vqvideo.card import write_card
-from vqvideo.data.clips import ClipDataset, Sample
-from vqvideo.generator import Generator
+from vqvideo.checkpoint import MODEL, load
+from vqvideo.data.clips import ClipDataset
 from vqvideo.report import codebook_report, write_page
 
 MOST = 256  # held-out windows that the picture of the codebook is drawn from
 
 
 @contextmanager
-def finished(
-    out: str, generator: Generator | None = None, held_out: ClipDataset | None = None
-) -> Iterator[None]:
+def finished(out: str, held_out: ClipDataset | None = None) -> Iterator[None]:
     """Leave all that in a run's folder after training: done, stopped by its user, or diverged.
 
     Args:
         out: the run's folder.
-        generator: whose codebook is drawn; None draws none.
-        held_out: what it is drawn from.
+        held_out: what the picture of the codebook is drawn from; None draws none.
     """
-    from accelerate import PartialState  # imports for a second
-
-    def leave() -> None:
-        if not PartialState().is_main_process or not _has_measured(Path(out)):
-            return
-        write_card(out)
-        if generator is not None and held_out is not None:
-            report = codebook_report(generator, _some_of(held_out))
-            report.write_picture(Path(out) / "codebook.png")
-        write_page(out, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-
     try:
         yield
     except (KeyboardInterrupt, FloatingPointError):
-        leave()
+        try:
+            _leave(Path(out), held_out)
+        except Exception as error:  # why the run ended matters more
+            warnings.warn(f"the page of {out} could not be written: {error}", stacklevel=2)
         raise
-    leave()
+    _leave(Path(out), held_out)
 
 
-def _has_measured(run: Path) -> bool:
-    log = run / "log.jsonl"
-    return log.is_file() and log.stat().st_size > 0
+def _leave(run: Path, held_out: ClipDataset | None) -> None:
+    from accelerate import PartialState  # imports for a second
+
+    has_measured = (run / "log.jsonl").is_file() and (run / MODEL).is_dir()
+    if not PartialState().is_main_process or not has_measured:
+        return
+    write_card(run)
+    if held_out is not None:
+        number = min(MOST, len(held_out))
+        some = Subset(held_out, [index * len(held_out) // number for index in range(number)])
+        codebook_report(load(run), some).write_picture(run / "codebook.png")
+    write_page(run, _command())
 
 
-def _some_of(data: ClipDataset) -> Subset[Sample]:
-    number = min(MOST, len(data))
-    return Subset(data, [index * len(data) // number for index in range(number)])
+def _command() -> str:
+    program, *arguments = sys.argv
+    is_module = Path(program).name == "__main__.py"
+    start = ["python", "-m", Path(program).parent.name] if is_module else [Path(program).name]
+    return shlex.join([*start, *arguments])

@@ -44,7 +44,10 @@ def config_of(model: str | None, init_from: str | None, begun: str | None) -> Ge
     if init_from is None:
         raise ValueError("nothing says what to train: give --model, or weights with --init-from")
     own = Path(begun) / MODEL if begun is not None else None
-    return open_model(str(own) if own and own.is_dir() else init_from, "cpu").config
+    config: GeneratorConfig = open_model(
+        str(own) if own and own.is_dir() else init_from, "cpu"
+    ).config
+    return config
 
 
 def start_vqvae(generator: Generator, name: str) -> None:
@@ -59,6 +62,7 @@ def start_vqvae(generator: Generator, name: str) -> None:
     """
     other = open_model(name, "cpu")
     differing = _differing(other.config, generator.config, FIRST_STAGE)
+    differing += ". Without --model, the model is built as the one it starts from"
     _take_over(other.vqvae, generator.vqvae, name, differing)
 
 
@@ -85,9 +89,14 @@ def start_prior(generator: Generator, name: str) -> None:
     _take_over(other.prior, prior, name, _differing(other.config, generator.config, ("prior",)))
     known = other.prior.cond
     if known.class_names or known.speaker_names:
-        prior.cond = replace(
-            prior.cond, class_names=known.class_names, speaker_names=known.speaker_names
-        )
+        names: dict[str, Any] = {
+            "class_names": known.class_names,
+            "speaker_names": known.speaker_names,
+        }
+        prior.cond = replace(prior.cond, **names)
+        cond = {**(generator.config.prior.options.get("cond") or {}), **names}
+        part = {"name": generator.config.prior.name, "cond": cond}
+        generator.config = generator.config.updated(prior=part)
 
 
 def about_data(data: str, train: Sized, held_out: Sized) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def train_joint(
         overwrite: train into a folder that holds a run already.
         progress: called with (files measured, files to be measured).
     """
-    check_run_folder(out, overwrite or resume)
+    check_run_folder(out, overwrite=overwrite, resume=resume)
     torch.manual_seed(config.seed)
     rate = {} if fps is None else {"rate": fps}
     generator = build(model, **{**rate, **(changes or {})})
@@ -61,5 +61,5 @@ def train_joint(
         keep_notices(out, [])  # begun anew, it keeps none of a run before
     about = {"model": model, "rate_weight": rate_weight, **about_data(data, train, test)}
     told = replace(config, about=about)
-    with finished(out, generator, test):
+    with finished(out, test):
         return fit(generator, train, test, out, told, rate_weight=rate_weight, resume=resume)

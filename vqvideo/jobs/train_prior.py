@@ -66,7 +66,7 @@ def train_prior(
     """
     from accelerate import PartialState  # imports for a second
 
-    check_run_folder(out, overwrite or resume)
+    check_run_folder(out, overwrite=overwrite, resume=resume)
     processes = PartialState()
     first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))

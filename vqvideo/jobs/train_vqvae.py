@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vqvideo.checkpoint import check_free
+from vqvideo.checkpoint import MODEL, check_free, recover
 from vqvideo.config import build_generator
 from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
@@ -18,6 +18,7 @@ from vqvideo.jobs.finish import finished
 from vqvideo.jobs.start import about_data, config_of, goes_on, keep_notices, start_vqvae
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_vqvae as fit
+from vqvideo.training.state import FILE
 
 
 def train_vqvae(
@@ -56,7 +57,7 @@ def train_vqvae(
         overwrite: train into a folder that holds a run already.
         progress: called with (files measured, files to be measured).
     """
-    check_run_folder(out, overwrite or resume)
+    check_run_folder(out, overwrite=overwrite, resume=resume)
     torch.manual_seed(config.seed)
     rate = {} if fps is None else {"rate": fps}
     begins = not goes_on(out, resume)
@@ -80,7 +81,7 @@ def train_vqvae(
     if begins:
         keep_notices(out, [init_from])
     about = {"model": model, "init_from": init_from, **about_data(data, train, test)}
-    with finished(out, generator, test):
+    with finished(out, test):
         return fit(generator, train, test, out, replace(config, about=about), resume=resume)
 
 
@@ -115,8 +116,21 @@ def windows(
     return clips
 
 
-def check_run_folder(out: str, overwrite: bool) -> None:
-    """Raise `FileExistsError` when a run would be written over another."""
-    if (Path(out) / "model").exists() and not overwrite:
-        raise FileExistsError(f"{out} holds a run already; give another --out or --overwrite")
-    check_free(Path(out) / "model", overwrite)
+def check_run_folder(out: str, *, overwrite: bool, resume: bool) -> None:
+    """Raise `FileExistsError` when a run would be written over another without being told to."""
+    if overwrite and resume:
+        raise ValueError(
+            "--resume goes on with a run, --overwrite begins it anew; give one of them"
+        )
+    model, state = Path(out) / MODEL, Path(out) / FILE
+    recover(model)
+    if resume and model.exists() and not state.exists():
+        raise FileExistsError(
+            f"{out} has a model but no state to go on from; give another --out, perhaps with "
+            f"--init-from {out}, or --overwrite"
+        )
+    if not resume and not overwrite and (model.exists() or state.exists()):
+        raise FileExistsError(
+            f"{out} holds a run already; --resume goes on with it, --overwrite begins it anew"
+        )
+    check_free(model, overwrite=True)

@@ -85,12 +85,11 @@ def _pictures(run: Path) -> Iterable[str]:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of parts beside the others."""
-    inner = [value for value in config.values() if isinstance(value, Mapping)]
+    """All that a run was told, one level deep."""
     flat = {name: value for name, value in config.items() if not isinstance(value, Mapping)}
-    for each in inner:
-        flat |= each
-    return {name.replace("_", " "): value for name, value in flat.items()}
+    optimizer = dict(config["optimizer"])
+    flat |= {"optimizer": optimizer.pop("name"), **optimizer, **config["about"]}
+    return {name.replace("_", " "): value for name, value in flat.items() if value is not None}
 
 
 def _table(rows: Mapping[str, Any]) -> str:

@@ -23,11 +23,15 @@ class Batches:
         data: to be trained on.
         config: batch size, seed and so on.
         processes: that take turns, each for as many batches as it accumulates.
+
+    Attributes:
+        size: of a batch: that of the config, or what there is to fill one.
     """
 
     def __init__(self, data: Dataset[Sample], config: TrainingConfig, processes: int = 1) -> None:
         self.data, self.config = data, config
         self.per_step = config.accumulate * processes
+        self.size = max(1, min(config.batch_size, len(self) // self.per_step))
 
     def __len__(self) -> int:
         """Items of the data set."""
@@ -44,7 +48,7 @@ class Batches:
 
     def passes(self, steps: int) -> float:
         """How often so many steps see the data."""
-        return steps * self.config.batch_size * self.per_step / len(self)
+        return steps * self.size * self.per_step / len(self)
 
     def names(self, step: int) -> str:
         """What data a step is on, where the data can tell; else nothing."""
@@ -59,7 +63,7 @@ class Batches:
     def _order(self, steps_done: int) -> BatchOrder:
         return BatchOrder(
             len(self),
-            batch_size=max(1, min(self.config.batch_size, len(self) // self.per_step)),
+            batch_size=self.size,
             seed=self.config.seed,
             start=steps_done * self.per_step,
             parts=self.per_step,

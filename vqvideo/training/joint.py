@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -87,11 +87,14 @@ class Joint(nn.Module):
         self.vqvae, self.prior = vqvae, prior
 
     def forward(self, x: Tensor, cond: Cond | None = None) -> JointOutput:
+        has_started = not self.vqvae.quantizer.warming_up
         z_e = self.vqvae.z_e(x)
         quantized = self.vqvae.quantizer(z_e)
         parameters = self.vqvae.decoder(quantized.z_q)
         logits = self.prior(quantized.codes, cond).float()
         nats = F.cross_entropy(logits, quantized.codes)
+        if not has_started:  # there are no entries yet that codes could stand for
+            return JointOutput(VQVAEOutput(parameters, quantized), nats, nats.new_zeros(()))
         shares = self._shares(z_e.float())
         asked = -logits.detach().log_softmax(dim=1)
         rate = (shares * asked).sum(dim=1).mean()
@@ -121,9 +124,11 @@ class JointTask:
     ) -> None:
         if generator.prior is None:
             raise ValueError("the generator has no prior to train; build one with prior=NAME")
-        if generator.vqvae.quantizer.num_codebooks > 1:
+        quantizer = generator.vqvae.quantizer
+        if not quantizer.plain_lookup or quantizer.num_codebooks > 1:
             raise ValueError(
-                "joint training takes a quantizer of one codebook; train in two stages"
+                "joint training takes a quantizer that gives z_e the nearest entry of one "
+                "codebook; take vector or ema, no cosine, no projection, or train in two stages"
             )
         if not rate_weight >= 0:
             raise ValueError(f"rate_weight must be at least 0, got {rate_weight}")
@@ -132,6 +137,12 @@ class JointTask:
         self.data = self.first.data
         self.told = [held_out[i] for i in self.first.indices]
         self.model: nn.Module = Joint(generator.vqvae, generator.prior)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        config = self.generator.config
+        said = {} if config is None else config.to_dict()
+        return {**said, "rate_weight": self.rate_weight}
 
     def before_step(self, batches: list[Sample]) -> None:
         self.first.before_step(batches)

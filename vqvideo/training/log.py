@@ -15,7 +15,7 @@ class Log:
     """The progress bar, and a line for each measurement.
 
     Args:
-        path: of `log.jsonl`; begun anew.
+        path: of `log.jsonl`; written from `begin` on.
         steps: of the whole run.
         shown: whether this process writes and shows anything.
     """
@@ -27,6 +27,11 @@ class Log:
         self.warned: list[str] = []
         self.bar = tqdm(total=steps, unit="step", disable=None if shown else True)
         self.lines: list[str] = []
+
+    def begin(self, steps_done: int) -> None:
+        """The first step is next, or the one after so many."""
+        self.bar.reset(self.bar.total)
+        self.bar.initial = self.bar.n = steps_done
         self._write()
 
     def seen(self, loss: float, figures: dict[str, float], seconds: float) -> None:
@@ -67,13 +72,11 @@ class Log:
             "step_seconds": self.step_seconds,
         }
 
-    def load_state_dict(self, state: dict[str, Any], step: int) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; what the log says of later steps is forgotten."""
         self.lines, self.losses = list(state["lines"]), list(state["losses"])
         self.warned, self.start = list(state["warned"]), time.monotonic() - state["seconds"]
         self.step_seconds = state["step_seconds"]
-        self.bar.update(step)
-        self._write()
 
     def close(self) -> None:
         """The last step is done."""
@@ -81,6 +84,11 @@ class Log:
 
     def _write(self) -> None:
         if self.shown:
-            temporary = self.path.with_name(f".{self.path.name}.tmp")
-            temporary.write_text("".join(f"{line}\n" for line in self.lines))
-            temporary.replace(self.path)
+            write_whole(self.path, "".join(f"{line}\n" for line in self.lines))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or as it was."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,27 +1,28 @@
 """The training loop, once, for whatever can say its loss.
 
-`train` runs a `Task`: it draws batches, steps AdamW under a warm-up and a linear decay, shows a
-progress bar, measures on held-out data now and then, and leaves a log, curves, pictures, the model
-and its own state in the run's folder. What is learnt and what is shown is the task's business
-(task.py), how a step is done and what a state is that of run.py and state.py.
+`train` runs a `Task`: it draws batches, steps the optimizer under a warm-up and a linear decay,
+shows a progress bar, measures on held-out data now and then, and leaves a log, curves, pictures,
+the model and its own state in the run's folder. What is learnt and what is shown is the task's
+business (task.py), how a step is done and what a state is that of run.py and state.py.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vqvideo.training.folder import TRACKED, alone
+from vqvideo.training.log import write_whole
 from vqvideo.training.run import Run
 from vqvideo.training.signals import StopSignals
 from vqvideo.training.state import FILE
 from vqvideo.training.task import Task, TrainingConfig
 
-LOCK = ".lock"  # in the folder of a run; free again when its process ends, however it does
-TRACKED = "tensorboard"  # likewise, a folder
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def train(
@@ -46,28 +47,41 @@ def train(
         FloatingPointError: the run diverged.
         KeyboardInterrupt: it was told to stop (SIGINT or SIGTERM), and has saved its state.
     """
-    from accelerate import Accelerator  # imports for a second; only training needs it
-
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(log_with="tensorboard", project_dir=out)
-    with _alone(out, accelerator.is_main_process):
-        _clear(out)
-        run = Run(task, config, out, accelerator)
-        if not resume:
-            run.forget()
-        (out / "training.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-        first = run.restore() if resume and (out / FILE).is_file() else 0
-        purged = {"purge_step": first + 1} if first else {}
-        accelerator.init_trackers(TRACKED, init_kwargs={"tensorboard": purged})
-        try:
+    accelerator = _accelerator(out)
+    with alone(out) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        with closing(Run(task, config, out, accelerator)) as run:
+            first = run.restore() if resume and (out / FILE).is_file() else 0
+            if not first:
+                run.begin()
+            if accelerator.is_main_process:
+                told = {**asdict(config), "precision": run.precision}
+                write_whole(out / "training.json", json.dumps(told, indent=2) + "\n")
+                run.log.begin(first)
+            purged = {"purge_step": first + 1} if first else {}
+            accelerator.init_trackers(TRACKED, init_kwargs={"tensorboard": purged})
             _steps(run, first)
-        finally:
-            accelerator.end_training()
-            run.close()
-    run.average.swap()  # the model is what was measured
+            run.average.swap()  # the model is what was measured
     task.model.eval()
     return run.figures
+
+
+def _accelerator(out: Path) -> Accelerator:
+    """For devices and processes alone: a launcher's settings for anything else would come on top of
+    what a run is told.
+    """
+    from accelerate import Accelerator  # imports for a second; only training needs it
+    from accelerate.utils import GradientAccumulationPlugin
+
+    return Accelerator(
+        mixed_precision="no",
+        dynamo_backend="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        log_with="tensorboard",
+        project_dir=out,
+    )
 
 
 def _steps(run: Run, first: int) -> None:
@@ -84,33 +98,3 @@ def _steps(run: Run, first: int) -> None:
                 raise KeyboardInterrupt(f"stopped at step {step}; --resume goes on from there")
             if is_measured:
                 run.save(step)
-
-
-def _clear(out: Path) -> None:
-    """Remove what a process left that was killed while it wrote."""
-    for left in out.glob(".*.tmp"):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
-
-
-@contextmanager
-def _alone(out: Path, is_main: bool) -> Iterator[None]:
-    """Keep other runs out of a folder."""
-    if not is_main:
-        yield
-        return
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(out / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as cause:
-        raise RuntimeError(
-            f"another process is training into {out}; wait for it, or give another --out"
-        ) from cause
-    try:
-        yield
-    finally:
-        lock.release()

@@ -63,6 +63,11 @@ class PriorTask:
         self.model: nn.Module = self.prior
         self.data, self.held_out = codes, held_out
         self.histogram = self._histogram()
+        config = generator.config
+        self.identity = {
+            "first_stage": generator.vqvae.fingerprint(),
+            "prior": None if config is None else config.to_dict()["prior"],
+        }
 
     def before_step(self, batches: list[Sample]) -> None:
         """A prior has nothing to do before steps."""

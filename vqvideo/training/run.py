@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +19,17 @@ from vqvideo.training.average import WeightAverage
 from vqvideo.training.batches import Batches
 from vqvideo.training.compiling import compiled
 from vqvideo.training.curves import write_curves
+from vqvideo.training.folder import forget
 from vqvideo.training.log import Log
 from vqvideo.training.optimizer import optimizer_of, set_learning_rate
 from vqvideo.training.precision import dtype_of, loss_scaler
+from vqvideo.training.same import check_same, identity
 from vqvideo.training.signals import StopSignals
 from vqvideo.training.state import (
     FILE,
-    ResumeError,
     load_state,
     random_state,
-    read_state,
+    read_header,
     save_state,
     set_random_state,
 )
@@ -38,6 +38,7 @@ from vqvideo.training.task import Task, TrainingConfig
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+SEEDS_APART = 1_000_003
 SMALLEST_SCALE = 1.0  # of the loss in float16: gradients that overflow even so are no small ones
 
 
@@ -49,6 +50,7 @@ class Run:
     ) -> None:
         self.task, self.config, self.out, self.accelerator = task, config, out, accelerator
         device, dtype = accelerator.device.type, dtype_of(config.precision)
+        self.precision = str(dtype).removeprefix("torch.")
         self.autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
         self.scaler = loss_scaler(device, dtype)
         self.optimizer = optimizer_of(task.model, config.optimizer)
@@ -59,6 +61,7 @@ class Run:
         self.data = Batches(task.data, config, accelerator.num_processes)
         self.log = Log(out / "log.jsonl", config.steps, accelerator.is_main_process)
         self._open.callback(self.log.close)
+        self._open.callback(accelerator.end_training)
         self.figures: dict[str, float] = {}
         self.saved = False
 
@@ -94,13 +97,16 @@ class Run:
             self.accelerator.log({"loss": total, **figures}, step)
 
     def _loss(self, step: int, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        wrong: str | None = None
         try:
             with self.autocast:
                 loss, figures = self.task.loss(self.model, batch)
+            if not math.isfinite(loss.item()):
+                wrong = f"the loss is {loss.item()}"
         except NotFiniteError as cause:
-            raise self._diverged(f"a value is not finite ({cause})", step) from cause
-        if not math.isfinite(loss.item()):
-            raise self._diverged(f"the loss is {loss.item()}", step)
+            wrong = f"a value is not finite ({cause})"
+        if self._somewhere(wrong is not None):  # all stop, or the others would wait for ever
+            raise self._diverged(wrong or "a value is not finite in another process", step)
         return loss, figures
 
     def _move(self, step: int) -> None:
@@ -126,11 +132,11 @@ class Run:
                 if math.isnan(value):
                     raise self._diverged(f"the held-out {name} is NaN", step)
             if self.accelerator.is_main_process:
+                self.task.save(self.out / "model")  # before anything says how good it is
+                self.saved = True
                 self.log.measured(step, self.figures)
                 self.log.warn(self.task.warnings(self.figures, self.data.passes(step)))
                 self._show(step)
-                self.task.save(self.out / "model")
-                self.saved = True
 
     def _show(self, step: int) -> None:
         write_curves(self.out / "log.jsonl", self.out / "curves.png")
@@ -147,7 +153,7 @@ class Run:
         if self.accelerator.is_main_process:
             said = {
                 "step": step,
-                "run": self._asked_for(),
+                "run": self._identity(),
                 "scaler": self.scaler.state_dict(),
                 "log": self.log.state_dict(),
                 "figures": self.figures,
@@ -157,56 +163,56 @@ class Run:
             path = self.out / FILE
             save_state(path, self.task.model, self.optimizer, average, randomness, said)
 
-    def forget(self) -> None:
-        """A run that begins anew must not be gone on with from the state of an earlier one."""
+    def begin(self) -> None:
+        """From the beginning: what an earlier run left in the folder is no part of this one."""
         if self.accelerator.is_main_process:
-            (self.out / FILE).unlink(missing_ok=True)
+            forget(self.out)
+            self.log.warn(self._warnings())
+        if self.accelerator.process_index:  # or all would draw the same dropout for ever
+            torch.manual_seed(self.config.seed + self.accelerator.process_index * SEEDS_APART)
 
     def restore(self) -> int:
         """Go on from what `save` wrote; returns the number of steps that are done."""
         path = self.out / FILE
-        self._check_same(read_state(path)[0]["run"])
+        check_same(self.out, read_header(path)["run"], self._identity())
         said, average, randomness = load_state(path, self.task.model, self.optimizer)
         step = int(said["step"])
         self.scaler.load_state_dict(said["scaler"])
         self.average.load(average, step)
         self.figures, self.saved = said["figures"], said["saved"]
-        self.log.load_state_dict(said["log"], step)
+        self.log.load_state_dict(said["log"])
         set_random_state(randomness[self.accelerator.process_index])
         return step
 
     def is_to_stop(self, signals: StopSignals) -> bool:
         """Whether a process was told to: then all stop, at the same step."""
+        return self._somewhere(signals.came)
+
+    def _somewhere(self, happened: bool) -> bool:
+        """Whether it happened in any process."""
         if self.accelerator.num_processes == 1:
-            return signals.came
-        came = torch.tensor(int(signals.came), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(came, reduction="sum").item())
+            return happened
+        number = torch.tensor(int(happened), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(number, reduction="sum").item())
 
-    def _asked_for(self) -> dict[str, Any]:
-        """What must be the same for a run to go on."""
-        config = asdict(self.config)
-        optimizer = config.pop("optimizer")
-        config |= {"optimizer": optimizer.pop("name"), **optimizer}
-        config["init_from"] = config.pop("about").get("init_from")
-        return {**config, "items": len(self.data), "processes": self.accelerator.num_processes}
+    def _warnings(self) -> dict[str, str]:
+        size, asked = self.data.size, self.config.batch_size
+        if size == asked:
+            return {}
+        sentence = (
+            f"{len(self.data)} items fill no batch of {asked}, so batches are of {size}; give more "
+            f"data or a smaller clip step"
+        )
+        return {"small data": sentence}
 
-    def _check_same(self, before: dict[str, Any]) -> None:
-        now, items = self._asked_for(), before.pop("items", None)
-        if items != now.pop("items"):
-            raise ResumeError(
-                f"the data has {len(self.data)} items to train on, {items} when {self.out} was "
-                f"begun; give the data back what it lacks, or start anew with --overwrite"
-            )
-        changed = [
-            f"{name} {before.get(name)}, not {now[name]}"
-            for name in now
-            if before.get(name) != now[name]
-        ]
-        if changed:
-            raise ResumeError(
-                f"{self.out} was begun with {', and '.join(changed)}; give the same command again, "
-                f"or start anew with --overwrite"
-            )
+    def _identity(self) -> dict[str, Any]:
+        return identity(
+            self.config,
+            self.task.identity,
+            self.precision,
+            len(self.data),
+            self.accelerator.num_processes,
+        )
 
     def _diverged(self, what: str, step: int) -> FloatingPointError:
         """The error of a run that cannot go on; weights that are not finite are never saved."""

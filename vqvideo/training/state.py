@@ -20,8 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vqvideo.checkpoint import flush
+
 FILE = "state.safetensors"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADER = "vqvideo_training"
 
 
@@ -49,13 +51,22 @@ def save_state(
     """
     remembered = optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    numbers: dict[str, dict[str, Any]] = {}  # some optimizers count their steps so
     for number, values in remembered["state"].items():
         for name, value in values.items():
-            tensors[f"optimizer.{number}.{name}"] = value
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{number}.{name}"] = value
+            else:
+                numbers.setdefault(str(number), {})[name] = value
     tensors |= {f"average.{number}": value for number, value in average.items()}
     for process, values in enumerate(randomness):
         tensors |= {f"random.{process}.{name}": value for name, value in values.items()}
-    header = {"format_version": FORMAT_VERSION, "groups": remembered["param_groups"], **said}
+    header = {
+        "format_version": FORMAT_VERSION,
+        "groups": remembered["param_groups"],
+        "numbers": numbers,
+        **said,
+    }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(
@@ -63,9 +74,9 @@ def save_state(
             temporary,
             metadata={HEADER: json.dumps(header)},
         )
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -89,7 +100,9 @@ def load_state(
         raise ResumeError(
             f"{path} is the state of another model; start anew with --overwrite"
         ) from cause
-    remembered: dict[int, dict[str, Tensor]] = {}
+    remembered: dict[int, dict[str, Any]] = {
+        int(number): dict(values) for number, values in said.pop("numbers").items()
+    }
     average: dict[str, Tensor] = {}
     randomness: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -105,16 +118,31 @@ def load_state(
     return said, average, [randomness[process] for process in sorted(randomness)]
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """What was said beside the tensors; raises `ResumeError` as `read_state` does."""
+    return _read(path, with_tensors=False)[0]
+
+
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header and the tensors of a file; raises `ResumeError` where it is none."""
+    return _read(path, with_tensors=True)
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             said = json.loads((file.metadata() or {}).get(HEADER, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if with_tensors else []
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as cause:
         raise ResumeError(f"{path} is no state of a run, or a damaged one: {cause}") from cause
-    if said.pop("format_version", None) != FORMAT_VERSION:
-        raise ResumeError(f"{path} is no state of a run that this version can go on from")
+    version = said.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise ResumeError(
+            f"{path} is the state of a run in format version {version}; this vqvideo goes on from "
+            f"{FORMAT_VERSION}. Go on with the version that wrote it, or start anew: --init-from "
+            f"takes the run's model, --overwrite its folder"
+        )
     return said, tensors
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from vqvideo.data.clips import Sample
 
+KNOWN = ("adamw", "nmuon")  # optimizers that need no asking
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -37,6 +38,14 @@ class OptimizerConfig:
     weight_average: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.name not in KNOWN:
+            from timm.optim import list_optimizers  # imports for a second
+
+            if self.name not in list_optimizers():
+                raise ValueError(
+                    f"there is no optimizer {self.name!r}; adamw is torch's, and the names of the "
+                    f"others are in timm.optim.list_optimizers()"
+                )
         for name in ("learning_rate", "warmup_steps", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -94,6 +103,12 @@ class Task(Protocol):
     @property
     def data(self) -> Dataset[Sample]:
         """What to train on."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Plain data besides the `TrainingConfig` that decides what is learnt: a run that goes on
+        must have the same.
+        """
 
     def before_step(self, batches: list[Sample]) -> None:
         """Once before every optimizer step, with all its batches of this process."""

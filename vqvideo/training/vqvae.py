@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,12 @@ class VQVAETask:
         self.indices = [i * len(held_out) // number for i in range(number)]  # evenly spread
         self.held_out = torch.stack([held_out[index]["x"] for index in self.indices])
         self.counts = torch.zeros(1, 1)  # how often each code came in the last evaluation, `[s, K]`
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        config = self.generator.config
+        said = {} if config is None else config.to_dict()
+        return {name: value for name, value in said.items() if name != "prior"}
 
     def before_step(self, batches: list[Sample]) -> None:
         whole = torch.cat([self.like_weights(batch["x"]) for batch in batches])

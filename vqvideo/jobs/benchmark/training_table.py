@@ -16,7 +16,7 @@ PSNR, USAGE = "held_out_psnr_db", "held_out_usage"
 def training_table(found: Mapping[str, Any]) -> str:
     """What `benchmark_training` returned: a line about the machine, and three tables."""
     unit = found["unit_ms"]
-    steps = [["step of 8 clips", "ms", "units", "the first steps, s"]]
+    steps = [["one step", "ms", "units", "the first steps, s"]]
     for row in found["steps"]:
         name = row["precision"] + (", compiled" if row["compile"] else "")
         steps.append([name, short(row["ms"]), short(row["ms"] / unit), short(row["first_s"])])

@@ -1,0 +1,32 @@
+"""Older formats of `config.json`, brought up to today's one version after the other.
+
+A checkpoint of each version that ever was is kept under test (tests/checkpoints).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+FORMAT_VERSION = 2
+Header = dict[str, Any]
+
+
+def upgraded(header: Header) -> Header:
+    """The same in today's format; what is older than version 1 or newer than today's stays."""
+    while isinstance(version := header["format_version"], int) and version in UPGRADES:
+        header = {**UPGRADES[version](header), "format_version": version + 1}
+    return header
+
+
+def patchify_had_relu_before_its_heads(header: Header) -> Header:
+    """Version 1: networks named `patchify` were what `linear=False` is now."""
+    model = dict(header["model"])
+    for name in ("encoder", "decoder"):
+        part = model.get(name)
+        if isinstance(part, dict) and part.get("name") == "patchify":
+            model[name] = {"linear": False, **part}
+    return {**header, "model": model}
+
+
+UPGRADES: dict[int, Callable[[Header], Header]] = {1: patchify_had_relu_before_its_heads}
