@@ -214,6 +214,14 @@ def test_any_number_of_processes_makes_the_same_files(many, models, tmp_path):
     assert seen[0] == seen[1]
 
 
+def test_more_data_makes_larger_code_files_rather_than_ever_more(
+    many, models, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(encode_module, "MOST_SHARDS", 3)
+    files, _ = encode(many, str(tmp_path), model=models[3])
+    assert [len(CodeFile(file)) for file in files] == [3, 3, 1]
+
+
 def test_a_run_that_was_killed_goes_on_with_what_is_missing(many, models, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     encode(many, str(whole), model=models[3])

@@ -26,7 +26,15 @@ def add_encode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compress", action="store_true", help="under the model's prior: smaller, not to train on"
     )
-    parser.add_argument("--num-processes", type=int, default=1)
+    parser.add_argument(
+        "--num-processes", type=int, default=1, help="code files worked on at once (default: 1)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="of this machine, or of all machines of a Ray cluster (default: processes)",
+    )
     parser.add_argument(
         "--max-corrupt",
         type=float,
@@ -53,6 +61,7 @@ def _encode(options: argparse.Namespace) -> Any:
             fps=options.fps,
             compress=options.compress,
             num_processes=options.num_processes,
+            engine=options.engine,
             max_corrupt=options.max_corrupt,
             device=options.device,
             overwrite=options.overwrite,

@@ -23,6 +23,7 @@ import dataclasses
 import json
 import math
 import os
+import uuid
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from vqvideo.data.packing import bits_per_code, unpack
 
 FORMAT_VERSION = 2
 PATTERN = "codes-*.safetensors"
+TEMPORARY = ".codes-*.tmp"  # a file of that pattern while it is written
 
 
 class CodeFileError(ValueError):
@@ -70,7 +72,7 @@ class CodeHeader:
         return bits_per_code(self.codebook_size)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CodeClip:
     """One clip of a file.
 
@@ -139,7 +141,7 @@ def write_codes(
     )
     checked = {"vqvideo_codes": f"{zlib.crc32(said.encode()):08x} {said}"}  # one entry: several
     # would come in any order, and the same codes must give the same bytes
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         save_file(tensors, temporary, metadata=checked)
         with temporary.open("rb") as written:

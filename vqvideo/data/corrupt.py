@@ -42,8 +42,9 @@ class CorruptFiles:
         is_new = not self._is_corrupt[number]
         self._is_corrupt[number] = True
         self._reasons[path] = str(error)
-        skipped = self.list()
-        if len(skipped) > self._allowed * len(self._paths):
+        # Counted, not listed: of millions of files, thousands may be corrupt, one after the other.
+        if int(self._is_corrupt.sum()) > self._allowed * len(self._paths):
+            skipped = self.list()
             named = "; ".join(reason for _, reason in skipped[:_NAMED])
             raise MediaError(
                 f"{len(skipped)} of {len(self._paths)} files cannot be read, which is more than "

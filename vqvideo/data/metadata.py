@@ -28,7 +28,7 @@ Split = Literal["train", "test"]
 _KEYS = ("file", "split", "class", "speaker", "actions")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One media file and what is known about it.
 

@@ -8,34 +8,37 @@ sums do not depend on the number of threads, which may round a number in a milli
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
+from collections import abc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 from vqvideo import media
 from vqvideo.data.clips import SUFFIXES, ClipDataset
-from vqvideo.data.codes import PATTERN, CodeFile
+from vqvideo.data.codes import TEMPORARY, CodeFile
 from vqvideo.data.corrupt import CorruptFiles
 from vqvideo.data.items import items_of, list_items
 from vqvideo.data.metadata import Item, Split
 from vqvideo.generator import Generator
 from vqvideo.grid import grid_shape
+from vqvideo.jobs import cluster, processes
 from vqvideo.jobs.compress import coder_of
+from vqvideo.jobs.encode_plan import check_plan, plan
 from vqvideo.jobs.encode_shard import Bits, Shard, Unit, encode_shard
-from vqvideo.jobs.model import open_model
-from vqvideo.jobs.processes import Report, counting, work_off
-from vqvideo.media.files import output_file
+from vqvideo.jobs.model import from_anywhere, open_model
+from vqvideo.jobs.processes import Report, counting
 from vqvideo.media.pixels import Fit
 
-PLAN = "encode.json"
-PLAN_VERSION = 1
+Engine = Literal["processes", "ray"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 PER_SHARD = {"files": 16, "windows": 256}
+MOST_SHARDS = 10_000  # then they get larger: who trains on codes has all files open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +53,12 @@ class EncodeOptions:
         fit: see `vqvideo.media.read_video`.
         fps: frames per second of the clips, for a model trained so; None keeps those of each file.
         compress: under the model's prior.
-        num_processes: each with an equal share of the processor's cores.
+        num_processes: shards worked on at once, each with an equal share of the cores.
+        engine: "processes" of this machine, or "ray": workers of all machines of a Ray cluster,
+            which must see the folders under the same paths.
         max_corrupt: which share of the files may be unreadable and left out. Of fewer than 100
             files, the default allows none.
-        device: see `open_model`.
+        device: see `open_model`; under Ray, "auto" takes a GPU where the cluster has any.
         overwrite: begin anew, whatever an earlier run left.
     """
 
@@ -63,6 +68,7 @@ class EncodeOptions:
     fps: float | None = None
     compress: bool = False
     num_processes: int = 1
+    engine: Engine = "processes"
     max_corrupt: float = 0.01
     device: str = "auto"
     overwrite: bool = False
@@ -76,6 +82,22 @@ class EncodeOptions:
             raise ValueError(f"max_corrupt must be a share from 0 to 1, got {self.max_corrupt}")
         if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps must be a positive number of frames per second, got {self.fps}")
+        if self.engine not in get_args(Engine):
+            known = " or ".join(map(repr, get_args(Engine)))
+            raise ValueError(f"engine must be {known}, got {self.engine!r}")
+        if self.engine == "ray" and ":" in self.device:
+            raise ValueError(
+                f"device must be 'auto', 'cpu' or 'cuda' for the engine 'ray', which gives each "
+                f"worker a GPU of its own, got {self.device!r}"
+            )
+
+
+class Done(NamedTuple):
+    """What a shard came to, as whoever wrote it says: others may not see its file at once."""
+
+    clips: int
+    corrupt: dict[str, str]
+    bits: Bits
 
 
 def encode(
@@ -101,8 +123,13 @@ def encode(
         ValueError: nothing to encode, an option for another kind of data, or `out` holds codes of
             other files or settings.
         media.MediaError: too many files cannot be read.
+        ImportError: the engine "ray" without Ray.
+        RuntimeError: a process was killed; by Ray only after several attempts.
     """
     options = options or EncodeOptions()
+    if options.engine == "ray":
+        cluster.import_ray()
+        folder, out, model = os.path.abspath(folder), os.path.abspath(out), from_anywhere(model)
     generator = open_model(model, options.device)
     _check_options(generator, options)
     items = list_items(folder, SUFFIXES[generator.vqvae.rank])
@@ -112,22 +139,45 @@ def encode(
         warn(f"left out: {reason}")
     shards = _planned(generator, model, Path(out), units, options)
 
-    def count(file: Path) -> None:
-        """Count what could not be read, that of an earlier run too; stops where it is too much."""
-        for source, reason in CodeFile(file).corrupt.items():
+    clips, total = 0, Bits()
+
+    def count(done: Done) -> None:
+        """Count what a shard came to, in an earlier run too; stops at too many corrupt files."""
+        nonlocal clips, total
+        clips, total = clips + done.clips, total.plus(done.bits)
+        for source, reason in done.corrupt.items():
             if corrupt.add(Path(folder) / source, media.MediaError(reason)):
                 warn(f"left out: {reason}")
 
-    waiting = [shard for shard in shards if not shard.path.is_file()]
+    waiting = []
     for shard in shards:
-        if shard not in waiting:
-            count(shard.path)
-    total, sizes = Bits(), [len(shard.units) for shard in waiting]
+        if shard.path.is_file():
+            count(_done(shard, Bits()))
+        else:
+            waiting.append(shard)
+    sizes = [len(shard.units) for shard in waiting]
     report = counting(progress, len(units) - sum(sizes), len(units))
-    for shard, bits in work_off(_one, waiting, sizes, options.num_processes, report):
-        count(shard.path)
-        total = total.plus(bits)
-    return [shard.path for shard in shards], _figures(shards, corrupt, total, options.compress)
+    try:
+        with closing(_work_off(waiting, sizes, options, report)) as finished:
+            for done in finished:
+                count(done)
+    finally:
+        for left in Path(out).glob(TEMPORARY):  # of workers that were killed as they wrote
+            left.unlink(missing_ok=True)
+    figures = {"code_files": len(shards), "clips": clips, "corrupt": len(corrupt.list())}
+    return [shard.path for shard in shards], figures | _rates(total, options.compress)
+
+
+def _work_off(
+    waiting: Sequence[Shard], sizes: Sequence[int], options: EncodeOptions, report: Report
+) -> abc.Generator[Done, None, None]:
+    """What each shard comes to, when it is done."""
+    number = options.num_processes
+    if options.engine == "ray":
+        use_gpus = options.device != "cpu"
+        yield from cluster.work_off(_one, waiting, sizes, number, report, use_gpus=use_gpus)
+    else:
+        yield from processes.work_off(_one, waiting, sizes, number, report)
 
 
 def _planned(
@@ -135,8 +185,17 @@ def _planned(
 ) -> list[Shard]:
     """The shards of a run, after its plan was compared with what is there, and written."""
     size = _size(generator, options)
-    _check_plan(target, _plan(generator, units, size, options), options.overwrite)
+    settings = {
+        "tokenizer": generator.vqvae.fingerprint(),
+        "prior": coder_of(generator).fingerprint if options.compress else None,
+        "size": None if size is None else list(size),
+        "fit": options.fit,
+        "fps": options.fps,
+        "clip_step": options.clip_step,
+    }
+    check_plan(target, plan(units, settings), options.overwrite)
     threads = max(1, (os.cpu_count() or 1) // options.num_processes)
+    is_shared = options.engine == "processes" and options.num_processes > 1
     whole = Shard(
         path=target,
         units=tuple(units),
@@ -146,13 +205,18 @@ def _planned(
         fps=options.fps,
         compress=options.compress,
         device=options.device,
-        num_threads=threads if options.num_processes > 1 else None,
+        num_threads=threads if is_shared else None,
     )
     return list(_shards(whole, PER_SHARD["windows" if options.clip_step else "files"]))
 
 
-def _one(shard: Shard, report: Report) -> tuple[Shard, Bits]:
-    return shard, encode_shard(shard, report)
+def _one(shard: Shard, report: Report) -> Done:
+    return _done(shard, encode_shard(shard, report))
+
+
+def _done(shard: Shard, bits: Bits) -> Done:
+    file = CodeFile(shard.path)
+    return Done(len(file), file.corrupt, bits)
 
 
 def _units(
@@ -185,9 +249,12 @@ def _units(
         )
         for path, reason in clips.skipped:
             corrupt.add(path, media.MediaError(reason))
-        for window in clips.windows:
-            item, length = replace(window.item, split=part), config.sample_shape[0]
-            yield Unit(item=item, source=source(item), start=window.start, length=length)
+        # One item for all windows of a file: of millions of windows it would be most of the memory.
+        for item, windows in groupby(clips.windows, key=attrgetter("item")):
+            own, name = replace(item, split=part), source(item)
+            for window in windows:
+                length = config.sample_shape[0]
+                yield Unit(item=own, source=name, start=window.start, length=length)
 
 
 def _check_options(generator: Generator, options: EncodeOptions) -> None:
@@ -209,6 +276,7 @@ def _size(generator: Generator, options: EncodeOptions) -> tuple[int, int] | Non
 
 
 def _shards(whole: Shard, each: int) -> Iterator[Shard]:
+    each = max(each, -(-len(whole.units) // MOST_SHARDS))
     number = -(-len(whole.units) // each)
     for index in range(number):
         units = whole.units[index * each : (index + 1) * each]
@@ -216,76 +284,11 @@ def _shards(whole: Shard, each: int) -> Iterator[Shard]:
         yield replace(whole, units=units, path=path)
 
 
-def _plan(
-    generator: Generator,
-    units: Sequence[Unit],
-    size: tuple[int, int] | None,
-    options: EncodeOptions,
-) -> dict[str, Any]:
-    """All that decides what the code files hold."""
-    files = {unit.source: unit.item for unit in units}
-    clips = [
-        (u.source, u.start, u.length, u.item.split, u.item.class_name, u.item.speaker)
-        for u in units
-    ]
-    return {
-        "plan_version": PLAN_VERSION,
-        "tokenizer": generator.vqvae.fingerprint(),
-        "prior": coder_of(generator).fingerprint if options.compress else None,
-        "size": None if size is None else list(size),
-        "fit": options.fit,
-        "fps": options.fps,
-        "clip_step": options.clip_step,
-        "clips": hashlib.sha256(repr(clips).encode()).hexdigest(),
-        "files": {source: _state(item) for source, item in files.items()},
-    }
-
-
-def _state(item: Item) -> list[int]:
-    """Size and time of a file, and of its actions: other ones tell that it changed."""
-    paths = [item.path, *([item.actions] if item.actions else [])]
-    return [n for path in paths for n in (path.stat().st_size, path.stat().st_mtime_ns)]
-
-
-def _check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
-    """Go on with what the same plan began; anything else must be overwritten by name."""
-    file = target / PLAN
-    there = sorted(target.glob(PATTERN))
-    if overwrite:
-        for path in [file, *there]:
-            path.unlink(missing_ok=True)
-    elif file.is_file():
-        try:
-            earlier = dict(json.loads(file.read_text()))
-        except ValueError as cause:
-            raise ValueError(
-                f"{file} is damaged ({cause}); give another folder or --overwrite"
-            ) from cause
-        changed = [name for name in plan if earlier.get(name) != plan[name]]
-        if changed:
-            raise ValueError(
-                f"{target} holds codes made otherwise: {', '.join(changed)} changed since; give "
-                f"another folder or --overwrite"
-            )
-    elif there:
-        raise FileExistsError(f"{target} holds code files already; give another or --overwrite")
-    target.mkdir(parents=True, exist_ok=True)
-    with output_file(file, suffixes=(".json",), overwrite=True) as temporary:
-        temporary.write_text(json.dumps(plan, indent=1) + "\n")
-
-
-def _figures(
-    shards: Sequence[Shard], corrupt: CorruptFiles, total: Bits, compressed: bool
-) -> dict[str, Any]:
-    """Of all code files, and what this run can say about sizes."""
-    figures: dict[str, Any] = {
-        "code_files": len(shards),
-        "clips": sum(len(CodeFile(shard.path)) for shard in shards),
-        "corrupt": len(corrupt.list()),
-    }
-    if total.seconds:
-        figures["bits_per_second"] = round(total.stored / total.seconds, 1)
-    if total.seconds and compressed:
-        figures["bits_per_second_packed"] = round(total.packed / total.seconds, 1)
-        figures["bits_per_second_zstd"] = round(total.zstd / total.seconds, 1)
-    return figures
+def _rates(total: Bits, compressed: bool) -> dict[str, float]:
+    """What this run can say about sizes."""
+    if not total.seconds:
+        return {}
+    named = {"bits_per_second": total.stored}
+    if compressed:
+        named |= {"bits_per_second_packed": total.packed, "bits_per_second_zstd": total.zstd}
+    return {name: round(bits / total.seconds, 1) for name, bits in named.items()}

@@ -26,7 +26,7 @@ AT_ONCE = 16  # windows encoded together
 ZSTD_LEVEL = 19
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
     """What becomes one clip: a whole file, or a window of it.
 
