@@ -44,9 +44,8 @@ def small_changes():
 def small_model(tmp_path_factory, small_changes):
     """The folder of a small, untrained `video` model."""
     torch.manual_seed(0)
-    generator = vqvideo.build("video", **small_changes)
-    for parameter in generator.vqvae.parameters():  # blocks begin at zero
-        parameter.data += 0.1 * torch.randn_like(parameter)
+    nets = {**small_changes["encoder"], "linear": False}  # so that every block does something
+    generator = vqvideo.build("video", **{**small_changes, "encoder": nets, "decoder": nets})
     generator.vqvae.train().loss(torch.rand(2, 3, 16, 64, 64) * 2 - 1)
     folder = tmp_path_factory.mktemp("models") / "small"
     vqvideo.save(generator, folder)

@@ -19,8 +19,11 @@ def write_curves(log: str | Path, picture: str | Path) -> None:
     rows = [json.loads(line) for line in Path(log).read_text().splitlines()]
     beside = {name for names in MEASURED_BY.values() for name in names}
     names = [name for name in rows[0] if name not in {*TIME, *beside}]
-    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
+    figure = Figure(figsize=(4 * len(names), 3))
     FigureCanvasAgg(figure)
+    # A layout that works out its margins draws everything several times, at each measurement.
+    inch = 1 / (4 * len(names))
+    figure.subplots_adjust(0.6 * inch, 0.17, 1 - 0.15 * inch, 0.88, wspace=0.25)
     for index, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), index + 1)
         axes.plot([row["step"] for row in rows], [row[name] for row in rows], marker=".")
