@@ -17,6 +17,7 @@ from vqvideo.jobs.finish import finished
 from vqvideo.report import write_page
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_vqvae
 from vqvideo.training.folder import LOCK
+from vqvideo.training.pictures import show_rows
 from vqvideo.training.state import ResumeError
 
 SMALL = [
@@ -104,6 +105,17 @@ def test_originals_move_above_their_reconstructions(run, clips):
         shown = film[:, :, : 64 * 3 : 3, item * 64 * 3 : (item + 1) * 64 * 3 : 3]
         assert (shown - held_out[item]["x"]).abs().mean() < 0.05
     assert media.probe(run / "reconstructions.mp4").fps == pytest.approx(fps)
+
+
+def test_images_stand_side_by_side_above_their_reconstructions(tmp_path):
+    rows = [torch.full((3, 3, 128, 160), value) for value in (-0.5, 0.5)]
+    small = show_rows(tmp_path, "reconstructions", rows, fps=0.0)["reconstructions"]
+    sheet = media.read_image(tmp_path / "reconstructions.png")
+    assert sheet.shape == (3, 2 * 128 + 2, 3 * 160 + 2 * 2)
+    assert sheet[0, 10, 10].item() == pytest.approx(-0.5, abs=0.01)
+    assert sheet[0, 140, 330].item() == pytest.approx(0.5, abs=0.01)
+    assert small.shape == (2 * 128, 3 * 160, 3) and small.dtype == torch.uint8
+    assert not (tmp_path / "reconstructions.mp4").exists()
 
 
 def test_tensorboard_gets_losses_held_out_figures_and_pictures(run):

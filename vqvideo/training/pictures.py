@@ -14,10 +14,10 @@ LARGE = 3  # times as large as they are: clips of 64 pixels are hard to see
 
 
 def show_rows(folder: Path, name: str, rows: list[Tensor], fps: float) -> dict[str, Tensor]:
-    """Write `name.png`, a strip of frames per item, and `name.mp4` if they move.
+    """Write `name.png`, and `name.mp4` if items move.
 
-    In the sheet, items of different rows stand under each other one by one; in the film each row is
-    a row.
+    In the sheet of clips each item is a strip of frames, those of different rows one under the
+    other; in the film, and in the sheet of images, each row is a row.
 
     Args:
         folder: of the run.
@@ -29,7 +29,10 @@ def show_rows(folder: Path, name: str, rows: list[Tensor], fps: float) -> dict[s
         A small picture under that name, uint8 `[h, w, 3]`: of each item the frame in the middle.
     """
     clips = torch.stack([row if row.ndim == 5 else row[:, :, None] for row in rows]).cpu()
-    sheet = rearrange(clips, "r n c t h w -> (n r) c t h w")
+    if clips.shape[3] > 1:
+        sheet = rearrange(clips, "r n c t h w -> (n r) c t h w")
+    else:
+        sheet = rearrange(clips, "r n c 1 h w -> r c n h w")
     write_contact_sheet(folder / f"{name}.png", sheet, overwrite=True)
     film = rearrange(clips, "r n c t h w -> c t (r h) (n w)")
     length = film.shape[1]
