@@ -17,7 +17,8 @@ from vqvideo.data.clips import ClipDataset
 from vqvideo.jobs.train_vqvae import check_run_folder
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train_vqvae
 from vqvideo.training import state as state_module
-from vqvideo.training.state import FILE, ResumeError
+from vqvideo.training.run import Run
+from vqvideo.training.state import FILE, ResumeError, read_header
 from vqvideo.training.vqvae import VQVAETask
 
 STEPS = 7
@@ -198,7 +199,7 @@ def test_a_run_begun_anew_forgets_the_state_of_the_one_before(
     monkeypatch.setattr(VQVAETask, "after_step", break_off)
     with pytest.raises(StopHereError):
         first_stage(small_changes, clips, tmp_path)
-    assert not (tmp_path / FILE).exists()
+    assert read_header(tmp_path / FILE)["step"] == 0
 
 
 def test_a_run_is_not_gone_on_with_as_another(small_changes, clips, tmp_path):
@@ -224,17 +225,17 @@ def test_a_full_disk_leaves_the_last_state_whole(small_changes, clips, tmp_path,
 
     def full(tensors, path, metadata):
         saved.append(path)
-        if len(saved) == 2:
+        if len(saved) == 3:  # the first stands for the beginning, the second for step 3
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
         save(tensors, path, metadata)
 
-    monkeypatch.setattr(state_module, "save_file", full)
     whole, _ = first_stage(small_changes, clips, tmp_path / "whole", eval_every=7)
-    saved.clear()
+    monkeypatch.setattr(state_module, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         first_stage(small_changes, clips, tmp_path / "out")
     monkeypatch.undo()
+    assert read_header(tmp_path / "out" / FILE)["step"] == 3
     assert not list((tmp_path / "out").glob(".*tmp*"))
     again, _ = first_stage(small_changes, clips, tmp_path / "out", resume=True)
     assert same(whole.state_dict(), again.state_dict())
@@ -300,7 +301,7 @@ def test_a_run_begun_anew_keeps_nothing_of_the_one_before(
     with pytest.raises(StopHereError):
         first_stage(small_changes, clips, tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {".lock", "codes", "log.jsonl", "tensorboard", "training.json"}
+    assert left == {".lock", "codes", "log.jsonl", FILE, "tensorboard", "training.json"}
     assert (tmp_path / "log.jsonl").read_text() == ""
 
 
@@ -310,3 +311,24 @@ def test_a_folder_called_model_that_is_none_is_never_removed(small_changes, clip
     with pytest.raises(FileExistsError, match=r"diary.txt.*no part of a checkpoint"):
         first_stage(small_changes, clips, tmp_path)
     assert (tmp_path / "model" / "diary.txt").read_text() == "mine"
+
+
+def test_a_run_killed_between_its_first_model_and_its_state_goes_on(
+    small_changes, clips, tmp_path, monkeypatch
+):
+    whole, _ = first_stage(small_changes, clips, tmp_path / "whole")
+
+    def killed(self, step):
+        if step:
+            raise StopHereError
+        save(self, step)
+
+    save = Run.save
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", killed)
+        with pytest.raises(StopHereError):
+            first_stage(small_changes, clips, tmp_path / "out")
+    assert (tmp_path / "out" / "model").is_dir()
+    check_run_folder(str(tmp_path / "out"), overwrite=False, resume=True)
+    again, _ = first_stage(small_changes, clips, tmp_path / "out", resume=True)
+    assert same(whole.state_dict(), again.state_dict())

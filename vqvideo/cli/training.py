@@ -24,7 +24,7 @@ def _add_training(parser: argparse.ArgumentParser, optimizer: dict[str, Any]) ->
     parser.add_argument("--eval-every", type=int, default=200, metavar="STEPS")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     parser.add_argument(
-        "--compile", action="store_true", help="compile the networks first, which takes minutes"
+        "--compile", action="store_true", help="compile the networks when they first run"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read data")

@@ -53,13 +53,14 @@ def train(
     with alone(out) if accelerator.is_main_process else nullcontext():
         accelerator.wait_for_everyone()
         with closing(Run(task, config, out, accelerator)) as run:
-            first = run.restore() if resume and (out / FILE).is_file() else 0
-            if not first:
-                run.begin()
+            goes_on = resume and (out / FILE).is_file()
+            first = run.restore() if goes_on else run.begin()
             if accelerator.is_main_process:
                 told = {**asdict(config), "precision": run.precision}
                 write_whole(out / "training.json", json.dumps(told, indent=2) + "\n")
                 run.log.begin(first)
+            if not goes_on:
+                run.save(0)  # from now on there is always a state: a model without one is no run
             purged = {"purge_step": first + 1} if first else {}
             accelerator.init_trackers(TRACKED, init_kwargs={"tensorboard": purged})
             _steps(run, first)

@@ -163,13 +163,17 @@ class Run:
             path = self.out / FILE
             save_state(path, self.task.model, self.optimizer, average, randomness, said)
 
-    def begin(self) -> None:
-        """From the beginning: what an earlier run left in the folder is no part of this one."""
+    def begin(self) -> int:
+        """From the beginning: what an earlier run left in the folder is no part of this one.
+
+        Returns the number of steps that are done, as `restore` does.
+        """
         if self.accelerator.is_main_process:
             forget(self.out)
             self.log.warn(self._warnings())
         if self.accelerator.process_index:  # or all would draw the same dropout for ever
             torch.manual_seed(self.config.seed + self.accelerator.process_index * SEEDS_APART)
+        return 0
 
     def restore(self) -> int:
         """Go on from what `save` wrote; returns the number of steps that are done."""

@@ -67,8 +67,8 @@ class TrainingConfig:
         precision: of the networks; the quantizer always works in float32. "auto" is bf16 where
             the processor has instructions for it, else fp32. "fp16" scales the loss, so that small
             gradients are not lost.
-        compile: whether the networks are compiled (`torch.compile`), which takes from half a
-            minute to several; docs/benchmarks.md says where it pays.
+        compile: whether the networks are compiled (`torch.compile`) when they first run;
+            docs/benchmarks.md says what it costs and gives.
         seed: decides the initial weights and the order of the data.
         num_workers: processes that read data.
         about: what is to be remembered of the run, plain data for `training.json` and the card of
