@@ -12,7 +12,8 @@ PACKAGE = ROOT / "vqvideo"
 FLOORS = [
     ["registry", "grid", "cond", "metrics", "modes", "processes", "media", "hub"],
     ["quantizers", "nets", "sampling", "data"],
-    ["likelihoods", "priors"],
+    ["priors"],
+    ["likelihoods"],
     ["vqvae", "entropy"],
     ["generator"],
     ["config", "formats"],
@@ -27,8 +28,8 @@ NAMED = {  # rooms of the lower floors name what they may import
     "nets": {"registry", "grid", "cond"},
     "sampling": {"cond", "modes"},
     "data": {"media", "grid", "cond"},
-    "likelihoods": {"registry", "processes", "cond", "nets", "sampling"},
-    "priors": {"registry", "grid", "cond", "nets", "sampling"},
+    "priors": {"registry", "grid", "cond", "quantizers", "nets", "sampling"},
+    "likelihoods": {"registry", "processes", "cond", "sampling", "priors"},
 }
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FACE = {"__init__", "__main__"}  # the public names and `python -m`: they may import everything

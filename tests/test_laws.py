@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from vqvideo import testing
-from vqvideo.likelihoods import LIKELIHOODS, GaussianLikelihood
+from vqvideo.likelihoods import (
+    LIKELIHOODS,
+    AutoregressiveLikelihood,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    LogisticMixtureLikelihood,
+)
 from vqvideo.quantizers import (
     QUANTIZERS,
     EMAQuantizer,
@@ -60,9 +66,15 @@ def test_every_registered_quantizer_keeps_the_laws_as_it_is_by_default(name):
     testing.check_quantizer(QUANTIZERS.get(name))
 
 
+def small_autoregressive(*, rank, channels):
+    prior = {"width": 8, "num_layers": 2}
+    return AutoregressiveLikelihood(rank=rank, channels=channels, features=4, prior=prior)
+
+
 @pytest.mark.parametrize("name", LIKELIHOODS.names())
 def test_every_registered_likelihood_keeps_the_laws(name):
-    testing.check_likelihood(LIKELIHOODS.get(name))
+    small = {"autoregressive": small_autoregressive}
+    testing.check_likelihood(small.get(name, LIKELIHOODS.get(name)))
 
 
 # -- planted faults: quantizers -------------------------------------------------------------
@@ -242,6 +254,26 @@ class Silent(GaussianLikelihood):
         return super().log_prob(parameters, x) * 0
 
 
+class AboveOne(CategoricalLikelihood):
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters, x) + 0.01
+
+
+class BetweenTheValues(LogisticMixtureLikelihood):
+    def mode(self, parameters):
+        return (super().mode(parameters) + 0.003).clamp(-1, 1)
+
+
+class LowersSamples(LogisticMixtureLikelihood):
+    def sample(self, parameters, seed=0):
+        return (super().sample(parameters, seed) - 16 / 255).clamp(-1, 1)
+
+
+class Overflows(GaussianLikelihood):
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters, x) - 0 * parameters.exp().flatten(1).sum(dim=1)
+
+
 class NewSampleEachTime(GaussianLikelihood):
     def sample(self, parameters, seed=0):
         return super().sample(parameters, seed=int(torch.randint(10**6, ())))
@@ -254,6 +286,10 @@ class NewSampleEachTime(GaussianLikelihood):
         (AveragesOverTheBatch, "depends on its batch"),
         (Silent, "random data is more probable than the mode"),
         (NewSampleEachTime, "a seed does not repeat"),
+        (AboveOne, "come to 1.01.*, not 1"),
+        (BetweenTheValues, "mode gives other values than the 256"),
+        (LowersSamples, "samples are not distributed as log_prob says"),
+        (Overflows, "far off gives a log_prob of nan"),
     ],
 )
 def test_a_planted_fault_in_a_likelihood_is_caught(broken, message):

@@ -37,6 +37,7 @@ STORED = {  # said last
 FIGURES = {  # of the log: what each is called, how it is written, its unit
     "loss": ("loss (eq. 3, per dimension)", ".4f", ""),
     "psnr_db": ("PSNR", ".2f", "dB"),
+    "bits_per_dim": ("bound, the prior uniform", ".3f", "bits per dimension"),
     "perplexity": ("perplexity of the codes", ".1f", "codes"),
     "usage": ("entries of the codebook in use", ".1%", ""),
     "nats_per_code": ("prior", ".3f", "nats per code"),

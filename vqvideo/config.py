@@ -150,7 +150,11 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
         UnknownNameError: a part nobody registered.
         ValueError: an option a part does not have.
     """
-    likelihood = LIKELIHOODS.build(config.likelihood.name, config.likelihood.options)
+    sizes = {"rank": config.rank, "channels": config.channels}
+    taken = {
+        name: n for name, n in sizes.items() if LIKELIHOODS.takes(config.likelihood.name, name)
+    }
+    likelihood = LIKELIHOODS.build(config.likelihood.name, config.likelihood.options, **taken)
     quantizer = QUANTIZERS.build(config.quantizer.name, config.quantizer.options)
     shared = {"rank": config.rank, "z_channels": quantizer.z_channels, "strides": config.strides}
     encoder = ENCODERS.build(

@@ -7,6 +7,7 @@ the prior in raster order (ancestral sampling) and decoded by one pass of the de
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, Unpack
@@ -24,31 +25,42 @@ from vqvideo.vqvae import VQVAE
 
 
 class Score(NamedTuple):
-    """Two terms of a lower bound of log p(x), per item, in nats `[b]` (section 3.2).
+    """The terms of a lower bound of log p(x), per item, in nats `[b]` (section 3.2).
 
-    log p(x) >= reconstruction + prior.
+    log p(x) >= reconstruction + prior, and as well >= reconstruction + uniform.
 
     Attributes:
         reconstruction: log p(x | z_q).
-        prior: log p(codes | cond).
+        prior: log p(codes | cond); None where there is no prior yet.
+        uniform: the same under the uniform prior that the first stage is trained with, -N ln K for
+            N codes: minus the constant KL of section 3.1.
         num_dims: dimensions of an item.
         is_density: whether the reconstruction term is a density.
     """
 
     reconstruction: Tensor
-    prior: Tensor
+    prior: Tensor | None
+    uniform: Tensor
     num_dims: int
     is_density: bool
 
     @property
+    def bound(self) -> Tensor:
+        """Nats `[b]` that log p(x) is at least; under the uniform prior where there is no other."""
+        return self.reconstruction + (self.uniform if self.prior is None else self.prior)
+
+    @property
     def bits_per_dim(self) -> Tensor:
-        """Bits per dimension `[b]`; raises `ValueError` where the likelihood is a density."""
+        """Bits per dimension `[b]` by that bound; raises `ValueError` where the likelihood is a
+        density.
+        """
         if self.is_density:
             raise ValueError(
                 "this model's likelihood is a density, which gives no bits per dimension; "
-                "a normalised discrete likelihood over the 256 values would"
+                "logistic_mixture, categorical and autoregressive give probabilities to the 256 "
+                "values, bernoulli to two"
             )
-        return bits_per_dim(-(self.reconstruction + self.prior), self.num_dims)
+        return bits_per_dim(-self.bound, self.num_dims)
 
 
 class Generator(nn.Module):
@@ -217,14 +229,18 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, cond: Cond | None = None) -> Score:
-        """The two terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats."""
+        """The terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats."""
         with evaluating(self):
             parameters, quantized = self.vqvae(x)
+            likelihood, codes = self.vqvae.likelihood, quantized.codes
+            reconstruction = likelihood.log_prob(parameters, x)
+            size, number = self.vqvae.quantizer.codebook_size, codes[0].numel()
             return Score(
-                reconstruction=self.vqvae.likelihood.log_prob(parameters, x),
-                prior=self._prior().log_prob(quantized.codes, cond),
+                reconstruction=reconstruction,
+                prior=None if self.prior is None else self.prior.log_prob(codes, cond),
+                uniform=torch.full_like(reconstruction, -number * math.log(size)),
                 num_dims=x[0].numel(),
-                is_density=self.vqvae.likelihood.is_density,
+                is_density=likelihood.is_density,
             )
 
     def _prior(self) -> Prior:

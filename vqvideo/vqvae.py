@@ -45,13 +45,13 @@ class VQVAELoss(NamedTuple):
     """Attributes:
     total: scalar to minimise: eq. 3 with the reconstruction term per dimension.
     reconstruction_nats: scalar, -log p(x | z_q) in nats per item, mean over the batch.
-    mode: the reconstruction to look at, `[b, c, *axes]` in [-1, 1].
+    parameters: of the likelihood, whose `mode` is the reconstruction to look at.
     quantized: codes, z_q and the two losses of the quantizer.
     """
 
     total: Tensor
     reconstruction_nats: Tensor
-    mode: Tensor
+    parameters: Tensor
     quantized: Quantized
 
 
@@ -134,7 +134,7 @@ class VQVAE(nn.Module):
             + quantized.codebook_loss
             + self.commitment_weight * quantized.commitment_loss
         )
-        return VQVAELoss(total, nats, self.likelihood.mode(parameters.detach()), quantized)
+        return VQVAELoss(total, nats, parameters.detach(), quantized)
 
     def encode(self, x: Tensor, *, tile: Sequence[int] | None = None) -> Tensor:
         """Codes int64 `[b, *grid]` of data `[b, c, *axes]` in [-1, 1]. Moves no codebook.
@@ -160,7 +160,11 @@ class VQVAE(nn.Module):
         """
         if not codes.numel():
             raise ValueError(f"there are no codes to decode: they are {list(codes.shape)}")
-        return torch.cat(list(self._decoded([codes], tile)), dim=2)
+        if not self.likelihood.is_autoregressive:
+            return torch.cat(list(self._decoded([codes], tile, self.likelihood.mode)), dim=2)
+        parameters = torch.cat(list(self._decoded([codes], tile, lambda block: block)), dim=2)
+        with torch.no_grad(), evaluating(self):
+            return self.likelihood.mode(parameters)
 
     def encode_stream(
         self, pieces: Iterable[Tensor], *, tile: Sequence[int] | None = None
@@ -199,16 +203,27 @@ class VQVAE(nn.Module):
             tile: as for `encode`.
 
         Raises:
-            ValueError: the decoder looks at all of its input, or the codes end before `length`.
+            ValueError: the decoder looks at all of its input, the likelihood is autoregressive, or
+                the codes end before `length`.
         """
         self._check_streams(self.decoder, "decoder")
-        return cropped(self._decoded(pieces, tile), length)
+        if self.likelihood.is_autoregressive:
+            raise ValueError(
+                "an autoregressive likelihood draws from the whole of what the decoder gives, so "
+                "its input cannot come in pieces; use decode"
+            )
+        return cropped(self._decoded(pieces, tile, self.likelihood.mode), length)
 
     def _encoded(self, pieces: Iterable[Tensor], tile: Sequence[int] | None) -> Iterator[Tensor]:
         blocks = Blocks(self.encoder, self.downsampling, (1,) * self.rank, tile)
         return self._in_blocks(blocks, pieces, lambda z_e: self.quantizer(z_e).codes)
 
-    def _decoded(self, pieces: Iterable[Tensor], tile: Sequence[int] | None) -> Iterator[Tensor]:
+    def _decoded(
+        self,
+        pieces: Iterable[Tensor],
+        tile: Sequence[int] | None,
+        finish: Callable[[Tensor], Tensor],
+    ) -> Iterator[Tensor]:
         several = self.quantizer.num_codebooks > 1
 
         def laid_out(codes: Tensor) -> Tensor:
@@ -225,7 +240,7 @@ class VQVAE(nn.Module):
             return self.decoder(self.quantizer.decode(codes), *past)  # type: ignore[no-any-return]
 
         blocks = Blocks(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
-        return self._in_blocks(blocks, alike(map(laid_out, pieces)), self.likelihood.mode)
+        return self._in_blocks(blocks, alike(map(laid_out, pieces)), finish)
 
     def _in_blocks(
         self, blocks: Blocks, pieces: Iterable[Tensor], finish: Callable[[Tensor], Tensor]

@@ -2,25 +2,45 @@
 
 A decoder's output is the `parameters` of a distribution over the data; a likelihood says how
 many channels it needs, how probable data is, and what to show.
+
+Data in files is bytes, and a discrete likelihood gives probabilities to the 256 values that
+`media.from_uint8` makes of them. What lies between two values is scored as the nearer one, which
+is what a file of it would hold.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from vqvideo.registry import Registry
 
+BYTES = 256
+OUTSIDE = 1e-3  # by which rounding may put data outside of [-1, 1]
+
 
 class Likelihood(nn.Module, ABC):
-    """Interface of likelihoods.
+    """Interface of likelihoods; `vqvideo.testing.check_likelihood` holds its laws.
+
+    A registered builder is given `rank` and `channels` of the data if it takes them, besides its
+    own options.
 
     Attributes:
-        is_density: true when `log_prob` is a density, which gives no bits per dimension.
+        num_values: how many values a dimension can take, evenly spaced from -1 to 1; None for a
+            density, which gives no bits per dimension.
+        is_autoregressive: whether each dimension is told those before it, so that `mode` and
+            `sample` take one pass for each.
     """
 
-    is_density: bool
+    num_values: int | None
+    is_autoregressive: bool = False
+
+    @property
+    def is_density(self) -> bool:
+        """Whether `log_prob` is that of a density, which gives no bits per dimension."""
+        return self.num_values is None
 
     @abstractmethod
     def num_parameters(self, channels: int) -> int:
@@ -45,3 +65,42 @@ class Likelihood(nn.Module, ABC):
 
 
 LIKELIHOODS: Registry[Likelihood] = Registry("likelihood")
+
+
+def to_levels(x: Tensor, num_values: int) -> Tensor:
+    """The numbers, from 0, of the values nearest to x: int64, shaped like x.
+
+    Raises:
+        ValueError: x leaves [-1, 1].
+
+    >>> to_levels(torch.tensor([-1.0, 0.001, 1.0]), 256).tolist()
+    [0, 128, 255]
+    """
+    x = widened(x)
+    if x.numel() and x.abs().max() > 1 + OUTSIDE:
+        raise ValueError(
+            f"data must lie in [-1, 1] for a likelihood over {num_values} values, got values from "
+            f"{x.min().item():.3g} to {x.max().item():.3g}; scale it, as media.from_uint8 does"
+        )
+    return ((x + 1) * ((num_values - 1) / 2)).round().long().clamp(0, num_values - 1)
+
+
+def from_levels(levels: Tensor, num_values: int) -> Tensor:
+    """The values with these numbers: float32; of 256 values to the bit what `media.from_uint8`
+    gives.
+
+    >>> from_levels(torch.tensor([0, 1]), 2).tolist()
+    [-1.0, 1.0]
+    """
+    return levels.float() / ((num_values - 1) / 2) - 1
+
+
+def widened(x: Tensor) -> Tensor:
+    """In float32 at least: halves and bfloat16 cannot tell bytes apart."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def uniform_noise(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
+    """In (0, 1), the same on every device."""
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return noise.clamp(1e-12, 1 - 1e-12).to(device)

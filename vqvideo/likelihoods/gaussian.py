@@ -26,7 +26,7 @@ class GaussianLikelihood(Likelihood):
     A density: `log_prob` may be positive, and bits per dimension do not follow from it.
     """
 
-    is_density = True
+    num_values = None
     variance: Tensor
     batches_seen: Tensor
 

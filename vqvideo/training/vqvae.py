@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -87,27 +88,42 @@ class VQVAETask:
         return loss.total, self.figures(x, loss)
 
     def figures(self, x: Tensor, loss: VQVAELoss) -> dict[str, float]:
-        """What the progress bar shows of a batch."""
+        """What the progress bar shows of a batch, of its first items."""
         used = usage(self._histograms(loss.quantized.codes))
-        return {"psnr_db": psnr_db(loss.mode, x), "usage": used}
+        return {**self._nearness(x[:SHOWN], loss.parameters[:SHOWN]), "usage": used}
+
+    def _nearness(self, x: Tensor, parameters: Tensor) -> dict[str, float]:
+        if self.vqvae.likelihood.is_autoregressive:  # a mode takes as many passes as positions
+            return {}
+        return {"psnr_db": psnr_db(self.vqvae.likelihood.mode(parameters), x)}
 
     def after_step(self) -> None:
         self.vqvae.quantizer.step()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        loss, squared, counts = 0.0, 0.0, torch.tensor(0)
+        likelihood, number = self.vqvae.likelihood, len(self.held_out)
+        loss, nats, squared, counts = 0.0, 0.0, 0.0, torch.tensor(0)
         with evaluating(self.vqvae):
             for batch in self.held_out.split(8):
                 x = self.like_weights(batch)
                 found = self.vqvae.loss(x)
                 loss += found.total.item() * len(x)
-                squared += (found.mode - x).square().sum().item()
+                nats += found.reconstruction_nats.item() * len(x)
+                if not likelihood.is_autoregressive:
+                    mode = likelihood.mode(found.parameters)
+                    squared += (mode - x).square().sum().item()
                 counts = counts + self._histograms(found.quantized.codes)
         self.counts = counts
+        figures = {"loss": loss / number}
+        if not likelihood.is_autoregressive:
+            figures["psnr_db"] = psnr_db_of_mse(squared / self.held_out.numel())
+        if not likelihood.is_density:
+            dims, codes = self.held_out[0].numel(), int(counts.sum()) / number
+            nats = nats / number + codes * math.log(self.vqvae.quantizer.codebook_size)
+            figures["bits_per_dim"] = nats / (dims * math.log(2))
         return {
-            "loss": loss / len(self.held_out),
-            "psnr_db": psnr_db_of_mse(squared / self.held_out.numel()),
+            **figures,
             "usage": usage(counts),
             "perplexity": torch.stack([perplexity(each) for each in counts]).mean().item(),
         }
