@@ -76,8 +76,9 @@ def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
                 arguments[arguments.index(option) + 1] = value
         assert main(arguments) == 0, line
         ran += 1
-    assert ran == 11
+    assert ran == 12
     assert Path("outputs/mine.mp4").is_file()
+    assert Path("outputs/evaluation/evaluation.html").is_file()
     assert Path("outputs/walk.mp4").is_file()
     assert Path("outputs/codebook.png").is_file()
 

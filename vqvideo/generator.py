@@ -21,7 +21,7 @@ from vqvideo.metrics import bits_per_dim
 from vqvideo.modes import evaluating
 from vqvideo.priors import Prior
 from vqvideo.sampling import SamplingOptions, StreamOptions, generate, stream
-from vqvideo.vqvae import VQVAE
+from vqvideo.vqvae import VQVAE, VQVAEOutput
 
 
 class Score(NamedTuple):
@@ -228,10 +228,18 @@ class Generator(nn.Module):
         return itertools.islice(frames, num_known * stride, None)
 
     @torch.no_grad()
-    def log_prob(self, x: Tensor, cond: Cond | None = None) -> Score:
-        """The terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats."""
+    def log_prob(
+        self, x: Tensor, cond: Cond | None = None, *, output: VQVAEOutput | None = None
+    ) -> Score:
+        """The terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats.
+
+        Args:
+            x: data.
+            cond: what the prior is told.
+            output: what `vqvae(x)` returned in evaluation mode; None calls it here.
+        """
         with evaluating(self):
-            parameters, quantized = self.vqvae(x)
+            parameters, quantized = output or self.vqvae(x)
             likelihood, codes = self.vqvae.likelihood, quantized.codes
             reconstruction = likelihood.log_prob(parameters, x)
             size, number = self.vqvae.quantizer.codebook_size, codes[0].numel()

@@ -12,6 +12,7 @@ import vqvideo
 from vqvideo.cli.benchmark import BENCHMARKS
 from vqvideo.cli.codes import add_decode, add_encode
 from vqvideo.cli.doctor import add_doctor
+from vqvideo.cli.evaluate import add_evaluate
 from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 from vqvideo.cli.push import add_push
 from vqvideo.cli.training import add_train_joint, add_train_prior, add_train_vqvae
@@ -172,6 +173,7 @@ COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] 
     "train-vqvae": ("Train the first stage on a folder.", add_train_vqvae),
     "train-prior": ("Train a prior over the codes of a first stage.", add_train_prior),
     "train-joint": ("Train both stages at once.", add_train_joint),
+    "evaluate": ("Score held-out data: bound, reconstructions, compression.", add_evaluate),
     "doctor": ("Tell whether the codebook of a model is healthy.", add_doctor),
     "export": ("Copy a model with smaller weights.", _add_export),
     "push": ("Put a model on the Hugging Face hub, with its card.", add_push),

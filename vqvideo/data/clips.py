@@ -1,8 +1,9 @@
 """Files as windows of one shape: clips of video, images, or stretches of sound.
 
 The rank of the model decides what is read: 3 axes are frames, height and width of video files,
-2 axes an image, 1 axis sound. A window is known by its file and where it starts in it; opening
-files is left to whoever asks for the window, so that worker processes share the decoding.
+2 axes an image or a frame of a video, 1 axis sound. A window is known by its file and where it
+starts in it; opening files is left to whoever asks for the window, so that worker processes share
+the decoding.
 
 Not here: which files there are and which are held out (items.py), how they are read
 (readers.py), what is kept of them between two runs (index.py, decoded.py), the order of
@@ -36,7 +37,7 @@ from vqvideo.media.pixels import Fit
 
 SUFFIXES = {
     1: (".wav", ".flac", ".mp3", ".m4a", ".ogg"),
-    2: (".png", ".jpg", ".jpeg", ".webp", ".bmp"),
+    2: (".png", ".jpg", ".jpeg", ".webp", ".bmp", *VIDEO_SUFFIXES),
     3: VIDEO_SUFFIXES,
 }
 
@@ -68,7 +69,7 @@ class ClipDataset(Dataset[Sample]):
         shape: axes of a window: (frames, height, width), (height, width) or (length,).
         split: "train" or "test".
         step: frames or sound samples between the starts of two windows; None puts them side by
-            side.
+            side, so that every frame of a video is an image.
         fit: how pictures of another size are brought to the shape; see `media.read_video`.
         fps: frames per second of the windows, whatever the files have; frames are left out or
             repeated, see `media.frames_at`. None keeps the rate of each file.
@@ -82,7 +83,8 @@ class ClipDataset(Dataset[Sample]):
         classes: names of the classes, sorted: `class_id` counts them. Empty unless every file has
             one.
         speakers: likewise.
-        has_actions: whether every file has actions.
+        has_actions: whether every file has actions; never for images, between which nothing is
+            done.
 
     Raises:
         ValueError: no file is long enough for a window (the message says what was found), `fps`
@@ -111,7 +113,7 @@ class ClipDataset(Dataset[Sample]):
         items = list_items(folder, SUFFIXES[len(shape)])
         self.classes = different_names([item.class_name for item in items])
         self.speakers = different_names([item.speaker for item in items])
-        self.has_actions = all(item.actions for item in items)
+        self.has_actions = len(shape) != 2 and all(item.actions for item in items)
         if self.has_actions and fps is not None:
             raise ValueError(
                 f"actions belong to the frames of a file, which fps={fps:g} leaves out or repeats; "
@@ -145,7 +147,7 @@ class ClipDataset(Dataset[Sample]):
         for number in chain(range(index, len(self)), range(index)):
             if number in self._unreadable:
                 continue
-            window = self._window(number)
+            window = self.window(number)
             try:
                 return self._sample(window)
             except media.MediaError as error:
@@ -159,9 +161,15 @@ class ClipDataset(Dataset[Sample]):
         files = zip(self._items, self._starts, strict=True)
         return [Window(item, start) for item, starts in files for start in starts]
 
+    def window(self, index: int) -> Window:
+        """Which window item `index` is."""
+        file = bisect_right(self._stops, index)
+        before = self._stops[file - 1] if file else 0
+        return Window(self._items[file], self._starts[file][index - before])
+
     def name(self, index: int) -> str:
         """Which window item `index` is, for people."""
-        item, start = self._window(index)
+        item, start = self.window(index)
         return f"{item.path} from {start}"
 
     @property
@@ -203,11 +211,6 @@ class ClipDataset(Dataset[Sample]):
         window = self._window_length
         lengths = (self._lengths[item.path] for item in self._items)
         return [range(0, length - window + 1, step or window) for length in lengths]
-
-    def _window(self, number: int) -> Window:
-        file = bisect_right(self._stops, number)
-        before = self._stops[file - 1] if file else 0
-        return Window(self._items[file], self._starts[file][number - before])
 
     def _sample(self, window: Window) -> Sample:
         item, start = window

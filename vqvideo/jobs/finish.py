@@ -49,10 +49,11 @@ def _leave(run: Path, held_out: ClipDataset | None) -> None:
         number = min(MOST, len(held_out))
         some = Subset(held_out, [index * len(held_out) // number for index in range(number)])
         codebook_report(load(run), some).write_picture(run / "codebook.png")
-    write_page(run, _command())
+    write_page(run, command_line())
 
 
-def _command() -> str:
+def command_line() -> str:
+    """What was typed, for people to type again."""
     program, *arguments = sys.argv
     is_module = Path(program).name == "__main__.py"
     start = ["python", "-m", Path(program).parent.name] if is_module else [Path(program).name]

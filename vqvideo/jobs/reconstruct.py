@@ -16,12 +16,11 @@ from vqvideo.data.packing import bits_per_code
 from vqvideo.jobs.model import open_model, output_files
 from vqvideo.jobs.yardstick import write_yardstick
 from vqvideo.media.files import output_file
-from vqvideo.metrics import psnr_db
+from vqvideo.metrics import BEST_PSNR_DB, psnr_db, ssim_measure
 from vqvideo.vqvae import VQVAE
 
 AT_ONCE = 16  # frames read at a time
 SHOWN = 16  # frames on the sheet at most
-BEST = 100.0  # dB; of a frame that is the original, whose PSNR has no end
 
 
 class Frame(NamedTuple):
@@ -62,7 +61,7 @@ def reconstruct(
         ImportError: torchmetrics is missing, which measures the SSIM (extra `report`).
         ValueError: no video model, another ending than .mp4, or a size that its strides forbid.
     """
-    _ssim()  # before any work
+    ssim_measure()  # before any work
     generator = open_model(model, device)
     vqvae, target = generator.vqvae, Path(out)
     if vqvae.rank != 3:
@@ -153,7 +152,8 @@ class _Comparison:
         for x, y in zip(_singly(originals), _singly(others), strict=True):
             if len(measured) in self.shown:
                 self._keep(name, x, y)
-            measured.append(Frame(min(psnr_db(y, x), BEST), _ssim()(y[None], x[None])))
+            similarity = ssim_measure()(y[None], x[None]).item()
+            measured.append(Frame(min(psnr_db(y, x), BEST_PSNR_DB), similarity))
             yield x, y
             if self.progress:
                 done = sum(map(len, self.measured.values()))
@@ -205,20 +205,3 @@ def _error(x: Tensor, y: Tensor) -> Tensor:
 def _side_by_side(x: Tensor, y: Tensor) -> Tensor:
     """Two frames and their difference as one `[3, 1, h, 3 w]`."""
     return torch.cat([x, y, _error(x, y)], dim=2)[:, None]
-
-
-def _ssim() -> Callable[[Tensor, Tensor], float]:
-    """The structural similarity of images `[1, 3, h, w]` in [-1, 1] (Wang et al. 2004)."""
-    try:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-    except ImportError as cause:
-        raise ImportError(
-            "reconstruct measures the SSIM with torchmetrics; pip install 'vqvideo[report]'"
-        ) from cause
-
-    def measure(x: Tensor, y: Tensor) -> float:
-        found = structural_similarity_index_measure(x, y, data_range=2.0)
-        assert isinstance(found, Tensor)  # a pair only where one asks for more
-        return found.item()
-
-    return measure

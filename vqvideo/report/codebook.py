@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from vqvideo.data.clips import Sample
 from vqvideo.generator import Generator
 from vqvideo.modes import evaluating
+from vqvideo.quantizers import Quantizer
 from vqvideo.report.advice import advise
 from vqvideo.report.figures import CodebookFigures, figures_of
 from vqvideo.report.picture import write_picture
@@ -93,20 +94,46 @@ def codebook_report(
     'the codebook has not started yet; train the model first'
     """
     vqvae = model.vqvae if isinstance(model, Generator) else model
-    quantizer = vqvae.quantizer
-    parts = parts_of(quantizer)
     device = next(vqvae.parameters()).device
     with torch.no_grad(), evaluating(vqvae):
-        seen = tuple(Seen(part, device) for part in parts)
+        watch = CodebookWatch(vqvae.quantizer, device)
         for x in _batches(data, progress):
             z_e = vqvae.z_e(x.to(device))
-            given = given_to_parts(quantizer, z_e, quantizer(z_e).codes)
-            for each, part_z_e, codes in zip(seen, *given, strict=True):
-                each.add(part_z_e, codes)
-    if not seen[0].counts.any():
-        raise ValueError("the data holds nothing to judge a codebook by")
-    codebooks = tuple(figures_of(*each) for each in zip(parts, seen, strict=True))
-    return CodebookReport(codebooks, advise(codebooks, quantizer), seen)
+            watch.add(z_e, vqvae.quantizer(z_e).codes)
+        return watch.report()
+
+
+class CodebookWatch:
+    """What `codebook_report` keeps of a pass, for a pass that does other things too.
+
+    To be used in evaluation mode and without gradients.
+
+    Args:
+        quantizer: the one to judge.
+        device: where it is.
+
+    Raises:
+        ValueError: it has several codebooks and is neither a product nor a residual.
+    """
+
+    def __init__(self, quantizer: Quantizer, device: torch.device) -> None:
+        self.quantizer, self.parts = quantizer, parts_of(quantizer)
+        self.seen = tuple(Seen(part, device) for part in self.parts)
+
+    def add(self, z_e: Tensor, codes: Tensor) -> None:
+        """Take in a batch: z_e `[b, z_channels, *grid]` and its codes `[b, *grid]`, of several
+        codebooks `[b, *grid, s]`.
+        """
+        given = given_to_parts(self.quantizer, z_e, codes)
+        for each, part_z_e, part_codes in zip(self.seen, *given, strict=True):
+            each.add(part_z_e, part_codes)
+
+    def report(self) -> CodebookReport:
+        """On all that was taken in; raises `ValueError` where that is nothing."""
+        if not self.seen[0].counts.any():
+            raise ValueError("the data holds nothing to judge a codebook by")
+        codebooks = tuple(figures_of(*each) for each in zip(self.parts, self.seen, strict=True))
+        return CodebookReport(codebooks, advise(codebooks, self.quantizer), self.seen)
 
 
 def _batches(data: Data, progress: Callable[[int, int], None] | None) -> Iterator[Tensor]:

@@ -1,0 +1,174 @@
+"""The pass of `vqvideo evaluate`: what a model says of each item, and how near it comes to it.
+
+    item -> encoder -> codes -> decoder -> p(x | z_q) -> reconstruction term -> rows of figures
+                         |                     `------> mode -> PSNR, SSIM -----^
+                         `---> p(codes), learnt and uniform --------------------^
+
+Batch by batch; of an item a row of figures is kept, of all of them how often each code came.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from vqvideo.cond import Cond
+from vqvideo.data.clips import ClipDataset, Sample, cond_of
+from vqvideo.generator import Generator, Score
+from vqvideo.metrics import BEST_PSNR_DB, bits_per_dim, psnr_db_of_mse, ssim_measure
+from vqvideo.modes import evaluating
+from vqvideo.report import CodebookReport
+from vqvideo.report.codebook import CodebookWatch
+from vqvideo.vqvae import VQVAEOutput
+
+Row = dict[str, Any]
+"""Of one item: `file` and `start`, and its figures by name."""
+
+
+@torch.no_grad()
+def score_items(
+    generator: Generator,
+    data: ClipDataset,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> tuple[list[Row], CodebookReport]:
+    """A row for each of the items `indices` of the data, in their order, and how the codebook did.
+
+    A row holds the terms of `terms_of` and, unless the likelihood is autoregressive, whose mode
+    takes a pass for each value, what `nearness` says.
+
+    Args:
+        generator: with or without a prior.
+        data: windows that fit it.
+        indices: of the windows to score.
+        batch_size: how many at a time.
+        advance: called with the number of items of each batch.
+
+    Raises:
+        FloatingPointError: a term is NaN or infinite; the message names the window.
+        ValueError: the data lacks what the prior takes.
+    """
+    rows = list[Row]()
+    device = next(generator.vqvae.parameters()).device
+    # A loader without a generator of its own draws a number from that of torch.
+    loader = DataLoader(Subset(data, indices), batch_size=batch_size, generator=torch.Generator())
+    with evaluating(generator):
+        watch = CodebookWatch(generator.vqvae.quantizer, device)
+        for batch in loader:
+            for figures in _figures(generator, batch, watch):
+                place = _place(data, indices[len(rows)])
+                _check_finite(figures, place)
+                rows.append({**place, **figures})
+            advance(len(batch["x"]))
+        return rows, watch.report()
+
+
+def _figures(generator: Generator, batch: Sample, watch: CodebookWatch) -> list[dict[str, float]]:
+    """Those of each item of a batch; the codebook is watched on the way."""
+    vqvae = generator.vqvae
+    x = batch["x"].to(next(vqvae.parameters()).device)
+    z_e = vqvae.z_e(x)
+    quantized = vqvae.quantizer(z_e)
+    watch.add(z_e, quantized.codes)
+    output = VQVAEOutput(vqvae.decoder(quantized.z_q), quantized)
+    terms = terms_of(generator.log_prob(x, told(generator, batch), output=output))
+    if vqvae.likelihood.is_autoregressive:
+        return list(terms)
+    near = nearness(x, vqvae.likelihood.mode(output.parameters))
+    return [{**one, **other} for one, other in zip(terms, near, strict=True)]
+
+
+def terms_of(score: Score) -> Iterator[dict[str, float]]:
+    """The terms of the bound of each item, by name.
+
+    `reconstruction`, `prior` and `bound`, their sum; `uniform`, -N ln K, and `uniform_bound`, the
+    sum with that one. Each as `NAME_nats`, log-probabilities, and as `NAME_bits_per_dim`, which is
+    what they cost; that is left out where the likelihood is a density, and what belongs to the
+    prior where there is none.
+
+    >>> terms = torch.tensor([-6.0]), torch.tensor([-2.0]), torch.tensor([-4.0])
+    >>> list(terms_of(Score(*terms, num_dims=2, is_density=True)))[0]["uniform_bound_nats"]
+    -10.0
+    """
+    reconstruction, uniform = _wide(score.reconstruction), _wide(score.uniform)
+    nats = {"reconstruction": reconstruction}
+    if score.prior is not None:
+        prior = _wide(score.prior)
+        nats |= {"prior": prior, "bound": reconstruction + prior}
+    nats |= {"uniform": uniform, "uniform_bound": reconstruction + uniform}
+    columns = {f"{name}_nats": value for name, value in nats.items()}
+    if not score.is_density:
+        for name, value in nats.items():
+            columns[f"{name}_bits_per_dim"] = bits_per_dim(-value, score.num_dims)
+    for item in range(len(reconstruction)):
+        yield {name: column[item].item() for name, column in columns.items()}
+
+
+def nearness(x: Tensor, again: Tensor) -> Iterator[dict[str, float]]:
+    """How near reconstructions `[b, c, *axes]` are to their originals, item by item.
+
+    `mean_squared_error` of data in [-1, 1]; `psnr_db`, at most 100; of pictures `ssim`, of clips
+    its mean over the frames.
+    """
+    for original, other in zip(x.float(), again.float(), strict=True):
+        error = (other - original).square().mean().item()
+        near = {"mean_squared_error": error, "psnr_db": min(psnr_db_of_mse(error), BEST_PSNR_DB)}
+        if x.ndim > 3:
+            near["ssim"] = ssim_measure()(_frames(other), _frames(original)).mean().item()
+        yield near
+
+
+def told(generator: Generator, batch: Sample) -> Cond | None:
+    """What the prior is told about a batch; None if there is none or it takes nothing."""
+    if generator.prior is None:
+        return None
+    cond = cond_of(batch, generator.prior.cond)
+    return cond.to(generator.prior.device) if cond else None
+
+
+def check_names(generator: Generator, data: ClipDataset) -> None:
+    """Raise `ValueError` unless the numbers of classes and speakers mean what the prior learnt."""
+    if generator.prior is None:
+        return
+    spec = generator.prior.cond
+    for kind, known, given in (
+        ("classes", spec.class_names, data.classes),
+        ("speakers", spec.speaker_names, data.speakers),
+    ):
+        if known and given and list(known) != given:
+            raise ValueError(
+                f"the prior knows the {kind} {', '.join(known)}; the data has {', '.join(given)}. "
+                f"Give data with the same {kind}"
+            )
+
+
+def _wide(nats: Tensor) -> Tensor:
+    """In float64, which not every device has."""
+    return nats.cpu().double()
+
+
+def _frames(item: Tensor) -> Tensor:
+    """Pictures `[n, c, h, w]` of an image `[c, h, w]` or a clip `[c, t, h, w]`."""
+    return item[None] if item.ndim == 3 else item.movedim(1, 0)
+
+
+def _place(data: ClipDataset, index: int) -> Row:
+    item, start = data.window(index)
+    return {"file": os.fspath(item.path), "start": start}
+
+
+def _check_finite(figures: dict[str, float], place: Row) -> None:
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} of {place['file']} from {place['start']} is {value}; the weights of this "
+                f"model give no finite log-probability there, so no mean over the data exists"
+            )
