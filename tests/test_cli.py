@@ -216,7 +216,7 @@ def test_arguments_are_those_of_the_process_unless_given(capsys, monkeypatch):
 
 
 def test_a_tool_is_a_command_fixed_in_advance(capsys):
-    assert main(["im*"], command="models") == 0
+    assert main(["ima?e"], command="models") == 0
     assert capsys.readouterr().out == "image\n"
 
 
@@ -232,7 +232,7 @@ def test_models_are_one_name_on_each_line(capsys):
 
 def test_models_as_json_are_one_list(capsys):
     assert main(["models", "vid*", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == ["video"]
+    assert json.loads(capsys.readouterr().out) == vqvideo.list_models("vid*")
 
 
 def test_plugins_are_rows_or_json_and_are_not_imported(plugin, capsys):

@@ -32,6 +32,10 @@ class Mixed(torch.nn.Module):
         self.prior, self.guidance, self.codebook_size = prior, guidance, prior.codebook_size
         self.device, self.rank, self.endless = prior.device, prior.rank, True
 
+    @property
+    def drawn_from(self):
+        return self
+
     def logits(self, codes, cond=None):
         told, free = self.prior.logits(codes, cond), self.prior.logits(codes)
         return self.guidance * told + (1 - self.guidance) * free

@@ -261,6 +261,10 @@ class Stateless(torch.nn.Module):
         scores = 50 * torch.nn.functional.one_hot((before + 1) % 3, 3).float()
         return scores.movedim(-1, 1).view(len(codes), 3, *codes.shape[1:])
 
+    @property
+    def drawn_from(self):
+        return self
+
     def start(self, batch: int, grid: tuple[int, ...], cond: object) -> None:
         return None
 

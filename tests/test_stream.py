@@ -204,6 +204,10 @@ class Stateless(torch.nn.Module):
     rank, codebook_size, num_codebooks, endless = 3, 7, 1, True
     device = torch.device("cpu")
 
+    @property
+    def drawn_from(self):
+        return self
+
     def start(self, batch, grid, cond):
         return None
 

@@ -115,7 +115,7 @@ def test_the_weight_decides_what_the_encoder_learns_and_nothing_of_what_the_prio
 class AlwaysOne(torch.nn.Module):
     """A prior that expects entry 1 everywhere."""
 
-    def forward(self, codes, cond=None):
+    def logits(self, codes, cond=None):
         logits = torch.zeros(len(codes), 2, *codes.shape[1:])
         logits[:, 1] = 3.0
         return logits

@@ -49,7 +49,8 @@ class CategoricalLikelihood(Likelihood):
 
     def _logits(self, parameters: Tensor) -> Tensor:
         """`[b, 256, c, *axes]`."""
-        return widened(parameters).unflatten(1, (BYTES, -1))
+        logits: Tensor = widened(parameters).unflatten(1, (BYTES, -1))
+        return logits
 
 
 @LIKELIHOODS.register("bernoulli")

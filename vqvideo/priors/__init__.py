@@ -5,6 +5,7 @@ from vqvideo.priors.causal import CausalPrior
 from vqvideo.priors.masked3d import masked3d
 from vqvideo.priors.pixelcnn import pixelcnn
 from vqvideo.priors.transformer import TransformerPrior, transformer
+from vqvideo.priors.vqvae import VQVAEPrior
 from vqvideo.priors.wavenet import wavenet
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "CausalPrior",
     "Prior",
     "TransformerPrior",
+    "VQVAEPrior",
     "default_prior",
     "masked3d",
     "pixelcnn",

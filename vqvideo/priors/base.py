@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -53,8 +54,29 @@ class Prior(nn.Module, ABC):
         """
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        """`logits`, so that wrappers that hook `forward` (data parallel) work."""
-        return self.logits(codes, cond)
+        """What training minimises: a scalar, here the nats per code that codes take."""
+        logits = self.logits(codes, cond)
+        return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), codes)
+
+    @property
+    def drawn_from(self) -> Prior:
+        """The prior that draws codes: this one, unless it draws latents first and another draws
+        codes that is told them.
+        """
+        return self
+
+    def draw_latents(
+        self,
+        batch: int,
+        grid: tuple[int, ...],
+        cond: Cond | None = None,
+        *,
+        seed: int | Sequence[int] = 0,
+        temperature: float = 1.0,
+        guidance: float | None = None,
+    ) -> Cond | None:
+        """What `drawn_from` is to be told: `cond`, and latents if this prior has some."""
+        return cond
 
     def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Log p(codes | cond) in nats, `[b]`."""

@@ -104,7 +104,14 @@ def generate(
     _check_known(shape, batch, known, mask, prior.codebook_size)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling.check(prior.codebook_size)
-    guided = under_guidance(prior, guidance, cond)
+    if prior.drawn_from is not prior:
+        _check_free_of_latents(known, log_prob)
+        with evaluating(prior):
+            cond = prior.draw_latents(
+                batch, grid, cond, seed=seed, temperature=temperature, guidance=guidance
+            )
+        guidance = None  # it has led to the latents
+    guided = under_guidance(prior.drawn_from, guidance, cond)
     if log_prob is not None and (log_prob.shape != (batch,) or log_prob.dtype != torch.float64):
         raise ValueError(
             f"log_prob must be float64 of shape [{batch}], got {log_prob.dtype} "
@@ -135,6 +142,16 @@ def generate(
         drawer = drawer_of(state, method, sampling) if state and log_prob is None else None
         state = state or Recomputed(guided, batch, shape, cond)
         return walk(task, state, drawer, prior.num_codebooks)
+
+
+def _check_free_of_latents(known: Tensor | None, log_prob: Tensor | None) -> None:
+    if known is not None:
+        raise ValueError(
+            "this prior draws latents for a grid before its codes, and which latents belong to "
+            "known codes it cannot tell; sample whole grids, or take a prior without latents"
+        )
+    if log_prob is not None:
+        raise ValueError("this prior has latents, so it knows a bound of log_prob only")
 
 
 def _check_known(
@@ -168,7 +185,8 @@ def method_for(
     guidance: float | None = None,
 ) -> Method:
     """What `method="auto"` comes down to."""
-    guided = prior if guidance in (None, 1) else Guided(prior, guidance)
+    drawn_from = prior.drawn_from
+    guided = drawn_from if guidance in (None, 1) else Guided(drawn_from, guidance)
     state = guided.start(batch, (1,) * prior.rank, None)
     if state is None:
         return "full"
@@ -178,7 +196,7 @@ def method_for(
 
 def single_samples(prior: SamplesCodes) -> str:
     """How `method="auto"` draws single samples on this machine, and why not faster, in words."""
-    state = prior.start(1, (1,) * prior.rank, None)
+    state = prior.drawn_from.start(1, (1,) * prior.rank, None)
     if state is None:
         return "full: the prior has no step-by-step state"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -51,8 +52,8 @@ class PriorState(Protocol):
         """What draws codes faster than step by step; `ValueError` says why there is none."""
 
 
-class SamplesCodes(Protocol):
-    """What `generate` needs of a prior."""
+class GivesLogits(Protocol):
+    """What draws codes, given all that it is told."""
 
     rank: int
     codebook_size: int
@@ -65,6 +66,24 @@ class SamplesCodes(Protocol):
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor: ...
 
     def start(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None: ...
+
+
+class SamplesCodes(GivesLogits, Protocol):
+    """What `generate` needs of a prior."""
+
+    @property
+    def drawn_from(self) -> GivesLogits: ...
+
+    def draw_latents(
+        self,
+        batch: int,
+        grid: tuple[int, ...],
+        cond: Cond | None = None,
+        *,
+        seed: int | Sequence[int] = 0,
+        temperature: float = 1.0,
+        guidance: float | None = None,
+    ) -> Cond | None: ...
 
 
 def is_integer(codes: Tensor) -> bool:
@@ -81,9 +100,7 @@ def check_codes(what: str, codes: Tensor, codebook_size: int) -> None:
         )
 
 
-def under_guidance(
-    prior: SamplesCodes, guidance: float | None, cond: object | None
-) -> SamplesCodes:
+def under_guidance(prior: GivesLogits, guidance: float | None, cond: object | None) -> GivesLogits:
     """The prior, or what stands for it under guidance; `cond` is only asked whether it is there."""
     if guidance is None:
         return prior
@@ -96,7 +113,7 @@ def under_guidance(
 class Guided:
     """A prior whose logits lean from the unconditional ones towards, or past, the conditional."""
 
-    def __init__(self, prior: SamplesCodes, guidance: float) -> None:
+    def __init__(self, prior: GivesLogits, guidance: float) -> None:
         self.prior, self.guidance = prior, guidance
         self.codebook_size, self.num_codebooks = prior.codebook_size, prior.num_codebooks
         self.rank, self.device, self.endless = prior.rank, prior.device, prior.endless
@@ -142,7 +159,7 @@ class Recomputed:
     """
 
     def __init__(
-        self, prior: SamplesCodes, batch: int, shape: tuple[int, ...], cond: Cond | None
+        self, prior: GivesLogits, batch: int, shape: tuple[int, ...], cond: Cond | None
     ) -> None:
         self.prior, self.cond, self.index = prior, cond, 0
         self.codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)

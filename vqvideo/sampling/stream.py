@@ -13,6 +13,7 @@ from vqvideo.cond import Cond
 from vqvideo.modes import evaluating
 from vqvideo.sampling.choice import GumbelNoise, Sampling
 from vqvideo.sampling.states import (
+    GivesLogits,
     PriorState,
     SamplesCodes,
     check_codes,
@@ -62,6 +63,11 @@ def stream(
     """
     if method not in ("auto", "fused", "cached"):
         raise ValueError(f"a stream is drawn by auto, fused or cached, not by {method!r}")
+    if prior.drawn_from is not prior:
+        raise ValueError(
+            "this prior draws latents for a whole grid, so its codes do not go on without end; "
+            "generate a grid of fixed size"
+        )
     if not prior.endless:
         raise ValueError(
             "this prior is told the rows of its grids (coordinates) and knows none beyond; "
@@ -109,7 +115,7 @@ def stream(
 
 
 def _begin(
-    prior: SamplesCodes,
+    prior: GivesLogits,
     batch: int,
     inner: tuple[int, ...],
     known: Tensor | None,

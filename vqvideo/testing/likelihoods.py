@@ -57,7 +57,7 @@ def _mode_and_sample_are_data(build: Build, rank: int) -> None:
         if likelihood.num_values is not None:
             levels = (data.double() + 1) / 2 * (likelihood.num_values - 1)
             assert (levels - levels.round()).abs().max() < 1e-3, (
-                f"{name} gives other values than the {likelihood.num_values} that have probabilities"
+                f"{name} gives other values than the {likelihood.num_values} that are scored"
             )
     best = likelihood.log_prob(parameters, likelihood.mode(parameters))
     assert (best > likelihood.log_prob(parameters, x)).all(), (
@@ -122,8 +122,8 @@ def _samples_come_as_often_as_they_are_probable(build: Build) -> None:
     counted = (drawn[:, None] <= values + 1e-4).double().mean(dim=0)
     apart = (counted - nats.double().exp().cumsum(0)).abs().max().item()
     assert apart < 2.2 / math.sqrt(DRAWS), (  # by chance in one case of ten thousand
-        f"samples are not distributed as log_prob says: their distribution functions are {apart:.3f} "
-        f"apart"
+        f"samples are not distributed as log_prob says: their distribution functions are "
+        f"{apart:.3f} apart"
     )
 
 

@@ -9,6 +9,10 @@ from vqvideo.testing.prior_conditions import (
     guidance_goes_from_no_condition_to_the_condition,
     what_is_told_of_a_step_changes_none_before,
 )
+from vqvideo.testing.prior_latents import (
+    codes_are_drawn_given_latents_that_the_seed_decides,
+    latents_are_of_the_codes_alone,
+)
 from vqvideo.testing.prior_logits import (
     every_code_in_the_receptive_field_is_seen,
     log_prob_is_the_sum_over_codes,
@@ -22,7 +26,7 @@ from vqvideo.testing.prior_sampling import (
     filters_choose_as_they_say,
     the_log_prob_of_what_was_drawn_is_log_prob,
 )
-from vqvideo.testing.prior_setup import Build
+from vqvideo.testing.prior_setup import Build, redrawn
 from vqvideo.testing.prior_states import (
     a_prefilled_state_goes_on_as_a_stepped_one,
     a_state_goes_on_beyond_its_grid,
@@ -51,6 +55,12 @@ LAWS = (
     a_stream_is_the_longer_grid,
     sampling_leaves_no_trace,
 )
+LAWS_WITH_LATENTS = (  # no code is drawn from all codes before it alone
+    log_prob_is_the_sum_over_codes,
+    probabilities_sum_to_one,
+    latents_are_of_the_codes_alone,
+    codes_are_drawn_given_latents_that_the_seed_decides,
+)
 
 
 def check_prior(build: Build, rank: int, *, num_codebooks: int = 1) -> None:
@@ -65,5 +75,6 @@ def check_prior(build: Build, rank: int, *, num_codebooks: int = 1) -> None:
     """
     if num_codebooks > 1:
         build = functools.partial(build, num_codebooks=num_codebooks)
-    for law in LAWS:
+    prior = redrawn(build, rank)
+    for law in LAWS if prior.drawn_from is prior else LAWS_WITH_LATENTS:
         law(build, rank)

@@ -91,7 +91,7 @@ class Joint(nn.Module):
         z_e = self.vqvae.z_e(x)
         quantized = self.vqvae.quantizer(z_e)
         parameters = self.vqvae.decoder(quantized.z_q)
-        logits = self.prior(quantized.codes, cond).float()
+        logits = self.prior.logits(quantized.codes, cond).float()
         nats = F.cross_entropy(logits, quantized.codes)
         if not has_started:  # there are no entries yet that codes could stand for
             return JointOutput(VQVAEOutput(parameters, quantized), nats, nats.new_zeros(()))
@@ -129,6 +129,11 @@ class JointTask:
             raise ValueError(
                 "joint training takes a quantizer that gives z_e the nearest entry of one "
                 "codebook; take vector or ema, no cosine, no projection, or train in two stages"
+            )
+        if not generator.prior.exact_likelihood:
+            raise ValueError(
+                "joint training takes a prior that gives each code its price; one with latents is "
+                "trained after the first stage"
             )
         if not rate_weight >= 0:
             raise ValueError(f"rate_weight must be at least 0, got {rate_weight}")

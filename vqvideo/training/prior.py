@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -16,6 +15,7 @@ from vqvideo.data.clips import Sample, cond_of
 from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import evaluating
+from vqvideo.quantizers import Quantizer
 from vqvideo.training.loop import train
 from vqvideo.training.pictures import show_rows
 from vqvideo.training.task import TrainingConfig
@@ -48,7 +48,15 @@ def train_prior(
         held-out codes' own histogram (of each codebook's, on average), which a prior must beat,
         and `uniform_nats`, ln K, which it starts from.
     """
-    return train(PriorTask(generator, codes, held_out), config, out, resume=resume)
+    task = PriorTask(generator, codes, held_out)
+    own = [quantizer.auto_step for quantizer in task.quantizers]
+    try:
+        for quantizer in task.quantizers:
+            quantizer.auto_step = False  # the loop calls step() itself, after each optimizer step
+        return train(task, config, out, resume=resume)
+    finally:
+        for quantizer, was in zip(task.quantizers, own, strict=True):
+            quantizer.auto_step = was
 
 
 class PriorTask:
@@ -61,6 +69,7 @@ class PriorTask:
             raise ValueError("the generator has no prior to train; build one with prior=NAME")
         self.generator, self.prior = generator, generator.prior
         self.model: nn.Module = self.prior
+        self.quantizers = outermost_quantizers(self.prior)  # of a prior with latents
         self.data, self.held_out = codes, held_out
         self.histogram = self._histogram()
         config = generator.config
@@ -73,12 +82,11 @@ class PriorTask:
         """A prior has nothing to do before steps."""
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        codes = batch["codes"]
-        logits = model(codes, self._told(batch))
-        return F.cross_entropy(logits.float(), codes), {}
+        return model(batch["codes"], self._told(batch)), {}
 
     def after_step(self) -> None:
-        """A prior has nothing to do between steps."""
+        for quantizer in self.quantizers:
+            quantizer.step()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -128,3 +136,10 @@ class PriorTask:
     def _told(self, batch: Sample) -> Cond | None:
         cond = cond_of(batch, self.prior.cond)
         return cond.to(self.prior.device) if cond else None
+
+
+def outermost_quantizers(module: nn.Module) -> list[Quantizer]:
+    """Quantizers in a module, not those that they are made of."""
+    if isinstance(module, Quantizer):
+        return [module]
+    return [found for child in module.children() for found in outermost_quantizers(child)]
