@@ -548,3 +548,18 @@ def test_the_commands_say_what_they_made(folder, models, tmp_path, capsys):
     assert capsys.readouterr().out.split()[0] == str(tmp_path / "again" / "a.mp4")
     assert main(["encode", str(folder), out, "--model", models[3], "--size", "32x32"]) == 1
     assert "size changed since" in capsys.readouterr().err
+
+
+def test_a_model_of_images_encodes_each_frame_of_a_video(clips, tmp_path):
+    torch.manual_seed(0)
+    narrow = {"width": 8, "num_blocks": 1}
+    prior = {"width": 8, "num_layers": 2}
+    generator = vqvideo.build("image", encoder=narrow, decoder=narrow, prior=prior)
+    vqvideo.save(generator, tmp_path / "model")
+    files, figures = encode(str(clips), str(tmp_path / "codes"), model=str(tmp_path / "model"))
+    assert figures["clips"] == 12 * 20
+    read = CodeFile(files[0])
+    clip = read.clips[3]
+    assert (clip.source, clip.start) == ("00.mp4", 3)
+    frame = media.read_video(clips / "00.mp4", [3]).frames[None, :, 0]
+    assert torch.equal(read.codes(3, 0, 16), generator.eval().vqvae.encode(frame)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -478,3 +479,22 @@ def test_data_that_lacks_what_a_model_takes_is_refused(videos, sizes, missing):
 def test_sound_needs_a_sample_rate(tmp_path):
     with pytest.raises(ValueError, match="need a sample_rate in Hz"):
         ClipDataset(tmp_path, (100,))
+
+
+def test_the_frames_of_videos_are_images_too(tmp_path, write_numbers, numbers):
+    write_numbers(tmp_path / "b.mp4", range(10, 16))
+    media.write_image(tmp_path / "a.png", torch.ones(3, 16, 24))
+    np.save(tmp_path / "acts.npy", np.zeros(5, np.int8))
+    rows = [
+        {"file": "a.png", "split": "test"},
+        {"file": "b.mp4", "actions": "acts.npy"},
+    ]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    images = ClipDataset(tmp_path, (8, 12))
+    assert len(images) == 6
+    assert not images.has_actions
+    assert numbers(torch.stack([images[i]["x"] for i in range(6)], dim=1)) == list(range(10, 16))
+    every_second = ClipDataset(tmp_path, (8, 12), step=2, cache=tmp_path / "cache")
+    x = torch.stack([every_second[i]["x"] for i in range(3)], dim=1)
+    assert numbers(x) == [10, 12, 14]
+    assert len(ClipDataset(tmp_path, (8, 12), split="test")) == 1

@@ -19,6 +19,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from vqvideo import media
+from vqvideo.data.metadata import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 
 _DEADLINE = 300.0  # seconds for one stretch; a worker that waits longer waits for ever
@@ -113,7 +114,7 @@ class VideoReader(Reader):
 
 @dataclass(frozen=True)
 class ImageReader(Reader):
-    """Images, at one size: each a video of one frame.
+    """Images, at one size: each a video of one frame; the frames of a video are images too.
 
     Attributes:
         size: height and width.
@@ -127,15 +128,24 @@ class ImageReader(Reader):
     fit: Fit = "crop"
 
     def measure(self, path: Path) -> Extent:
+        if _is_video(path):
+            return VideoReader(self.size, self.fit).measure(path)
         return Extent(1, 0.0)  # whether it is an image shows when it is read
 
     def length(self, extent: Extent) -> int:
         return extent.steps
 
     def read(self, path: Path, start: int, stop: int) -> Tensor:
+        if _is_video(path):
+            return VideoReader(self.size, self.fit).read(path, start, stop)
         assert (start, stop) == (0, 1), f"an image has one frame, not {start} to {stop}"
         with media.deadline(path, _DEADLINE):
             return media.read_image(path, size=self.size, fit=self.fit).unsqueeze(1)
+
+    def pieces(self, path: Path, length: int) -> Iterator[Tensor]:
+        if _is_video(path):
+            return VideoReader(self.size, self.fit).pieces(path, length)
+        return super().pieces(path, length)
 
 
 @dataclass(frozen=True)
@@ -163,3 +173,7 @@ class SoundReader(Reader):
     def read(self, path: Path, start: int, stop: int) -> Tensor:
         with media.deadline(path, _DEADLINE):
             return media.read_audio(path, sample_rate=self.sample_rate).samples[:, start:stop]
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES

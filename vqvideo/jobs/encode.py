@@ -24,7 +24,7 @@ from vqvideo.data.clips import SUFFIXES, ClipDataset
 from vqvideo.data.codes import TEMPORARY, CodeFile
 from vqvideo.data.corrupt import CorruptFiles
 from vqvideo.data.items import items_of, list_items
-from vqvideo.data.metadata import Item, Split
+from vqvideo.data.metadata import VIDEO_SUFFIXES, Item, Split
 from vqvideo.generator import Generator
 from vqvideo.grid import grid_shape
 from vqvideo.jobs import cluster, processes
@@ -233,7 +233,8 @@ def _units(
         test = {item.path for item in items_of(items, "test")} if len(items) > 1 else set()
         for item in items:
             split: Split = "test" if item.path in test else "train"
-            yield Unit(item=replace(item, split=split), source=source(item))
+            whole = Unit(item=replace(item, split=split), source=source(item))
+            yield from _frames(whole, corrupt) if generator.vqvae.rank == 2 else [whole]
         return
     for part in SPLITS:
         config = generator.config
@@ -255,6 +256,21 @@ def _units(
             for window in windows:
                 length = config.sample_shape[0]
                 yield Unit(item=own, source=name, start=window.start, length=length)
+
+
+def _frames(whole: Unit, corrupt: CorruptFiles) -> Iterator[Unit]:
+    """Each frame of a video by itself, for a model of images; an image as it is."""
+    path = whole.item.path
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        yield whole
+        return
+    try:
+        number = media.probe(path).num_frames
+    except media.MediaError as error:
+        corrupt.add(path, error)
+        return
+    for start in range(number):
+        yield replace(whole, start=start, length=1)
 
 
 def _check_options(generator: Generator, options: EncodeOptions) -> None:

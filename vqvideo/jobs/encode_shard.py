@@ -180,7 +180,7 @@ def _whole(generator: Generator, unit: Unit, reader: Reader) -> Encoded:
 def _window(unit: Unit, reader: Reader, length: int) -> Tensor:
     """The data `[c, *axes]` of a window."""
     if isinstance(reader, ImageReader):
-        return reader.read(unit.item.path, 0, 1)[:, 0]
+        return reader.read(unit.item.path, unit.start, unit.start + 1)[:, 0]
     return reader.read(unit.item.path, unit.start, unit.start + length)
 
 
@@ -213,7 +213,8 @@ def _said(generator: Generator, unit: Unit, reader: Reader, length: int, codes: 
         class_name=item.class_name,
         speaker=item.speaker,
     )
-    actions = read_actions(item.actions, unit.start, length) if item.actions else None
+    told = item.actions if rank != 2 else None  # between frames, not of a single one
+    actions = read_actions(told, unit.start, length) if told else None
     return Encoded(clip, codes, actions)
 
 
