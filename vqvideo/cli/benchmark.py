@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vqvideo.cli.optimizer import FIRST_STAGE, add_optimizer, optimizer_config
-from vqvideo.cli.options import AddOptions, progress_bar
+from vqvideo.cli.options import AddOptions, add_overwrite, progress_bar, size
 
 
 def _add_quantizer(parser: argparse.ArgumentParser) -> None:
@@ -186,6 +186,62 @@ def _training(options: argparse.Namespace) -> Any:
     return {**found, "picture": picture} if options.json else [training_table(found), picture]
 
 
+def _add_bits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="images; see docs/data.md")
+    parser.add_argument("--out", default="runs/bits", metavar="FOLDER", help="one file a run")
+    parser.add_argument("--model", default="image-cifar", help="whose networks are taken")
+    parser.add_argument("--width", type=int, default=64, help="hidden channels (default 64)")
+    parser.add_argument("--size", type=size, default=(32, 32), metavar="HxW", help="of the images")
+    parser.add_argument(
+        "--steps", type=int, default=3000, help="of each run; a trial's are a third"
+    )
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method")
+    parser.add_argument(
+        "--methods",
+        type=lambda text: tuple(name.strip() for name in text.split(",")),
+        metavar="NAME,NAME,...",
+        help="default all: vae, vq-vae-gradient, vq-vae-ema, vq-vae-product, vimco",
+    )
+    parser.set_defaults(run=_bits)
+
+
+def _bits(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.bits import Bench, benchmark_bits
+    from vqvideo.jobs.benchmark.bits_table import bits_table
+
+    names = ("data", "out", "model", "width", "size", "steps", "batch_size", "seeds")
+    chosen = {} if options.methods is None else {"methods": options.methods}
+    bench = Bench(**{name: getattr(options, name) for name in names}, **chosen)
+    found = benchmark_bits(bench, progress_bar("step"))
+    return found if options.json else bits_table(found)
+
+
+def _add_bound(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs/bound", metavar="FOLDER")
+    parser.add_argument("--steps", type=int, default=1500, help="of each model")
+    parser.add_argument("--seeds", type=int, default=3, help="models")
+    add_overwrite(parser)
+    parser.set_defaults(run=_bound)
+
+
+def _bound(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.bound import benchmark_bound
+
+    found = benchmark_bound(
+        out=options.out,
+        steps=options.steps,
+        seeds=options.seeds,
+        overwrite=options.overwrite,
+        progress=progress_bar("step"),
+    )
+    if options.json:
+        return found
+    last = [points[-1] for points in found["curves"]]
+    lines = ["  ".join(f"{k}: {v:.3f}" for k, v in each.items()) for each in last]
+    return [*lines, Path(options.out) / "bound.png"]
+
+
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     "quantizer": ("Compare our quantizer with a peer, in time and memory.", _add_quantizer),
     "sampling": ("Time how priors draw codes, beside recomputing everything.", _add_sampling),
@@ -195,6 +251,8 @@ BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     ),
     "reading": ("Read clips from random places, beside decord and a plain loop.", _add_reading),
     "training": ("Train under budgets of seconds: quality over time.", _add_training),
+    "bits": ("Bits per dimension beside a VAE and VIMCO (section 4.1).", _add_bits),
+    "bound": ("How tight the bound of section 3.2 is, on a toy model.", _add_bound),
     "beta": ("Train with five weights of the commitment loss (section 3.2).", _add_beta),
     "codebooks": ("Train with a codebook by average and with one by gradient.", _add_codebooks),
 }
