@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import vqvideo
 from vqvideo import checkpoint
 from vqvideo.checkpoint import CONFIG, FORMAT_VERSION, SCALE, WEIGHTS, CheckpointError
+from vqvideo.formats import upgraded
 from vqvideo.generator import Generator
 
 TINY = {
@@ -269,8 +270,8 @@ PARTS = {
     "encoder": "conv, patchify",
     "quantizer": "ema, finite_scalar, product, residual, vector",
     "decoder": "conv, patchify",
-    "likelihood": "gaussian",
-    "prior": "masked3d, pixelcnn, transformer, wavenet",
+    "likelihood": "autoregressive, bernoulli, categorical, gaussian, logistic_mixture",
+    "prior": "masked3d, pixelcnn, transformer, vqvae, wavenet",
 }
 
 
@@ -551,6 +552,22 @@ def test_a_stored_model_never_asks_for_weights_from_elsewhere(tmp_path, monkeypa
     assert True not in asked
 
 
+def test_a_stored_model_does_not_need_the_file_of_weights_that_it_began_from(tmp_path):
+    timm = pytest.importorskip("timm")
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_resnet").state_dict(), file)
+    encoder = {"name": "timm", "model": "test_resnet", "width": 8, "weights": str(file)}
+    generator = vqvideo.build("image", **{**TINY, "encoder": encoder})
+    first = generator.vqvae.encoder.backbone.conv1[0].weight
+    assert torch.equal(first, load_file(file)["conv1.0.weight"])
+    vqvideo.save(generator, tmp_path / "run")
+    file.unlink()
+    again = vqvideo.load(tmp_path / "run")
+    assert_same_weights(again, generator)
+    assert again.config.encoder.options["weights"] is None
+    assert generator.config.encoder.options["weights"] == str(file)
+
+
 @pytest.mark.parametrize("change", [{"sample_shape": 5}, {"strides": 2}, {"channels": "x"}])
 def test_a_config_of_wrong_types_is_a_checkpoint_error(stored, change):
     model = json.loads((stored / CONFIG).read_text())["model"]
@@ -568,6 +585,25 @@ def test_a_checkpoint_of_each_older_format_gives_what_it_gave(version):
     torch.testing.assert_close(generator.vqvae.decode(codes), gave["again"], rtol=1e-4, atol=1e-5)
     nats = -generator.prior.log_prob(codes)
     torch.testing.assert_close(nats, gave["nats"], rtol=1e-4, atol=1e-4)
+
+
+def of_format(version: int, encoder: dict) -> dict:
+    return {"format_version": version, "model": {"channels": 3, "encoder": encoder}}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_timm_encoder_of_an_older_format_names_its_model_and_has_no_blocks(version):
+    old = {"name": "timm", "backbone": "resnet18", "pretrained": False}
+    new = {"name": "timm", "num_blocks": 0, "model": "resnet18", "pretrained": False}
+    assert upgraded(of_format(version, old)) == of_format(3, new)
+    by_default, as_it_was = {"name": "timm"}, {"name": "timm", "num_blocks": 0}
+    assert upgraded(of_format(version, by_default)) == of_format(3, as_it_was)
+    assert upgraded(of_format(3, new)) == of_format(3, new)
+
+
+def test_other_encoders_of_format_2_stay_as_they_are():
+    other = {"name": "of a plugin", "backbone": "resnet18"}
+    assert upgraded(of_format(2, other)) == of_format(3, other)
 
 
 def test_networks_of_format_1_keep_their_relu_when_they_are_saved_anew(tmp_path):

@@ -71,7 +71,8 @@ def test_every_model_decodes_and_scores_codes_of_a_smaller_grid(built):
 
 
 def test_models_are_listed_by_wildcard():
-    assert vqvideo.list_models("vid*") == ["video"]
+    assert "video" in vqvideo.list_models("vid*")
+    assert all(name.startswith("vid") for name in vqvideo.list_models("vid*"))
     assert vqvideo.list_models("nothing*") == []
 
 

@@ -227,12 +227,14 @@ def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
 
 def _rebuilt_offline(model: dict[str, Any]) -> dict[str, Any]:
     """A config as plain data, nothing in it asking for weights that are stored beside it."""
-    return {
-        name: {**part, "pretrained": False}
-        if isinstance(part, dict) and part.get("pretrained")
-        else part
-        for name, part in model.items()
-    }
+    offline: dict[str, Any] = {}
+    for name, part in model.items():
+        if isinstance(part, dict) and part.get("pretrained"):
+            part = {**part, "pretrained": False}
+        if isinstance(part, dict) and isinstance(part.get("weights"), str | Path):  # a file
+            part = {**part, "weights": None}
+        offline[name] = part
+    return offline
 
 
 def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 Header = dict[str, Any]
 
 
@@ -29,4 +29,16 @@ def patchify_had_relu_before_its_heads(header: Header) -> Header:
     return {**header, "model": model}
 
 
-UPGRADES: dict[int, Callable[[Header], Header]] = {1: patchify_had_relu_before_its_heads}
+def timm_encoders_had_a_backbone_and_no_blocks(header: Header) -> Header:
+    """Version 2: the `timm` encoder called its `model` a `backbone`, and nothing came after it."""
+    encoder = header["model"].get("encoder")
+    if not isinstance(encoder, dict) or encoder.get("name") != "timm":
+        return header
+    options = {"model" if name == "backbone" else name: x for name, x in encoder.items()}
+    return {**header, "model": {**header["model"], "encoder": {"num_blocks": 0, **options}}}
+
+
+UPGRADES: dict[int, Callable[[Header], Header]] = {
+    1: patchify_had_relu_before_its_heads,
+    2: timm_encoders_had_a_backbone_and_no_blocks,
+}

@@ -30,6 +30,18 @@ def video() -> GeneratorConfig:
     )
 
 
+@MODELS.register("video-timm")
+def video_timm() -> GeneratorConfig:
+    """As `video`, but each frame is first seen by a backbone of timm's, at a quarter of its size.
+
+    The features of four frames are folded into one code frame, and (2+1)D blocks follow; nothing
+    looks ahead in time. `encoder={"pretrained": True}` begins with timm's weights from the hub,
+    `encoder={"weights": PATH}` with those in a file.
+    """
+    options = {"model": "convnext_atto", "width": 192, "num_blocks": 3}
+    return video().updated(encoder={"name": "timm", **options})
+
+
 @MODELS.register("image")
 def image() -> GeneratorConfig:
     """64x64 images as 16x16 codes of 512: the paper's image model (section 4.1), narrower.
@@ -44,6 +56,71 @@ def image() -> GeneratorConfig:
         encoder=Part("conv", {"width": 128, "num_blocks": 2}),
         quantizer=Part("ema", {"codebook_size": 512, "code_dim": 64}),
         decoder=Part("conv", {"width": 128, "num_blocks": 2}),
+        likelihood=Part("gaussian"),
+        prior=Part(default_prior(2)),
+    )
+
+
+@MODELS.register("image-cifar")
+def image_cifar() -> GeneratorConfig:
+    """32x32 images as 8x8x10 codes of 512: the CIFAR-10 model of the paper's section 4.1.
+
+    Two strided 4-wide convolutions and two residual blocks of 256 channels; a 1x1 convolution to
+    ten vectors a position, each with a codebook of its own. Scored in bits per dimension.
+    """
+    codebook = {"name": "ema", "codebook_size": 512, "code_dim": 16}
+    return GeneratorConfig(
+        channels=3,
+        strides=((2, 2), (2, 2)),
+        sample_shape=(32, 32),
+        rate=0.0,
+        encoder=Part("conv", {"width": 256, "num_blocks": 2}),
+        quantizer=Part("product", {"num_codebooks": 10, "part": codebook}),
+        decoder=Part("conv", {"width": 256, "num_blocks": 2}),
+        likelihood=Part("logistic_mixture"),
+        prior=Part(default_prior(2)),
+    )
+
+
+@MODELS.register("image-128")
+def image_128() -> GeneratorConfig:
+    """128x128 images as 32x32 codes of 512, 42.7 times fewer bits: the ImageNet model of the
+    paper's section 4.2.
+    """
+    return _one_code_a_position((128, 128))
+
+
+@MODELS.register("image-84")
+def image_84() -> GeneratorConfig:
+    """84x84 images as 21x21 codes of 512: the frames of DeepMind Lab in the paper's section 4.2."""
+    return _one_code_a_position((84, 84))
+
+
+@MODELS.register("image-84-top")
+def image_84_top() -> GeneratorConfig:
+    """`image-84` with a second stage that says a whole image in three codes of 512, 27 bits.
+
+    A VQ-VAE over the 21x21 codes, its decoder a PixelCNN told of the three (the paper's section
+    4.2). Train `image-84` or this by `train-vqvae`, then this second stage by `train-prior`.
+    """
+    latents = {"num_codebooks": 3, "part": {"name": "ema", "codebook_size": 512, "code_dim": 32}}
+    options = {
+        "strides": ((3, 3), (7, 7)),
+        "quantizer": {"name": "product", **latents},
+        "bottom": {"name": "pixelcnn", "coordinates": True},
+    }
+    return image_84().updated(prior=Part("vqvae", options))
+
+
+def _one_code_a_position(shape: tuple[int, int]) -> GeneratorConfig:
+    return GeneratorConfig(
+        channels=3,
+        strides=((2, 2), (2, 2)),
+        sample_shape=shape,
+        rate=0.0,
+        encoder=Part("conv", {"width": 256, "num_blocks": 2}),
+        quantizer=Part("ema", {"codebook_size": 512, "code_dim": 64}),
+        decoder=Part("conv", {"width": 256, "num_blocks": 2}),
         likelihood=Part("gaussian"),
         prior=Part(default_prior(2)),
     )

@@ -1,11 +1,14 @@
-"""The encoder on timm's backbones: shapes, frames apart, errors; nothing is downloaded."""
+"""The encoder on timm's backbones: shapes, time, weights, errors; nothing is downloaded."""
 
 import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vqvideo.nets import ENCODERS
+
+TINY = {"model": "test_resnet", "width": 6}
 
 
 def build(rank=3, strides=((2, 2, 2), (1, 2, 2)), **options):
@@ -26,11 +29,31 @@ def test_the_grid_is_that_of_the_strides(encoder):
     assert encoder.downsampling == (2, 4, 4)
 
 
-def test_a_code_frame_sees_its_own_frames_and_no_others(encoder):
-    x = torch.randn(1, 3, 4, 32, 64, requires_grad=True)
-    (grad,) = torch.autograd.grad(encoder(x)[:, :, 0].sum(), x)
+@pytest.mark.parametrize("num_blocks", [0, 1, 2])
+def test_a_code_frame_sees_its_own_frames_and_for_each_block_those_of_two_codes_before(num_blocks):
+    encoder = build(**TINY, num_blocks=num_blocks)
+    for parameter in encoder.blocks.parameters():  # blocks begin as nothing
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    x = torch.randn(1, 3, 14, 32, 32, requires_grad=True)
+    (grad,) = torch.autograd.grad(encoder(x)[:, :, 5].sum(), x)
     seen = grad[0].transpose(0, 1).flatten(1).abs().sum(dim=1) > 0
-    assert seen.tolist() == [True, True, False, False]
+    first = 2 * max(5 - 2 * num_blocks, 0)
+    assert seen.tolist() == [first <= frame < 12 for frame in range(14)]
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_mambaout"])
+def test_blocks_begin_as_nothing_and_the_rest_after_the_backbone_as_one_linear_map(model):
+    x = torch.randn(2, 3, 4, 32, 64)
+    encoder = build(model=model, width=6)
+    with torch.no_grad():
+        frames = [encoder.backbone(x[:, :, t])[0] for t in range(4)]
+        if model == "test_mambaout":  # gives its channels last
+            frames = [frame.permute(0, 3, 1, 2) for frame in frames]
+        pairs = torch.stack([torch.cat(frames[:2], dim=1), torch.cat(frames[2:], dim=1)], dim=2)
+        kernel = encoder.join.weight[..., 0, 0].transpose(1, 2).flatten(1)
+        weight = encoder.blocks[-1].weight.flatten(1) @ kernel
+        expected = torch.einsum("oi,bithw->bothw", weight, pairs)
+        torch.testing.assert_close(encoder(x), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_codes_do_not_depend_on_the_rest_of_the_batch(encoder):
@@ -48,7 +71,10 @@ def test_images_work_too():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbone": "convnext_attoo"}, "timm has no backbone 'convnext_attoo'"),
+        ({"model": "convnext_attoo"}, "timm has no model 'convnext_attoo'"),
+        ({"model": "hf-hub:timm/resnet18.a1_in1k"}, "timm has no model 'hf-hub"),
+        ({"model": "test_mambaout", "pretrained": True}, "no weights for 'test_mambaout'; leave"),
+        ({"pretrained": True, "weights": "a.pth"}, "weights='a.pth' names some; give one"),
         ({"strides": ((1, 3, 3),)}, "stages of reduction 4, 8, 16, 32, not 3"),
         ({"strides": ((1, 4, 2),)}, "height and width have the same downsampling"),
         ({"rank": 1, "strides": ((4,),)}, "for images and video"),
@@ -63,3 +89,118 @@ def test_a_timm_that_cannot_be_imported_says_what_to_check(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ImportError, match="check that torch and torchvision belong together"):
         build()
+
+
+# -- weights --------------------------------------------------------------------------------
+
+
+def whole(model, **options):
+    """All of timm's model, its statistics too other than those it is built with."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    model = timm.create_model(model, **options)
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.add_(0.1 * torch.rand_like(tensor))
+    return model.eval()
+
+
+def stored(model, path):
+    if path.suffix == ".safetensors":
+        save_file(model.state_dict(), path)
+    else:
+        torch.save({"state_dict": model.state_dict(), "epoch": 3}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+@pytest.mark.parametrize("model", ["test_resnet", "test_convnext"])
+@pytest.mark.parametrize("classes", [1000, 7, 0])
+def test_weights_come_from_a_file(model, ending, classes, tmp_path):
+    source = whole(model, num_classes=classes)
+    file = stored(source, tmp_path / f"weights.{ending}")
+    x = torch.randn(2, 3, 32, 32)
+    encoder = build(rank=2, strides=((4, 4),), model=model, weights=file)
+    stage = encoder.backbone.feature_info.out_indices[0]
+    with torch.no_grad():
+        expected = source.forward_intermediates(x, indices=[stage], intermediates_only=True)[0]
+        torch.testing.assert_close(encoder.backbone(x)[0], expected)
+
+
+def test_weights_for_colours_serve_for_grey_images_as_their_sum(tmp_path):
+    file = stored(source := whole("test_resnet"), tmp_path / "weights.pth")
+    options = {"rank": 2, "z_channels": 5, "strides": ((4, 4),), "weights": file, **TINY}
+    grey = ENCODERS.build("timm", options, channels=1).eval()
+    colours = ENCODERS.build("timm", options, channels=3).eval()
+    x = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        one, other = grey.backbone(x)[0], colours.backbone(x.expand(-1, 3, -1, -1))[0]
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert torch.equal(colours.backbone.conv1[0].weight, source.conv1[0].weight)
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("a pickle has run code",)
+
+
+def lacking(path):
+    state = whole("test_resnet").state_dict()
+    del state["layer1.0.conv1.weight"]
+    torch.save(state, path)
+
+
+FILES = {
+    "of another model": (
+        lambda path: stored(whole("test_convnext"), path),
+        'Missing key.* "conv1.0.weight"',
+    ),
+    "that lacks one": (lacking, 'Missing key.* "layer1.0.conv1.weight"'),
+    "with one too many": (
+        lambda path: torch.save({**whole("test_resnet").state_dict(), "more": torch.ones(1)}, path),
+        'Unexpected key.* "more"',
+    ),
+    "with code": (lambda path: torch.save({"state_dict": Code()}, path), "builtins.print"),
+    "of something else": (lambda path: torch.save([torch.ones(1)], path), "'list' object"),
+    "of text": (lambda path: path.write_text("no weights"), "holds no weights"),
+}
+
+
+@pytest.mark.parametrize("which", FILES)
+def test_a_file_of_other_weights_is_refused_in_one_line(which, tmp_path, capsys):
+    make, message = FILES[which]
+    make(tmp_path / "weights.pth")
+    with pytest.raises(
+        ValueError, match=r"^.*weights\.pth holds no weights of timm's test_resnet: "
+    ):
+        build(**TINY, weights=str(tmp_path / "weights.pth"))
+    with pytest.raises(ValueError, match=message) as refused:
+        build(**TINY, weights=str(tmp_path / "weights.pth"))
+    assert "\n" not in str(refused.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match=r"no file of weights nowhere/resnet\.pth"):
+        build(**TINY, weights="nowhere/resnet.pth")
+
+
+def test_without_a_network_weights_of_the_hub_are_said_to_be_out_of_reach(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    said = "the weights of timm's test_resnet could not be fetched .* give a file .* weights=PATH$"
+    with pytest.raises(ConnectionError, match=said) as refused:
+        build(**TINY, pretrained=True)
+    assert "\n" not in str(refused.value)
+
+
+def test_nothing_is_fetched_unless_it_is_asked_for(tmp_path, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("a socket")
+
+    file = stored(whole("test_resnet"), tmp_path / "weights.safetensors")
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(f"socket.{name}", forbidden)
+    build(**TINY)
+    build(**TINY, weights=file)

@@ -33,6 +33,12 @@ def add_optimizer(
         help=f"default: {learning_rate:g} for {name}, {USUAL_RATE:g} for others",
     )
     parser.add_argument(
+        "--schedule",
+        default="linear",
+        metavar="NAME",
+        help="how the learning rate falls: linear, cosine or another of timm's (default: linear)",
+    )
+    parser.add_argument(
         "--warmup-steps",
         type=int,
         default=warmup_steps,
@@ -58,6 +64,7 @@ def optimizer_config(options: argparse.Namespace) -> Any:
     return OptimizerConfig(
         name=options.optimizer,
         learning_rate=options.rates.get(options.optimizer, USUAL_RATE) if rate is None else rate,
+        schedule=options.schedule,
         warmup_steps=options.warmup_steps,
         weight_decay=options.weight_decay,
         weight_average=options.weight_average,

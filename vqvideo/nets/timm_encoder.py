@@ -1,42 +1,52 @@
-"""The `timm` encoder: any of timm's image backbones, applied to every frame.
-
-timm is imported when such an encoder is built and at no other time: it takes seconds, and it
-fails where torch and torchvision do not match.
-"""
+"""The `timm` encoder: any of timm's image backbones, applied to every frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqvideo.grid import check_strides, downsampling
 from vqvideo.nets.autoencoder import ENCODERS, Encoder
-from vqvideo.nets.blocks import Reach
-from vqvideo.nets.conv import patch_conv, pointwise
+from vqvideo.nets.conv import FactorizedBlock, Layers, Past, begin_linear, patch_conv, pointwise
+from vqvideo.nets.timm_backbone import timm_backbone
 
 
 @ENCODERS.register("timm")
 class TimmEncoder(Encoder):
-    """Features of a timm backbone for each frame, then patches in time.
+    """Features of a timm backbone for each frame, joined in time, then (2+1)D blocks.
 
-    The stage of the backbone whose reduction equals the downsampling of height and width is
-    taken; frames meet only in the last layer, which joins as many as a code covers.
+    The last stage of the backbone whose reduction equals the downsampling of height and width is
+    taken. Of video it sees every frame by itself; the features of as many frames as a code covers
+    are joined, and the blocks look at the codes before. Nothing looks ahead in time.
 
     Args:
         rank: 2 (images) or 3 (video).
         channels: of the data.
         z_channels: channels of z_e.
         strides: one tuple per level, one stride per axis; only their product counts here.
-        backbone: a name that timm knows. The default normalises each position by itself, so the
-            codes of a clip do not depend on its batch.
-        pretrained: let timm fetch weights.
+        model: a name that timm knows, of a backbone that takes images of any size, as convolutional
+            ones do. The default normalises each position by itself, so in training too what it
+            makes of a clip does not depend on the batch.
+        width: channels of the blocks.
+        num_blocks: blocks after the backbone; 0 joins its features to z_e in one linear map.
+        pretrained: let timm fetch weights from the hub. Nothing else touches the network.
+        weights: a file with weights of timm's for this model, `.safetensors` or `.pth`.
 
     Raises:
         ImportError: timm cannot be imported; the message says what to check.
-        ValueError: timm has no such backbone, or it has no stage of the reduction asked for.
+        ValueError: timm has no such model or no weights for it, or it has no stage of the reduction
+            asked for; or the file holds other weights.
+        FileNotFoundError: no such file.
+        ConnectionError: the weights could not be fetched.
+
+    >>> import torch
+    >>> encoder = TimmEncoder(
+    ...     rank=3, channels=3, z_channels=5, strides=((2, 4, 4),), model="test_convnext", width=8
+    ... )
+    >>> encoder(torch.zeros(1, 3, 4, 32, 64)).shape
+    torch.Size([1, 5, 2, 8, 16])
     """
 
     def __init__(
@@ -46,8 +56,11 @@ class TimmEncoder(Encoder):
         channels: int,
         z_channels: int,
         strides: Sequence[Sequence[int]],
-        backbone: str = "convnext_atto",
+        model: str = "convnext_atto",
+        width: int = 192,
+        num_blocks: int = 2,
         pretrained: bool = False,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         down = downsampling(check_strides(rank, strides))
@@ -57,39 +70,28 @@ class TimmEncoder(Encoder):
                 f"downsampling, got rank {rank} and {down}"
             )
         self.rank, self.channels, self.downsampling = rank, channels, down
-        self.reach = (Reach(0, 0), None, None) if rank == 3 else None  # each frame by itself
-        self.backbone, width = _stage(backbone, channels, down[-1], pretrained)
-        join = patch_conv(3, width, z_channels, (down[0], 1, 1)) if rank == 3 else None
-        self.join = join or pointwise(2, width, z_channels)
+        if rank == 3:  # within a frame a backbone may look anywhere, so no reach is said
+            self.causal, self.block = True, self.causal_block
+        self.backbone, features = timm_backbone(
+            model, channels, down[-1], pretrained=pretrained, weights=weights
+        )
+        # Some give [n, h, w, c]; timm says which.
+        self.channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+        joined = width if num_blocks else z_channels
+        self.join = patch_conv(rank, features, joined, (down[0], 1, 1) if rank == 3 else (1, 1))
+        self.blocks = Layers(*(FactorizedBlock(rank, width) for _ in range(num_blocks)))
+        if num_blocks:
+            self.blocks.append(pointwise(rank, width, z_channels))
+            begin_linear(Layers(self.join, *self.blocks))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         if self.rank == 2:
-            return self.join(self.backbone(x)[0])  # type: ignore[no-any-return]
-        features = self.backbone(rearrange(x, "b c t h w -> (b t) c h w"))[0]
-        return self.join(  # type: ignore[no-any-return]
-            rearrange(features, "(b t) c h w -> b c t h w", t=x.shape[2])
-        )
+            return self.blocks(self.join(self._features(x)))  # type: ignore[no-any-return]
+        features = self._features(rearrange(x, "b c t h w -> (b t) c h w"))
+        z = self.join(rearrange(features, "(b t) c h w -> b c t h w", t=x.shape[2]))
+        return self.blocks(z, past)  # type: ignore[no-any-return]
 
-
-def _stage(name: str, channels: int, reduction: int, pretrained: bool) -> tuple[nn.Module, int]:
-    """The backbone up to the stage of that reduction, and the channels that it gives."""
-    try:
-        import timm
-    except Exception as cause:  # a torchvision of another build raises RuntimeError here
-        raise ImportError(
-            f"timm cannot be imported ({type(cause).__name__}: {cause}); "
-            f"check that torch and torchvision belong together"
-        ) from cause
-    if not timm.is_model(name):
-        raise ValueError(f"timm has no backbone {name!r}; timm.list_models() lists them")
-    options: dict[str, Any] = {"pretrained": pretrained, "features_only": True}
-    plain: Any = timm.create_model(name, features_only=True)
-    reductions = plain.feature_info.reduction()
-    if reduction not in reductions:
-        raise ValueError(
-            f"backbone {name!r} has stages of reduction {', '.join(map(str, reductions))}, "
-            f"not {reduction}; choose strides that multiply to one of them"
-        )
-    index = reductions.index(reduction)
-    model: Any = timm.create_model(name, in_chans=channels, out_indices=(index,), **options)
-    return model, model.feature_info.channels()[0]
+    def _features(self, images: Tensor) -> Tensor:
+        """Those `[n, c, h', w']` of images `[n, c, h, w]`."""
+        features: Tensor = self.backbone(images)[0]
+        return features.permute(0, 3, 1, 2) if self.channels_last else features

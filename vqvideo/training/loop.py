@@ -1,6 +1,6 @@
 """The training loop, once, for whatever can say its loss.
 
-`train` runs a `Task`: it draws batches, steps the optimizer under a warm-up and a linear decay,
+`train` runs a `Task`: it draws batches, steps the optimizer under a warm-up and a schedule,
 shows a progress bar, measures on held-out data now and then, and leaves a log, curves, pictures,
 the model and its own state in the run's folder. What is learnt and what is shown is the task's
 business (task.py), how a step is done and what a state is that of run.py and state.py.

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from vqvideo.quantizers import Quantizer
+from vqvideo.training.schedule import share_of_rate
 from vqvideo.training.task import OptimizerConfig
-
-LAST = 0.05  # share of the learning rate at the end
 
 
 def optimizer_of(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -71,8 +70,8 @@ def _check_can_be_kept(name: str) -> None:
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int, steps: int
 ) -> None:
-    """That of step 1 to `steps`: up over the warm-up, and down to a twentieth at the end."""
+    """That of step 1 to `steps`: up over the warm-up, and down as the schedule says."""
     rise = min(1.0, step / max(config.warmup_steps, 1))
-    fall = 1 - (1 - LAST) * (step - 1) / steps
+    fall = share_of_rate(config.schedule, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * rise * fall

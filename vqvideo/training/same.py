@@ -14,6 +14,7 @@ from vqvideo.training.task import TrainingConfig
 FREE = ("num_workers", "about")  # decide nothing of what is learnt
 REMEMBERED = ("init_from", "data")  # of what is said about a run
 DATA = "items"
+LATER = {"schedule": "linear"}  # what runs did that were begun when there was no choice
 
 
 def identity(
@@ -44,7 +45,7 @@ def check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
             f"the data has {now[DATA]} items to train on, {before.get(DATA)} when {out} was begun; "
             f"give the data back what it lacks, or start anew with --overwrite"
         )
-    changed = list(_differing(before, now))
+    changed = list(_differing({**LATER, **before}, now))
     if changed:
         raise ResumeError(
             f"{out} was begun with {', and '.join(changed)}; give the same command again, or start "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vqvideo.data.clips import Sample
+from vqvideo.training.schedule import check_schedule
 
 KNOWN = ("adamw", "nmuon")  # optimizers that need no asking
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -23,8 +24,10 @@ class OptimizerConfig:
     Attributes:
         name: "adamw", or an optimizer of timm's: "nmuon" moves matrices and kernels by orthogonal
             steps, and learns much more from each.
-        learning_rate: at its highest, after the warm-up; falls linearly to a twentieth at the end.
-        warmup_steps: steps over which the learning rate rises.
+        learning_rate: at its highest, after the warm-up.
+        schedule: how it goes on from there: "linear" falls to a twentieth at the end, "cosine" and
+            the other names that `training.schedule` holds are timm's.
+        warmup_steps: steps over which the learning rate rises; the schedule runs under it.
         weight_decay: of all weights but those of quantizers and embeddings.
         weight_average: in [0, 1); 0 keeps the weights as they are. Else the model that is measured,
             shown and saved is a moving average of the weights, each step counting so much of those
@@ -33,6 +36,7 @@ class OptimizerConfig:
 
     name: str = "adamw"
     learning_rate: float = 1e-3
+    schedule: str = "linear"
     warmup_steps: int = 100
     weight_decay: float = 0.01
     weight_average: float = 0.0
@@ -46,6 +50,7 @@ class OptimizerConfig:
                     f"there is no optimizer {self.name!r}; adamw is torch's, and the names of the "
                     f"others are in timm.optim.list_optimizers()"
                 )
+        check_schedule(self.schedule)
         for name in ("learning_rate", "warmup_steps", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")

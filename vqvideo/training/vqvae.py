@@ -66,7 +66,11 @@ class VQVAETask:
         self.data = data
         self.vqvae = generator.vqvae
         self.format = MEMORY_FORMAT.get(self.vqvae.rank, torch.contiguous_format)
-        self.model: nn.Module = self.vqvae.to(memory_format=self.format)
+        self.model: nn.Module = self.vqvae
+        for tensor in (*self.vqvae.parameters(), *self.vqvae.buffers()):
+            # Each kernel by its own rank: an encoder of frames has two-dimensional ones.
+            if tensor.ndim - 2 in MEMORY_FORMAT:
+                tensor.data = tensor.to(memory_format=MEMORY_FORMAT[tensor.ndim - 2])
         number = min(HELD_OUT, len(held_out))
         self.indices = [i * len(held_out) // number for i in range(number)]  # evenly spread
         self.held_out = torch.stack([held_out[index]["x"] for index in self.indices])
