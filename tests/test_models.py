@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 import vqvideo
 from vqvideo import models
+from vqvideo.cli import main
 from vqvideo.config import MODELS
 from vqvideo.registry import UnknownNameError
 
@@ -149,3 +152,41 @@ def test_a_model_without_weights_says_which_have_them(shipped, tmp_path):
     (tmp_path / "NOTICE").write_text("not a model")
     with pytest.raises(ValueError, match=r"weights ship for 'audio'; they do for: image, other$"):
         vqvideo.build("audio", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "codes", "ratio"),
+    [
+        ("image-cifar", (32, 32), (8, 8, 10), 32 * 32 * 3 * 8 / (8 * 8 * 10 * 9)),
+        ("image-128", (128, 128), (32, 32), 42.67),
+        ("image-84", (84, 84), (21, 21), 42.67),
+    ],
+)
+def test_the_papers_image_models_have_its_grids(name, axes, codes, ratio):
+    narrow = {"width": 8, "num_blocks": 2}
+    prior = {"width": 8, "num_layers": 2}
+    generator = vqvideo.build(name, encoder=narrow, decoder=narrow, prior=prior)
+    assert generator.config.sample_shape == axes
+    found = generator.vqvae.encode(torch.zeros(1, 3, *axes))
+    assert tuple(found.shape[1:]) == codes
+    assert generator.vqvae.quantizer.codebook_size == 512
+    bits = found.numel() * math.log2(512)
+    assert math.prod(axes) * 3 * 8 / bits == pytest.approx(ratio, abs=5e-3)
+
+
+def test_the_papers_second_stage_says_an_image_in_27_bits():
+    narrow, prior = {"width": 8, "num_blocks": 1}, {"width": 8, "num_layers": 2}
+    small = {"width": 8, "bottom": {"width": 8, "num_layers": 2}, "top": prior}
+    generator = vqvideo.build("image-84-top", encoder=narrow, decoder=narrow, prior=small)
+    assert not generator.prior.exact_likelihood
+    latents = generator.prior.latents(generator.vqvae.encode(torch.zeros(2, 3, 84, 84)))
+    assert latents.shape == (2, 1, 1, 3)
+    assert latents[0].numel() * math.log2(generator.prior.quantizer.codebook_size) == 27
+    score = generator.log_prob(torch.zeros(1, 3, 84, 84))
+    assert score.prior < -math.log(2)  # a bound: it counts what the latents take too
+
+
+def test_a_model_whose_channels_no_file_has_is_refused_before_training(tmp_path, capsys):
+    command = ["train-vqvae", "--model", "image", "--data", str(tmp_path), "--steps", "1"]
+    assert main([*command, "--out", str(tmp_path / "run"), "--set", "channels=1"]) == 1
+    assert "read as 3 channels (RGB), this model has channels=1" in capsys.readouterr().err

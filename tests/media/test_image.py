@@ -55,6 +55,45 @@ def test_every_kind_of_image_becomes_rgb(mode: str, tmp_path: Path) -> None:
     assert (read[0] == read[1]).all()
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_laid_on_white(mode: str, tmp_path: Path) -> None:
+    """Under it a file may hold any colour; people see the page."""
+    if mode == "P":
+        image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+        image.putpalette([0, 0, 0, 255, 0, 0])
+        image.save(tmp_path / "a.png", transparency=0)
+        expected = [[255, 255, 255], [255, 0, 0]]
+    else:
+        gray, alpha = [0, 100], [0, 128]
+        pixels = [
+            [g] * (3 if mode == "RGBA" else 1) + [a] for g, a in zip(gray, alpha, strict=True)
+        ]
+        Image.fromarray(np.array([pixels], np.uint8), mode=None).save(tmp_path / "a.png")
+        half = round(100 * 128 / 255 + 255 * 127 / 255)
+        expected = [[255] * 3, [half] * 3]
+    read = read_image(tmp_path / "a.png")
+    found = ((read + 1) * 127.5).round().int()[:, 0].T.tolist()
+    assert all(
+        abs(a - b) <= 1
+        for x, y in zip(found, expected, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_an_image_of_real_numbers_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 5), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(MediaError, match=r"a\.tif holds real numbers"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_of_an_animation_the_first_frame_is_the_image(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    for name in ("a.png", "a.webp", "a.gif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        read = read_image(tmp_path / name)
+        assert read.mean(dim=(1, 2)).round().tolist() == [1, -1, -1]
+
+
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise

@@ -98,6 +98,12 @@ def windows(
 ) -> ClipDataset:
     """The windows of a folder that fit a model; what is skipped is named on stderr."""
     config = generator.config
+    expected = 1 if config.rank == 1 else 3
+    if config.channels != expected:
+        raise ValueError(
+            f"files are read as {expected} channels ({'mono' if expected == 1 else 'RGB'}), this "
+            f"model has channels={config.channels}; set channels={expected}"
+        )
     clips = ClipDataset(
         data,
         config.sample_shape,

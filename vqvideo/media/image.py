@@ -35,11 +35,12 @@ def read_image(path: PathLike, *, size: Size | None = None, fit: Fit = "crop") -
         fit: `"crop"`, `"pad"` or `"refuse"`, as in `read_video`.
 
     Returns:
-        float32 `[3, h, w]` in [-1, 1]. Gray becomes RGB, alpha is dropped, 16 bits become 8.
+        float32 `[3, h, w]` in [-1, 1]. Gray becomes RGB, what is transparent is laid on white, 16
+        bits become 8.
 
     Raises:
         FileNotFoundError: no such file.
-        MediaError: not an image, or a damaged one.
+        MediaError: not an image, a damaged one, or one of real numbers, whose range nobody knows.
         ValueError: `fit="refuse"` and the sizes differ.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -50,6 +51,11 @@ def read_image(path: PathLike, *, size: Size | None = None, fit: Fit = "crop") -
     try:
         with Image.open(file) as opened:
             upright = ImageOps.exif_transpose(opened)
+            if upright.mode == "F":
+                raise MediaError(
+                    f"{file} holds real numbers, of which nothing says which is white; convert it "
+                    f"to 8 or 16 bits"
+                )
             pixels = _rgb_bytes(upright)
     except UnidentifiedImageError as error:
         raise MediaError(f"{file} is not an image; convert it to PNG or JPEG") from error
@@ -129,9 +135,13 @@ def write_contact_sheet(
 
 def _rgb_bytes(image: PILImage) -> Tensor:
     """Any Pillow image to uint8 `[3, h, w]`."""
+    from PIL import Image as PILImages
+
     if image.mode.startswith("I"):  # 16-bit gray, which Pillow itself would saturate
         gray = torch.from_numpy(np.asarray(image).astype(np.float32) / 257)
         return gray.round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
-    if "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
+        white = PILImages.new("RGBA", image.size, "white")
+        image = PILImages.alpha_composite(white, image)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

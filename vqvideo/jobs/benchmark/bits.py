@@ -51,16 +51,17 @@ class Trial:
     learning_rate: float
 
 
-def _codes(*latents: int, size: int = 512) -> tuple[Trial, ...]:
-    return tuple(Trial(n, size, rate) for n in latents for rate in (1e-3, 3e-3))
+def _trials(*latents: tuple[int, int]) -> tuple[Trial, ...]:
+    """Each choice of latents and values with either learning rate."""
+    return tuple(Trial(*each, rate) for each in latents for rate in (1e-3, 3e-3))
 
 
 TRIALS: dict[str, tuple[Trial, ...]] = {
-    "vae": _codes(8, 32, size=0),
-    "vq-vae-gradient": _codes(1, size=64) + _codes(1),
-    "vq-vae-ema": _codes(1, size=64) + _codes(1),
-    "vq-vae-product": _codes(2, 4),
-    "vimco": _codes(1, 2),
+    "vae": _trials((8, 0), (32, 0)),
+    "vq-vae-gradient": _trials((1, 128), (1, 512)),
+    "vq-vae-ema": _trials((1, 128), (1, 512)),
+    "vq-vae-product": _trials((2, 32), (2, 128)),
+    "vimco": _trials((1, 128), (1, 512)),
 }
 
 

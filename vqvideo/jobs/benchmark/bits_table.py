@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
-from vqvideo.jobs.benchmark.table import aligned, short
+from vqvideo.jobs.benchmark.table import aligned
 from vqvideo.report.machine import as_line
 
 Runs = list[dict[str, Any]]
@@ -17,7 +17,7 @@ def bits_table(found: Mapping[str, Any]) -> str:
     methods: dict[str, dict[str, Runs]] = found["methods"]
     trials = [["trial", "latents", "values", "learning rate", "bits/dim"]]
     rows = [
-        ["method", "latents", "values", "bits/dim", "seeds", "data", "latents", "min", "of VAE"]
+        ["method", "latents", "values", "bits/dim", "seeds", "data", "latents", "of VAE"]
     ]
     reference = mean_bits(methods["vae"]["runs"]) if "vae" in methods else None
     for method, each in methods.items():
@@ -31,7 +31,6 @@ def bits_table(found: Mapping[str, Any]) -> str:
                 f"{min(ends):.3f} to {max(ends):.3f}",
                 f"{mean(run['data_bits'] for run in runs):.3f}",
                 f"{mean(run['latent_bits'] for run in runs):.3f}" if method != "vimco" else "-",
-                short(mean(run["seconds"] for run in runs) / 60),
                 "-" if reference is None else f"{mean(ends) / reference - 1:+.1%}",
             ]
         )
