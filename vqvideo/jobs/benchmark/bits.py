@@ -29,6 +29,7 @@ from vqvideo.jobs.benchmark.runs import claim
 from vqvideo.likelihoods import LIKELIHOODS
 from vqvideo.media.files import output_file
 from vqvideo.nets import DECODERS, ENCODERS
+from vqvideo.quantizers import NotFiniteError
 from vqvideo.report.machine import setting
 from vqvideo.training.optimizer import optimizer_of, set_learning_rate
 from vqvideo.training.task import OptimizerConfig
@@ -53,7 +54,7 @@ class Trial:
 
 def _trials(*latents: tuple[int, int]) -> tuple[Trial, ...]:
     """Each choice of latents and values with either learning rate."""
-    return tuple(Trial(*each, rate) for each in latents for rate in (1e-3, 3e-3))
+    return tuple(Trial(*each, rate) for each in latents for rate in (3e-3, 1e-2))
 
 
 TRIALS: dict[str, tuple[Trial, ...]] = {
@@ -156,7 +157,12 @@ def _kept(bench: Bench, job: Job, progress: Callable[[int, int], None] | None) -
     """What a run found, from its file if it has been done before."""
     file = Path(bench.out) / f"{job.name}.json"
     if not file.is_file():
-        found = _run(bench, job, progress)
+        try:
+            found = _run(bench, job, progress)
+        except (FloatingPointError, NotFiniteError) as why:
+            if job.steps == bench.steps:
+                raise
+            found = {"trial": asdict(job.trial), "bits": math.inf, "diverged": str(why)}
         with output_file(file, suffixes=(".json",), overwrite=True) as temporary:
             temporary.write_text(json.dumps(found, indent=2) + "\n")
     kept: dict[str, Any] = json.loads(file.read_text())
@@ -174,6 +180,8 @@ def _run(bench: Bench, job: Job, progress: Callable[[int, int], None] | None) ->
     for step in range(1, job.steps + 1):
         set_learning_rate(optimizer, config, step, job.steps)
         loss = model.loss(next(batches))
+        if not loss.isfinite():
+            raise FloatingPointError(f"{job.name} diverges at step {step}")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -16,9 +16,7 @@ def bits_table(found: Mapping[str, Any]) -> str:
     """What `benchmark_bits` returned: a line about the machine, the trials and the methods."""
     methods: dict[str, dict[str, Runs]] = found["methods"]
     trials = [["trial", "latents", "values", "learning rate", "bits/dim"]]
-    rows = [
-        ["method", "latents", "values", "bits/dim", "seeds", "data", "latents", "of VAE"]
-    ]
+    rows = [["method", "latents", "values", "bits/dim", "seeds", "data", "latents", "of VAE"]]
     reference = mean_bits(methods["vae"]["runs"]) if "vae" in methods else None
     for method, each in methods.items():
         trials += [[method, *_trial(run), f"{run['bits']:.3f}"] for run in each["trials"]]
