@@ -28,7 +28,7 @@ NAMED = {  # rooms of the lower floors name what they may import
     "nets": {"registry", "grid", "cond"},
     "sampling": {"cond", "modes"},
     "data": {"media", "grid", "cond"},
-    "priors": {"registry", "grid", "cond", "quantizers", "nets", "sampling"},
+    "priors": {"registry", "grid", "cond", "modes", "quantizers", "nets", "sampling"},
     "likelihoods": {"registry", "processes", "cond", "sampling", "priors"},
 }
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -269,6 +269,14 @@ class LowersSamples(LogisticMixtureLikelihood):
         return (super().sample(parameters, seed) - 16 / 255).clamp(-1, 1)
 
 
+class ForgetsChannelsBefore(LogisticMixtureLikelihood):
+    def sample(self, parameters, seed=0):
+        mixed = parameters.clone().unflatten(1, (self.num_mixtures, -1))
+        pairs = {3: 0, 6: 1, 10: 3}[mixed.shape[2]]
+        mixed[:, :, mixed.shape[2] - pairs :] = 0
+        return super().sample(mixed.flatten(1, 2), seed)
+
+
 class Overflows(GaussianLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x) - 0 * parameters.exp().flatten(1).sum(dim=1)
@@ -289,6 +297,7 @@ class NewSampleEachTime(GaussianLikelihood):
         (AboveOne, "come to 1.01.*, not 1"),
         (BetweenTheValues, "mode gives other values than the 256"),
         (LowersSamples, "samples are not distributed as log_prob says"),
+        (ForgetsChannelsBefore, "samples are not distributed as log_prob says"),
         (Overflows, "far off gives a log_prob of nan"),
     ],
 )

@@ -15,7 +15,7 @@ from typing import Any
 from vqvideo.generator import Generator
 from vqvideo.grid import Strides, check_strides, grid_shape
 from vqvideo.grid import downsampling as total_downsampling
-from vqvideo.likelihoods import LIKELIHOODS
+from vqvideo.likelihoods import LIKELIHOODS, Likelihood
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors import PRIORS
 from vqvideo.quantizers import QUANTIZERS
@@ -150,11 +150,7 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
         UnknownNameError: a part nobody registered.
         ValueError: an option a part does not have.
     """
-    sizes = {"rank": config.rank, "channels": config.channels}
-    taken = {
-        name: n for name, n in sizes.items() if LIKELIHOODS.takes(config.likelihood.name, name)
-    }
-    likelihood = LIKELIHOODS.build(config.likelihood.name, config.likelihood.options, **taken)
+    likelihood = build_likelihood(config)
     quantizer = QUANTIZERS.build(config.quantizer.name, config.quantizer.options)
     shared = {"rank": config.rank, "z_channels": quantizer.z_channels, "strides": config.strides}
     encoder = ENCODERS.build(
@@ -176,6 +172,13 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
         encoder, quantizer, decoder, likelihood, commitment_weight=config.commitment_weight
     )
     return Generator(vqvae, prior, config)
+
+
+def build_likelihood(config: GeneratorConfig) -> Likelihood:
+    """The likelihood of a config, told the sizes of the data that it asks for."""
+    name, sizes = config.likelihood.name, {"rank": config.rank, "channels": config.channels}
+    asked = {size: number for size, number in sizes.items() if LIKELIHOODS.takes(name, size)}
+    return LIKELIHOODS.build(name, config.likelihood.options, **asked)
 
 
 def _prior_options(config: GeneratorConfig) -> dict[str, Any]:

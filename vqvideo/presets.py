@@ -101,7 +101,7 @@ def image_84_top() -> GeneratorConfig:
     """`image-84` with a second stage that says a whole image in three codes of 512, 27 bits.
 
     A VQ-VAE over the 21x21 codes, its decoder a PixelCNN told of the three (the paper's section
-    4.2). Train `image-84` or this by `train-vqvae`, then this second stage by `train-prior`.
+    4.2). `train-vqvae --model image-84-top`, then `train-prior`.
     """
     latents = {"num_codebooks": 3, "part": {"name": "ema", "codebook_size": 512, "code_dim": 32}}
     options = {

@@ -43,16 +43,22 @@ class SameNoise(VQVAEPrior):
         return super().draw_latents(batch, grid, cond, seed=0, **options)
 
 
+class AlwaysWarm(VQVAEPrior):
+    def draw_latents(self, batch, grid, cond=None, *, seed=0, **options):
+        return super().draw_latents(batch, grid, cond, seed=seed)
+
+
 class NoPriceForLatents(VQVAEPrior):
     def log_prob(self, codes, cond=None):
-        return super().log_prob(codes, cond) + 200.0
+        return self.bottom.log_prob(codes, self._told(self._quantized(codes).z_q))
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
         (SameNoise, "every seed draws the same latents"),
-        (NoPriceForLatents, "log_prob of item 0 is"),
+        (NoPriceForLatents, "log_prob counts -?0.000 nats for latents"),
+        (AlwaysWarm, "at temperature 0 seeds still decide"),
     ],
 )
 def test_a_planted_fault_is_caught(broken, message):
@@ -140,7 +146,9 @@ def test_levels_can_be_stacked():
     assert codes.shape == (2, 4, 6)
     assert prior.latents(codes).shape == (2, 2, 3)
     assert prior.top.latents(prior.latents(codes)).shape == (2, 1, 1)
-    assert (prior.log_prob(codes) < prior.bottom.log_prob(codes, None) + 1e3).all()
+    told = prior._told(prior.quantizer.decode(prior.latents(codes)))
+    nats = prior.bottom.log_prob(codes, told) + prior.top.log_prob(prior.latents(codes))
+    torch.testing.assert_close(prior.log_prob(codes), nats)
     assert method_for(prior, batch=2) == "cached"
 
 
@@ -160,7 +168,7 @@ def test_what_it_cannot_do_is_refused_with_the_reason():
 
 
 def test_training_moves_the_codebook_of_the_latents_once_a_step(tmp_path):
-    """Micro-batches of a step are one batch to it, as to a first stage; a run resumes with it."""
+    """Micro-batches of a step are one batch to it, as to a first stage."""
     torch.manual_seed(0)
     changes = {
         "sample_shape": (16, 16),
@@ -195,3 +203,16 @@ def test_training_moves_the_codebook_of_the_latents_once_a_step(tmp_path):
     loaded = vqvideo.load(tmp_path / "4")
     assert isinstance(loaded.prior, VQVAEPrior)
     assert loaded.sample(num_samples=2).shape == (2, 3, 16, 16)
+
+
+@pytest.mark.filterwarnings("ignore:the codebook starts from a step")
+def test_only_forward_teaches_the_codebook():
+    torch.manual_seed(0)
+    prior = small().train()
+    codes = torch.randint(5, (2, 3, 4))
+    before = {name: value.clone() for name, value in prior.quantizer.state_dict().items()}
+    prior.latents(codes), prior.log_prob(codes), prior.logits(codes)
+    for name, value in prior.quantizer.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    prior(codes)
+    assert any(not torch.equal(v, before[n]) for n, v in prior.quantizer.state_dict().items())

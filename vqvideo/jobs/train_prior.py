@@ -85,7 +85,7 @@ def train_prior(
             raise ValueError(f"{files[0].path} is compressed; train on codes that are only packed")
     else:
         _check_told(data, generator, step, fps)
-        apart = step or changed.sample_shape[0]
+        apart = step or (1 if changed.rank == 2 else changed.sample_shape[0])
         with processes.main_process_first():  # the others then find all of it done
             anew = overwrite and processes.is_main_process
             own = EncodeOptions(clip_step=apart, fps=fps, overwrite=anew)
@@ -93,6 +93,11 @@ def train_prior(
             encode(data, codes, model=vqvae, options=own, progress=progress, warn=warn)
         files, step = open_codes(Path(out) / CODES), None
     grid = generator.vqvae.grid_shape(changed.sample_shape)
+    if step is not None and changed.rank == 2:
+        raise ValueError(
+            f"{data} holds the codes of images, each by itself; leave the step out, or give it when "
+            f"they are encoded"
+        )
     codes_apart = _in_codes(step, generator.vqvae.downsampling[0])
     sets = [CodeWindows(files, grid, split=split, step=codes_apart) for split in ("train", "test")]
     _keep_names(generator, sets[0].names)

@@ -34,7 +34,7 @@ class Likelihood(nn.Module, ABC):
             `sample` take one pass for each.
     """
 
-    num_values: int | None
+    num_values: int | None = None
     is_autoregressive: bool = False
 
     @property
@@ -77,7 +77,7 @@ def to_levels(x: Tensor, num_values: int) -> Tensor:
     [0, 128, 255]
     """
     x = widened(x)
-    if x.numel() and x.abs().max() > 1 + OUTSIDE:
+    if x.numel() and not x.abs().max() <= 1 + OUTSIDE:  # NaN is not either
         raise ValueError(
             f"data must lie in [-1, 1] for a likelihood over {num_values} values, got values from "
             f"{x.min().item():.3g} to {x.max().item():.3g}; scale it, as media.from_uint8 does"
@@ -96,11 +96,11 @@ def from_levels(levels: Tensor, num_values: int) -> Tensor:
 
 
 def widened(x: Tensor) -> Tensor:
-    """In float32 at least: halves and bfloat16 cannot tell bytes apart."""
+    """In float32 at least: sums of log-probabilities are long."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def uniform_noise(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
     """In (0, 1), the same on every device."""
-    noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return noise.clamp(1e-12, 1 - 1e-12).to(device)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    return noise.clamp(2**-25, 1 - 2**-24).to(device)

@@ -25,6 +25,9 @@ LOG_SCALES = (-7.0, 7.0)  # all but on one value; as good as all beyond both end
 # of these only makes steps wilder.
 
 
+SEED_APART = 7_368_787  # components and values must not be drawn from the same noise
+
+
 class Mixture(NamedTuple):
     """Attributes:
     logits: of the components, `[b, m, *axes]`.
@@ -91,7 +94,7 @@ class LogisticMixtureLikelihood(Likelihood):
     def sample(self, parameters: Tensor, seed: int = 0) -> Tensor:
         mixture = self._mixture(parameters)
         noise = uniform_noise(mixture.means[:, :1].shape, seed, parameters.device)
-        choice = uniform_noise(mixture.logits.shape, seed + 1, parameters.device)
+        choice = uniform_noise(mixture.logits.shape, seed + SEED_APART, parameters.device)
         component = (mixture.logits - (-choice.log()).log()).argmax(dim=1)
         logistic = iter(noise.logit().unbind(2))
         drawn = self._in_turn(

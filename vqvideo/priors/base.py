@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
-from vqvideo.sampling import PriorState, check_codes
+from vqvideo.sampling import FilterOptions, PriorState, check_codes
 
 
 class Prior(nn.Module, ABC):
@@ -50,7 +50,8 @@ class Prior(nn.Module, ABC):
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Logits `[b, K, *grid]` of every position given all earlier ones, for codes
         `[b, *grid]`; strictly causal in raster order (frame, row, column, codebook). With several
-        codebooks `[b, K, *grid, s]` for codes `[b, *grid, s]`.
+        codebooks `[b, K, *grid, s]` for codes `[b, *grid, s]`. (Of a prior with latents, given
+        those of these codes too; what is strictly causal is its `drawn_from`.)
         """
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
@@ -72,10 +73,11 @@ class Prior(nn.Module, ABC):
         cond: Cond | None = None,
         *,
         seed: int | Sequence[int] = 0,
-        temperature: float = 1.0,
-        guidance: float | None = None,
+        **options: Unpack[FilterOptions],
     ) -> Cond | None:
-        """What `drawn_from` is to be told: `cond`, and latents if this prior has some."""
+        """What `drawn_from` is to be told: `cond`, and latents if this prior has some, drawn by
+        these options of `generate`.
+        """
         return cond
 
     def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:

@@ -13,17 +13,18 @@ latents towards their prior, so it does not learn to do without them (no posteri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import check_strides, downsampling, grid_shape
+from vqvideo.modes import evaluating
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors.base import PRIORS, Prior, default_prior
 from vqvideo.quantizers import QUANTIZERS, Quantized
-from vqvideo.sampling import generate
+from vqvideo.sampling import FilterOptions, generate
 
 COMMITMENT_WEIGHT = 0.25  # beta of eq. 3, as everywhere in the paper
 SEED_APART = 7_368_787  # latents and codes must not be drawn from the same noise
@@ -87,6 +88,8 @@ class VQVAEPrior(Prior):
         self.decoder = DECODERS.build("conv", narrow, channels=width, **shared)
         told = CondSpec(local_channels=width, dropout=0.0)
         self.bottom = _prior(rank, codebook_size, num_codebooks, told, bottom)
+        if self.bottom.drawn_from is not self.bottom:
+            raise ValueError("bottom draws codes given latents; levels are stacked by top")
         size, several = self.quantizer.codebook_size, self.quantizer.num_codebooks
         self.top = _prior(rank, size, several, self.cond, top)
 
@@ -106,16 +109,24 @@ class VQVAEPrior(Prior):
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Given the latents of these very codes, which have seen all of them."""
-        return self.bottom.logits(codes, self._told(self._quantized(codes).z_q))
+        with evaluating(self.quantizer):
+            quantized = self._quantized(codes)
+        return self.bottom.logits(codes, self._told(quantized.z_q))
 
     def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        quantized = self._quantized(codes)
+        """The bound, `[b]` in nats: codes given their latents, and the latents."""
+        with evaluating(self.quantizer):  # only `forward` teaches it
+            quantized = self._quantized(codes)
         nats = self.bottom.log_prob(codes, self._told(quantized.z_q))
         return nats + self.top.log_prob(quantized.codes, cond)
 
+    @torch.no_grad()
     def latents(self, codes: Tensor) -> Tensor:
-        """Latent codes int64 `[b, *smaller grid(, s)]` of codes `[b, *grid(, s)]`."""
-        return self._quantized(codes).codes
+        """Latent codes int64 `[b, *smaller grid(, s)]` of codes `[b, *grid(, s)]`. Moves no
+        codebook.
+        """
+        with evaluating(self):
+            return self._quantized(codes).codes
 
     @torch.no_grad()
     def draw_latents(
@@ -125,20 +136,13 @@ class VQVAEPrior(Prior):
         cond: Cond | None = None,
         *,
         seed: int | Sequence[int] = 0,
-        temperature: float = 1.0,
-        guidance: float | None = None,
+        **options: Unpack[FilterOptions],
     ) -> Cond:
         apart = seed + SEED_APART if isinstance(seed, int) else [each + SEED_APART for each in seed]
-        smaller = grid_shape(grid, self.downsampling)
-        latents = generate(
-            self.top,
-            smaller,
-            batch=batch,
-            cond=cond,
-            seed=apart,
-            temperature=temperature,
-            guidance=guidance,
-        )
+        smaller, top_k = grid_shape(grid, self.downsampling), options.get("top_k")
+        if top_k is not None:
+            options["top_k"] = min(top_k, self.top.codebook_size)
+        latents = generate(self.top, smaller, batch=batch, cond=cond, seed=apart, **options)
         return self._told(self.quantizer.decode(latents))
 
     def _quantized(self, codes: Tensor) -> Quantized:

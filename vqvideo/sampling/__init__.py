@@ -8,12 +8,13 @@ from vqvideo.sampling.generate import (
     method_for,
     single_samples,
 )
-from vqvideo.sampling.states import Drawer, PriorState, SamplesCodes, check_codes
+from vqvideo.sampling.states import Drawer, FilterOptions, PriorState, SamplesCodes, check_codes
 from vqvideo.sampling.stream import stream
 from vqvideo.sampling.walk import Method, Progress
 
 __all__ = [
     "Drawer",
+    "FilterOptions",
     "GumbelNoise",
     "Method",
     "PriorState",

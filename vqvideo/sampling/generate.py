@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from vqvideo.cond import Cond
 from vqvideo.modes import evaluating
 from vqvideo.sampling.choice import GumbelNoise, Sampling
 from vqvideo.sampling.states import (
+    FilterOptions,
     Guided,
     Recomputed,
     SamplesCodes,
@@ -22,13 +23,9 @@ from vqvideo.sampling.states import (
 from vqvideo.sampling.walk import Method, Progress, Task, drawer_of, fixed_point, walk
 
 
-class StreamOptions(TypedDict, total=False):
+class StreamOptions(FilterOptions, total=False):
     """The options of `stream` that say how codes are drawn, for functions that hand them on."""
 
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    guidance: float | None
     seed: int | Sequence[int]
     method: Method
 
@@ -108,7 +105,14 @@ def generate(
         _check_free_of_latents(known, log_prob)
         with evaluating(prior):
             cond = prior.draw_latents(
-                batch, grid, cond, seed=seed, temperature=temperature, guidance=guidance
+                batch,
+                grid,
+                cond,
+                seed=seed,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                guidance=guidance,
             )
         guidance = None  # it has led to the latents
     guided = under_guidance(prior.drawn_from, guidance, cond)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
 from vqvideo.sampling.choice import Sampling
+
+
+class FilterOptions(TypedDict, total=False):
+    """How codes are chosen among those that may come; see `generate`."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    guidance: float | None
 
 
 class Drawer(Protocol):
@@ -81,8 +90,7 @@ class SamplesCodes(GivesLogits, Protocol):
         cond: Cond | None = None,
         *,
         seed: int | Sequence[int] = 0,
-        temperature: float = 1.0,
-        guidance: float | None = None,
+        **options: Unpack[FilterOptions],
     ) -> Cond | None: ...
 
 

@@ -35,7 +35,7 @@ def check_likelihood(build: Build) -> None:
         _autocast_changes_little(build, rank)
     for channels in (1, 2):
         _probabilities_sum_to_one(build, channels)
-    _samples_come_as_often_as_they_are_probable(build)
+        _samples_come_as_often_as_they_are_probable(build, channels)
 
 
 def _an_item_is_scored_by_itself(build: Build, rank: int) -> None:
@@ -94,6 +94,9 @@ def _autocast_changes_little(build: Build, rank: int) -> None:
 def _probabilities_sum_to_one(build: Build, channels: int) -> None:
     """Over all values of one position of so many channels, under a few draws of parameters."""
     likelihood = _built(build, 1, channels).double()
+    assert likelihood.is_density == (likelihood.num_values is None), (
+        "num_values must say over how many values there are probabilities, None for a density"
+    )
     if likelihood.num_values is None:
         return
     every = itertools.product(range(likelihood.num_values), repeat=channels)
@@ -109,21 +112,30 @@ def _probabilities_sum_to_one(build: Build, channels: int) -> None:
         )
 
 
-def _samples_come_as_often_as_they_are_probable(build: Build) -> None:
-    """The distribution function of samples beside that of `log_prob` (Kolmogorov and Smirnov)."""
-    likelihood = _built(build, 1, 1).double()
+def _samples_come_as_often_as_they_are_probable(build: Build, channels: int) -> None:
+    """The joint distribution function of the channels of a position, of samples beside that of
+    `log_prob` (as Kolmogorov and Smirnov compare them).
+    """
+    likelihood, number = _built(build, 1, channels).double(), DRAWS * channels
     if likelihood.num_values is None:
         return
-    parameters = torch.randn(1, likelihood.num_parameters(1), 1).double()
-    values = from_levels(torch.arange(likelihood.num_values), likelihood.num_values)
+    parameters = torch.randn(1, likelihood.num_parameters(channels), 1).double()
+    every = torch.tensor(list(itertools.product(range(likelihood.num_values), repeat=channels)))
+    x = from_levels(every, likelihood.num_values)[..., None]
     with torch.no_grad():
-        nats = likelihood.log_prob(parameters.expand(len(values), -1, -1), values[:, None, None])
-        drawn = likelihood.sample(parameters.expand(DRAWS, -1, -1), seed=5).flatten()
-    counted = (drawn[:, None] <= values + 1e-4).double().mean(dim=0)
-    apart = (counted - nats.double().exp().cumsum(0)).abs().max().item()
-    assert apart < 2.2 / math.sqrt(DRAWS), (  # by chance in one case of ten thousand
-        f"samples are not distributed as log_prob says: their distribution functions are "
-        f"{apart:.3f} apart"
+        nats = likelihood.log_prob(parameters.expand(len(x), -1, -1), x).double()
+        drawn = likelihood.sample(parameters.expand(number, -1, -1), seed=5)[..., 0]
+    levels = ((drawn + 1) / 2 * (likelihood.num_values - 1)).round().long()
+    places = likelihood.num_values ** torch.arange(channels).flip(0)
+    counted = torch.bincount(levels @ places, minlength=len(every)) / number
+    functions = [nats.exp(), counted.double()]
+    for channel in range(channels):
+        size = [likelihood.num_values] * channels
+        functions = [each.view(size).cumsum(channel).flatten() for each in functions]
+    apart = (functions[0] - functions[1]).abs().max().item()
+    assert apart < 2.2 * channels / math.sqrt(number), (  # by chance in one case of ten thousand
+        f"samples are not distributed as log_prob says: the distribution functions of {channels} "
+        f"channels are {apart:.3f} apart"
     )
 
 

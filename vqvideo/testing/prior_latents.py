@@ -25,6 +25,11 @@ def codes_are_drawn_given_latents_that_the_seed_decides(build: Build, rank: int)
         assert torch.equal(other, drawn), f"rank {rank}: {method} sampling draws other codes"
     alone = generate(prior, grid, batch=1, seed=4)
     assert torch.equal(alone, drawn[:1]), f"rank {rank}: a sample depends on its batch"
+    coldest = [
+        prior.draw_latents(2, grid, seed=seed, temperature=0.0).local  # type: ignore[union-attr]
+        for seed in (4, 5)
+    ]
+    assert torch.equal(*coldest), f"rank {rank}: at temperature 0 seeds still decide the latents"  # type: ignore[arg-type]
     locals_ = [prior.draw_latents(8, grid, seed=seed).local for seed in (4, 5)]  # type: ignore[union-attr]
     assert not torch.equal(*locals_), f"rank {rank}: every seed draws the same latents"  # type: ignore[arg-type]
 
@@ -32,8 +37,8 @@ def codes_are_drawn_given_latents_that_the_seed_decides(build: Build, rank: int)
 @torch.no_grad()
 def latents_are_of_the_codes_alone(build: Build, rank: int) -> None:
     """The bound of an item does not depend on its batch, and conditions reach it."""
-    codes = drawn_codes(redrawn(build, rank), 3, SMALL_GRIDS[rank])
     prior = redrawn(build, rank)
+    codes = drawn_codes(prior, 3, SMALL_GRIDS[rank])
     whole, alone = prior.log_prob(codes), prior.log_prob(codes[1:2])
     assert torch.allclose(whole[1:2], alone), f"rank {rank}: the bound depends on the batch"
     for kind, conditioned in with_conditions(build, rank):
@@ -41,3 +46,21 @@ def latents_are_of_the_codes_alone(build: Build, rank: int) -> None:
         assert not torch.equal(conditioned.log_prob(codes, cond), conditioned.log_prob(codes)), (
             f"rank {rank}: {kind} changes nothing"
         )
+
+
+@torch.no_grad()
+def latents_have_a_price(build: Build, rank: int) -> None:
+    """`log_prob` lies below what its logits give the codes, by at least half a nat in the mean: of
+    latents that are drawn from several, some must be paid for.
+    """
+    paid = []
+    for draw in range(4):
+        prior = redrawn(build, rank, draw=draw)
+        codes = drawn_codes(prior, 8, SMALL_GRIDS[rank])
+        given = prior.logits(codes).log_softmax(dim=1).gather(1, codes[:, None])
+        paid.append((given.flatten(1).sum(dim=1) - prior.log_prob(codes)).mean())
+    price = torch.stack(paid).mean().item()
+    assert price > 0.5, (
+        f"rank {rank}: log_prob counts {price:.3f} nats for latents; it must count what their own "
+        f"prior asks for them"
+    )

@@ -144,3 +144,16 @@ def log_prob_is_the_sum_over_codes(build: Build, rank: int) -> None:
             f"rank {rank}: log_prob of item {item} is {found[item]:.9f} nats, its logits say "
             f"{expected:.9f}"
         )
+
+
+@torch.no_grad()
+def training_minimises_a_scalar(build: Build, rank: int) -> None:
+    """`forward` gives one number: the mean nats per code, where there are no latents to learn."""
+    prior = redrawn(build, rank)
+    codes = drawn_codes(prior, 3, GRIDS[rank])
+    loss = prior(codes)
+    assert loss.shape == (), f"rank {rank}: forward must give a scalar, got {list(loss.shape)}"
+    expected = -prior.log_prob(codes).sum() / codes.numel()
+    assert not prior.exact_likelihood or torch.allclose(loss, expected), (
+        f"rank {rank}: forward gives {loss:.6f} nats per code, log_prob {expected:.6f}"
+    )

@@ -12,12 +12,14 @@ from vqvideo.testing.prior_conditions import (
 from vqvideo.testing.prior_latents import (
     codes_are_drawn_given_latents_that_the_seed_decides,
     latents_are_of_the_codes_alone,
+    latents_have_a_price,
 )
 from vqvideo.testing.prior_logits import (
     every_code_in_the_receptive_field_is_seen,
     log_prob_is_the_sum_over_codes,
     no_logit_sees_its_own_code_or_a_later_one,
     probabilities_sum_to_one,
+    training_minimises_a_scalar,
 )
 from vqvideo.testing.prior_sampling import (
     a_fused_step_draws_the_same_codes,
@@ -39,6 +41,7 @@ LAWS = (
     no_logit_sees_its_own_code_or_a_later_one,
     every_code_in_the_receptive_field_is_seen,
     log_prob_is_the_sum_over_codes,
+    training_minimises_a_scalar,
     probabilities_sum_to_one,
     every_condition_reaches_the_logits,
     what_is_told_of_a_step_changes_none_before,
@@ -58,6 +61,8 @@ LAWS = (
 LAWS_WITH_LATENTS = (  # no code is drawn from all codes before it alone
     log_prob_is_the_sum_over_codes,
     probabilities_sum_to_one,
+    training_minimises_a_scalar,
+    latents_have_a_price,
     latents_are_of_the_codes_alone,
     codes_are_drawn_given_latents_that_the_seed_decides,
 )

@@ -22,11 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vqvideo import presets  # noqa: F401 - registers the built-in models
-from vqvideo.config import MODELS, GeneratorConfig, Part, build_generator
+from vqvideo.config import MODELS, GeneratorConfig, Part, build_generator, build_likelihood
 from vqvideo.data.clips import ClipDataset
 from vqvideo.jobs.benchmark.baselines import Baseline, Continuous, Discrete, Vimco
 from vqvideo.jobs.benchmark.runs import claim
-from vqvideo.likelihoods import LIKELIHOODS
 from vqvideo.media.files import output_file
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.quantizers import NotFiniteError
@@ -53,8 +52,8 @@ class Trial:
 
 
 def _trials(*latents: tuple[int, int]) -> tuple[Trial, ...]:
-    """Each choice of latents and values with either learning rate."""
-    return tuple(Trial(*each, rate) for each in latents for rate in (3e-3, 1e-2))
+    """Each choice of latents and values with each learning rate."""
+    return tuple(Trial(*each, rate) for rate in (3e-3, 1e-2, 3e-2) for each in latents)
 
 
 TRIALS: dict[str, tuple[Trial, ...]] = {
@@ -139,11 +138,13 @@ def benchmark_bits(
     found: dict[str, Any] = {"setting": setting("timm"), "bench": common, "methods": {}}
     for method in bench.methods:
         trials = []
-        for number, trial in enumerate(TRIALS[method]):
-            name, steps = f"{method}-trial-{number}", max(1, bench.steps // 3)
+        for trial in TRIALS[method]:
+            size = f"{trial.latents}x{trial.codebook_size}-{trial.learning_rate:g}"
+            name, steps = f"{method}-trial-{size}", max(1, bench.steps // 3)
             job = Job(name, method, trial, train[~judges], train[judges], steps, seed=0)
             trials.append(_kept(bench, job, progress))
-        best = Trial(**min(trials, key=lambda run: run["bits"])["trial"])
+        converged = [run for run in trials if run["bits"] is not None]
+        best = Trial(**min(converged, key=lambda run: run["bits"])["trial"])
         runs = []
         for seed in range(bench.seeds):
             job = Job(f"{method}-seed-{seed}", method, best, train, test, bench.steps, seed)
@@ -154,15 +155,15 @@ def benchmark_bits(
 
 
 def _kept(bench: Bench, job: Job, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
-    """What a run found, from its file if it has been done before."""
+    """What a run found, from its file if it has been done before with the same settings."""
     file = Path(bench.out) / f"{job.name}.json"
-    if not file.is_file():
+    if not file.is_file() or json.loads(file.read_text())["trial"] != asdict(job.trial):
         try:
             found = _run(bench, job, progress)
         except (FloatingPointError, NotFiniteError) as why:
             if job.steps == bench.steps:
                 raise
-            found = {"trial": asdict(job.trial), "bits": math.inf, "diverged": str(why)}
+            found = {"trial": asdict(job.trial), "bits": None, "diverged": str(why)}
         with output_file(file, suffixes=(".json",), overwrite=True) as temporary:
             temporary.write_text(json.dumps(found, indent=2) + "\n")
     kept: dict[str, Any] = json.loads(file.read_text())
@@ -205,7 +206,7 @@ def model_of(bench: Bench, method: str, trial: Trial) -> Baseline:
     )
     if method.startswith("vq-vae"):
         return Discrete(build_generator(_with_codes(config, method, trial), with_prior=False).vqvae)
-    likelihood = LIKELIHOODS.build(config.likelihood.name, config.likelihood.options)
+    likelihood = build_likelihood(config)
     shared = {"rank": config.rank, "strides": config.strides}
     is_vae = method == "vae"
     z_channels = trial.latents * (2 if is_vae else trial.codebook_size)

@@ -19,7 +19,9 @@ def bits_table(found: Mapping[str, Any]) -> str:
     rows = [["method", "latents", "values", "bits/dim", "seeds", "data", "latents", "of VAE"]]
     reference = mean_bits(methods["vae"]["runs"]) if "vae" in methods else None
     for method, each in methods.items():
-        trials += [[method, *_trial(run), f"{run['bits']:.3f}"] for run in each["trials"]]
+        for run in each["trials"]:
+            bits = "diverges" if run["bits"] is None else f"{run['bits']:.3f}"
+            trials.append([method, *_trial(run), bits])
         runs, ends = each["runs"], [run["bits"] for run in each["runs"]]
         rows.append(
             [
