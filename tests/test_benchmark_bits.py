@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -158,7 +159,7 @@ def test_the_sum_over_codes_is_that_of_each_grid_by_itself():
     small = toy_config().updated(quantizer={"codebook_size": 3})
     generator = build_generator(small).eval()
     x = pictures(2, torch.Generator().manual_seed(1))
-    exact, best = exact_log_prob(generator, x)
+    exact, bound, best = exact_log_prob(generator, x)
     grids = every_grid(generator)
     assert len(grids) == len({tuple(grid.flatten().tolist()) for grid in grids}) == 3**4
     for item in range(2):
@@ -171,8 +172,18 @@ def test_the_sum_over_codes_is_that_of_each_grid_by_itself():
             total, largest = total + math.exp(nats), max(largest, nats)
         assert exact[item].item() == pytest.approx(math.log(total), abs=1e-4)
         assert best[item].item() == pytest.approx(largest, abs=1e-4)
-    bound = generator.log_prob(x).bound
-    assert (bound <= best + 1e-4).all()
+    torch.testing.assert_close(bound.float(), generator.log_prob(x).bound, atol=1e-4, rtol=0)
+    assert (bound <= best).all() and (best <= exact).all()
+
+
+def test_a_bound_without_matplotlib_is_refused_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+    def refuse(*step):
+        raise AssertionError("it trains")
+
+    with pytest.raises(ImportError, match=r"pip install 'vqvideo\[report\]'"):
+        benchmark_bound(out=str(tmp_path / "out"), steps=1, seeds=1, progress=refuse)
 
 
 def test_the_gap_of_a_toy_is_measured_on_the_way_and_drawn(tmp_path, capsys):

@@ -13,6 +13,7 @@ from vqvideo.card import card, card_of, facts_of, notice_of, with_dtype, with_li
 from vqvideo.checkpoint import CARD, CONFIG, NOTICE, WEIGHTS
 from vqvideo.config import MODELS
 from vqvideo.jobs.export import export
+from vqvideo.likelihoods import LIKELIHOODS
 
 TINY = {
     "sample_shape": (8, 12),
@@ -93,6 +94,13 @@ def test_the_code_of_a_card_runs_on_the_model_it_describes(tmp_path):
             assert known["codes"].shape == (1, 2, 3)
         else:
             assert known["new"].shape == (1, 3, 8, 12)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS.names())
+def test_a_density_is_said_to_be_one_and_nothing_else_is(name):
+    model = {**FACTS["model"], "likelihood": {"name": name}}
+    is_said = f"The likelihood is {name}, a density" in card({**FACTS, "model": model})
+    assert is_said == (name == "gaussian")
 
 
 def test_what_is_not_recorded_is_said_to_be_not(tmp_path):

@@ -1,5 +1,6 @@
 """`vqvideo evaluate`: every figure by hand, what it leaves, and what it refuses."""
 
+import functools
 import html.parser
 import itertools
 import json
@@ -21,6 +22,9 @@ from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
 from vqvideo.jobs.evaluate import FILES, evaluate
 from vqvideo.jobs.evaluate_figures import compression
+from vqvideo.jobs.evaluate_pass import score_items
+from vqvideo.jobs.train_vqvae import windows
+from vqvideo.likelihoods import LogisticMixtureLikelihood
 from vqvideo.metrics import mean_and_interval, ssim_measure
 
 pytest.importorskip("torchmetrics")
@@ -102,9 +106,12 @@ def nats_of_codes(prior, codes, cond=None):
     return total
 
 
+STUDENT = {2: 12.7062, 3: 4.3027, 7: 2.4469, 30: 2.0452}  # 97.5 % quantiles, by number of items
+
+
 def interval_by_hand(values):
     mean = sum(values) / len(values)
-    aside = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+    aside = STUDENT[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
     return [mean - aside, mean + aside]
 
 
@@ -155,7 +162,7 @@ def test_means_have_intervals_over_items(scored):
         values = [item[name] for item in items]
         mean = figures["means"][name]
         assert mean["mean"] == pytest.approx(sum(values) / 7), name
-        assert mean["ci95"] == pytest.approx(interval_by_hand(values)), name
+        assert mean["ci95"] == pytest.approx(interval_by_hand(values), rel=1e-5), name
         assert mean["num_items"] == 7
     low, high = figures["means"]["uniform_nats"]["ci95"]
     assert low == high
@@ -169,6 +176,12 @@ def test_a_single_value_has_no_interval():
     assert mean_and_interval([3.0]) == (3.0, None)
 
 
+@pytest.mark.parametrize("number", STUDENT)
+def test_the_interval_of_few_values_is_students(number):
+    values = [math.sin(i) for i in range(number)]
+    assert mean_and_interval(values).ci95 == pytest.approx(interval_by_hand(values), rel=1e-4)
+
+
 def test_compression_is_the_papers_and_sound_has_sixteen_bits():
     assert round(compression((3, 128, 128), (32, 32), 512, None)["ratio"], 2) == 42.67
     found = compression((1, 512), (8, 2), 16, -20 * math.log(2))
@@ -177,6 +190,16 @@ def test_compression_is_the_papers_and_sound_has_sixteen_bits():
     assert found["prior_code_bits"] == pytest.approx(20)
     assert found["prior_ratio"] == pytest.approx(512 * 16 / 20)
     assert compression((1, 512), (8,), 1, None)["ratio"] is None
+
+
+@pytest.mark.parametrize(("num_values", "bits"), [(2, 1), (256, 8), (None, 8), (1024, 8)])
+def test_a_model_is_not_credited_with_bits_that_its_likelihood_does_not_tell_apart(
+    num_values, bits
+):
+    found = compression((3, 4, 4), (2, 2), 4, None, num_values)
+    assert found["bits_per_value"] == bits
+    assert found["data_bits"] == 3 * 4 * 4 * bits
+    assert found["ratio"] == 3 * 4 * 4 * bits / (2 * 2 * 2)
 
 
 class Page(html.parser.HTMLParser):
@@ -372,6 +395,20 @@ def test_an_autoregressive_likelihood_reconstructs_a_few_items_only(tmp_path):
     assert "PSNR and SSIM are of 8 items only" in files[1].read_text()
 
 
+@pytest.mark.parametrize("size", [4, 8])
+def test_pictures_too_small_for_ssim_have_none_and_the_page_says_so(size, tmp_path):
+    data = draw_pictures(tmp_path / "small", 3, size=size)
+    few = {"likelihood": "bernoulli", "quantizer": {"codebook_size": 4, "code_dim": 4}}
+    model = built("image", tmp_path / "model", (size, size), **few)
+    files, figures = evaluate(model=model, data=data, temperatures=())
+    text = files[1].read_text()
+    said = "There is no SSIM: it takes 6 pixels a side, these pictures are 4 x 4."
+    assert ("ssim" in figures["means"]) == (size == 8)
+    assert (said in figures["notes"]) == (said in text) == (size == 4)
+    assert figures["compression"]["data_bits"] == 3 * size * size
+    assert "an item, 1 bits a value" in text
+
+
 def test_sound_has_a_psnr_and_no_pictures_but_the_codebook(tmp_path):
     (tmp_path / "sounds").mkdir()
     for number in range(2):
@@ -443,9 +480,56 @@ def test_a_term_that_is_not_finite_is_named_with_its_window(image_model, picture
     generator = vqvideo.load(image_model)
     next(generator.prior.parameters()).fill_(math.nan)
     vqvideo.save(generator, tmp_path / "broken")
-    message = r"prior_nats of .*1.png from 0 is nan; the weights of this model give no finite"
+    message = r"prior_nats of .*1.png from 0 is nan; this model gives no finite log-probability"
     with pytest.raises(FloatingPointError, match=message):
         evaluate(model=str(tmp_path / "broken"), data=pictures)
+
+
+def test_a_reconstruction_that_is_not_finite_is_not_called_a_log_probability(
+    image_model, pictures, monkeypatch
+):
+    monkeypatch.setattr(
+        LogisticMixtureLikelihood, "mode", lambda self, p: torch.full((len(p), 3, 16, 16), math.nan)
+    )
+    message = r"mean_squared_error of .*1.png from 0 is nan; this model gives no finite reconst"
+    with pytest.raises(FloatingPointError, match=message):
+        evaluate(model=image_model, data=pictures)
+
+
+def test_an_unreadable_window_is_left_out_and_its_file_named(image_model, tmp_path, monkeypatch):
+    data = draw_pictures(tmp_path / "pictures", 6)
+    whole, _ = evaluate(model=image_model, data=data, temperatures=())
+    rows = json.loads(whole[0].read_text())["items"]
+    damaged = Path(data) / "3.png"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    monkeypatch.setattr(
+        "vqvideo.jobs.evaluate.windows", functools.partial(windows, max_corrupt=0.5)
+    )
+    files, figures = evaluate(
+        model=image_model, data=data, temperatures=(), batch_size=2, out="again"
+    )
+    items = json.loads(files[0].read_text())["items"]
+    assert [Path(item["file"]).name for item in items] == ["1.png", "2.png", "4.png", "5.png"]
+    for item in items:
+        expected = next(row for row in rows if row["file"] == item["file"])
+        assert item["bound_nats"] == pytest.approx(expected["bound_nats"], rel=1e-5)
+    assert (figures["num_items"], figures["num_unreadable_windows"]) == (4, 1)
+    [lost] = figures["unreadable_files"]
+    assert Path(lost["file"]).name == "3.png"
+    text = "".join(Page(files[1].read_text()).words)
+    assert "1 of the windows to be scored could not be decoded" in text
+    assert lost["file"] in text and lost["reason"] in text
+    assert media.read_image(files[2]).shape == (3, 2 * 128 + 2, 4 * 128 + 3 * 2)
+
+
+def test_where_no_window_can_be_read_there_is_nothing_to_score(image_model, tmp_path):
+    data = draw_pictures(tmp_path / "pictures", 3)
+    clips = ClipDataset(data, (16, 16), split="test", max_corrupt=1)
+    for name in ("1.png", "2.png"):
+        (Path(data) / name).write_bytes((Path(data) / name).read_bytes()[:-20])
+    generator = vqvideo.load(image_model)
+    with pytest.raises(media.MediaError, match=r"not one of 2 windows can be read.*1\.png"):
+        score_items(generator, clips, [0, 1], batch_size=1, advance=lambda number: None)
 
 
 def test_the_command_prints_its_files_or_all_means_as_json(image_model, pictures, capsys):

@@ -15,6 +15,7 @@ from vqvideo.metrics import (
     perplexity,
     psnr_db,
     psnr_db_of_mse,
+    student_quantile,
     usage,
 )
 
@@ -85,3 +86,13 @@ def test_an_endless_error_has_an_endless_psnr():
     assert psnr_db_of_mse(0.0) == math.inf
     assert psnr_db_of_mse(math.inf) == -math.inf
     assert math.isnan(psnr_db_of_mse(math.nan))
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 8, 29, 500])
+def test_students_quantile_holds_95_percent_of_the_density(freedom):
+    t, steps = student_quantile(freedom), 20_000
+    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
+    scale = math.exp(log_scale) / math.sqrt(freedom * math.pi)
+    x = (np.arange(steps) + 0.5) / steps * t  # the middles of thin strips
+    density = scale * (1 + x**2 / freedom) ** (-(freedom + 1) / 2)
+    assert 2 * density.sum() * t / steps == pytest.approx(0.95, abs=1e-7)

@@ -19,9 +19,10 @@ from safetensors import safe_open
 
 import vqvideo
 from vqvideo.checkpoint import CARD, CONFIG, MODEL, NOTICE, SCALE, WEIGHTS, DType
-from vqvideo.config import GeneratorConfig
+from vqvideo.config import GeneratorConfig, build_likelihood
 from vqvideo.grid import downsampling, grid_shape
 from vqvideo.hub import PREFIX, HubName, is_hub_name
+from vqvideo.likelihoods import density_note
 from vqvideo.quantizers import QUANTIZERS
 
 PAPER = "[arXiv 1711.00937](https://arxiv.org/abs/1711.00937)"
@@ -119,6 +120,7 @@ def card(facts: Mapping[str, Any]) -> str:
         _what(facts, config),
         "## Model",
         _table(_model(facts, config)),
+        *filter(None, [density_note(build_likelihood(config), config.likelihood.name)]),
         "## Training",
         _training(facts),
         "## Use",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 BEST_PSNR_DB = 100.0  # where a mean is taken: data that is the original has a PSNR without end
+LEAST_SIDE = 6  # pixels that SSIM needs: its window of 11 is mirrored by 5 of them at each border
 
 
 def psnr_db(x: Tensor, reference: Tensor) -> float:
@@ -37,7 +39,7 @@ def psnr_db_of_mse(mse: float) -> float:
 
 def ssim_measure() -> Callable[[Tensor, Tensor], Tensor]:
     """What measures the structural similarity `[n]`, 1 at most, of images `[n, c, h, w]` in
-    [-1, 1] and their references (Wang et al. 2004).
+    [-1, 1] and their references (Wang et al. 2004), h and w at least `LEAST_SIDE`.
 
     Raises:
         ImportError: torchmetrics is missing (extra `report`); the message says how to install it.
@@ -127,16 +129,44 @@ class Mean(NamedTuple):
 
 
 def mean_and_interval(values: Sequence[float]) -> Mean:
-    """The mean of independent values, and its 95 % confidence interval by the normal approximation:
-    1.96 s / sqrt(n) to either side, s the sample standard deviation.
+    """The mean of independent values, and its 95 % confidence interval as if they were normal:
+    t s / sqrt(n) to either side, s the sample standard deviation and t Student's quantile.
 
     >>> mean, (low, high) = mean_and_interval([1.0, 1.0, 4.0, 4.0])
     >>> mean, round(high - mean, 4)
-    (2.5, 1.6974)
+    (2.5, 2.7561)
     """
     each = torch.tensor(values, dtype=torch.float64)
     mean = each.mean().item()
     if len(values) < 2:
         return Mean(mean, None)
-    aside = 1.96 * each.std().item() / math.sqrt(len(values))
+    aside = student_quantile(len(values) - 1) * each.std().item() / math.sqrt(len(values))
     return Mean(mean, (mean - aside, mean + aside))
+
+
+@cache
+def student_quantile(freedom: int) -> float:
+    """The t that Student's distribution lies within, [-t, t], with a probability of 95 %.
+
+    >>> [round(student_quantile(freedom), 3) for freedom in (1, 2, 9, 1000)]
+    [12.706, 4.303, 2.262, 1.962]
+    """
+    low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(freedom))
+    for _ in range(50):  # to the last bits of a float
+        angle = (low + high) / 2
+        low, high = (angle, high) if _student_within(angle, freedom) < 0.95 else (low, angle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _student_within(angle: float, freedom: int) -> float:
+    """The probability of [-t, t], t = sqrt(freedom) tan(angle): a finite sum for whole degrees of
+    freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4).
+    """
+    is_odd = freedom % 2
+    term = math.cos(angle) if is_odd else 1.0
+    total = term if freedom > 1 else 0.0
+    for k in range(2 + is_odd, freedom - 1, 2):
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if is_odd else total

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from vqvideo import media
 from vqvideo.data import readers
 from vqvideo.data.clips import ClipDataset
+from vqvideo.data.corrupt import TooManyCorruptError
 from vqvideo.data.metadata import Item, write_metadata
 
 SHAPE = (4, 16, 24)
@@ -134,6 +135,23 @@ def test_a_window_that_cannot_be_decoded_is_replaced_by_the_next_whoever_reads_i
         assert "cannot be decoded" in reason
 
 
+def test_a_window_can_be_read_with_no_other_in_its_place(broken, numbers):
+    dataset = ClipDataset(broken, SHAPE, max_corrupt=0.6)
+    lost = [i for i in range(10) if REPLACED[i] != 4 * i]
+    for index in range(10):
+        if index in lost:
+            with pytest.raises(media.MediaError, match="cannot be decoded"):
+                dataset.read(index)
+        else:
+            assert numbers(dataset.read(index)["x"])[0] == 4 * index
+    assert names(dataset) == ["1.mp4", "3.mp4", "4.mp4"]
+    dataset = ClipDataset(broken, SHAPE, max_corrupt=0.2)
+    for index, kind in ((2, media.MediaError), (7, TooManyCorruptError)):
+        with pytest.raises(media.MediaError) as found:
+            dataset.read(index)
+        assert type(found.value) is kind
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_too_many_files_that_cannot_be_decoded_end_the_loading(broken, num_workers):
     dataset = ClipDataset(broken, SHAPE, max_corrupt=0.4)
@@ -176,7 +194,7 @@ def test_a_lost_window_is_tried_once_and_its_file_named_once_in_the_log(
     assert len(named) == 3
     for name, message in zip((1, 3, 4), named, strict=True):
         assert f"{name}.mp4 cannot be decoded" in message
-        assert "other clips take the place" in message
+        assert "others take their place" in message
 
 
 def test_where_no_window_can_be_decoded_there_is_nothing_to_take(tmp_path, write_numbers):

@@ -86,6 +86,26 @@ def test_an_image_of_real_numbers_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(("values", "said"), [((0, 65536), "0 to 65536"), ((-1, 9), "-1 to 9")])
+def test_integers_of_more_than_16_bits_are_refused(values, said, tmp_path: Path) -> None:
+    Image.fromarray(np.array([values], np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(MediaError, match=rf"a\.tif holds integers from {said}.*Scale its values"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_32_bit_integers_that_fit_into_16_are_read_as_those(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257 * 100, 65535]], np.int32)).save(tmp_path / "a.tif")
+    expected = from_uint8(torch.tensor([0, 100, 255], dtype=torch.uint8))
+    assert torch.equal(read_image(tmp_path / "a.tif"), expected.expand(3, 1, 3))
+
+
+def test_a_transparent_value_of_16_bits_is_laid_on_white(tmp_path: Path) -> None:
+    gray = np.array([[0, 257 * 100, 257 * 100 + 1, 65535]], np.uint16)
+    Image.fromarray(gray).save(tmp_path / "a.png", transparency=257 * 100)
+    expected = from_uint8(torch.tensor([0, 255, 100, 255], dtype=torch.uint8))
+    assert torch.equal(read_image(tmp_path / "a.png"), expected.expand(3, 1, 4))
+
+
 def test_of_an_animation_the_first_frame_is_the_image(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
     for name in ("a.png", "a.webp", "a.gif"):

@@ -4,6 +4,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -86,6 +87,17 @@ def test_the_page_of_a_run_shows_figures_pictures_command_config_and_versions(ru
         assert title in text
     assert len(page.sources) == 4
     assert all(re.match(r"data:(image/png|video/mp4);base64,", src) for src in page.sources)
+
+
+def test_the_page_of_a_run_says_that_a_density_is_one(run, tmp_path):
+    said = "The likelihood is gaussian, a density"
+    assert said in (run / "report.html").read_text()
+    other = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((other / "model" / "config.json").read_text())
+    config["model"]["likelihood"] = {"name": "categorical"}
+    (other / "model" / "config.json").write_text(json.dumps(config))
+    page = write_page(other, "a command").read_text()
+    assert "a density" not in page
 
 
 def test_a_page_can_be_made_again_from_the_folder_alone(run, tmp_path):

@@ -10,6 +10,7 @@ import torch
 import vqvideo
 from vqvideo.data.clips import ClipDataset
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train_vqvae
+from vqvideo.training.joint import JointTask
 from vqvideo.training.log import Log
 from vqvideo.training.prior import PriorTask
 from vqvideo.training.vqvae import VQVAETask
@@ -334,3 +335,35 @@ def test_a_run_that_diverges_names_the_data_it_was_on(first_stage, clips, tmp_pa
     assert len(step) == 4
     named = ", ".join(f"{data.windows[i].item.path} from {data.windows[i].start}" for i in step)
     assert str(stopped.value).endswith(f"It was on {named}"), stopped.value
+
+
+@pytest.mark.parametrize(("likelihood", "shown"), [("autoregressive", 1), ("categorical", 4)])
+def test_pictures_show_one_item_where_each_value_takes_a_pass(likelihood, shown, tmp_path):
+    small = {"name": likelihood}
+    if likelihood == "autoregressive":
+        small |= {"features": 4, "prior": {"width": 8, "num_layers": 2}}
+    nets = {"width": 8, "num_blocks": 1}
+    generator = vqvideo.build(
+        "image",
+        sample_shape=(8, 8),
+        encoder=nets,
+        decoder=nets,
+        quantizer={"codebook_size": 8, "code_dim": 4},
+        prior={"width": 8, "num_layers": 2, "dropout": 0.0},
+        likelihood=small,
+    )
+    generator.vqvae.loss(torch.rand(4, 3, 8, 8) * 2 - 1)  # the codebook starts from data
+    generator.eval()
+    data = [{"x": x} for x in torch.rand(5, 3, 8, 8) * 2 - 1]
+    with torch.no_grad():
+        codes = codes_of(generator.vqvae, data)
+    tasks = {
+        2: VQVAETask(generator, data, data),  # rows: originals and reconstructions
+        1: PriorTask(generator, codes, codes),
+    }
+    joint = JointTask(generator, data, data, rate_weight=1.0)
+    for num_rows, task in tasks.items():
+        [picture] = task.show(tmp_path).values()
+        assert picture.shape == (num_rows * 8, shown * 8, 3)
+    sizes = {name: tuple(picture.shape) for name, picture in joint.show(tmp_path).items()}
+    assert sizes == {"reconstructions": (16, shown * 8, 3), "samples": (8, shown * 8, 3)}

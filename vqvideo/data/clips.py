@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from vqvideo import media
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.data.actions import read_actions
-from vqvideo.data.corrupt import CorruptFiles
+from vqvideo.data.corrupt import CorruptFiles, TooManyCorruptError
 from vqvideo.data.decoded import DecodedFiles
 from vqvideo.data.index import index_files
 from vqvideo.data.items import different_names, items_of, list_items, starts_of_the_only_file
@@ -61,7 +61,7 @@ class ClipDataset(Dataset[Sample]):
     The files are measured once (see index.py) and not opened again until a window is asked for.
     Files that cannot be measured are left out: `skipped` names them. A window that cannot be
     decoded is replaced by the next one that can, so that sample i is the same in every process
-    and pass; its file is named in the log and in `skipped`.
+    and pass; its file is named in the log and in `skipped`. `read` replaces nothing.
 
     Args:
         folder: media files, with or without a `metadata.jsonl`; or paths of such files, of which
@@ -147,13 +147,29 @@ class ClipDataset(Dataset[Sample]):
         for number in chain(range(index, len(self)), range(index)):
             if number in self._unreadable:
                 continue
-            window = self.window(number)
             try:
-                return self._sample(window)
-            except media.MediaError as error:
-                self._unreadable.add(number)
-                self._skip(window.item.path, error)
+                return self.read(number)
+            except TooManyCorruptError:
+                raise
+            except media.MediaError:
+                continue
         raise media.MediaError(f"not one of {len(self)} windows can be decoded; see the log")
+
+    def read(self, index: int) -> Sample:
+        """Window `index` itself, never another in its place: for figures of single files.
+
+        Raises:
+            media.MediaError: it cannot be decoded; its file is in `skipped` from then on.
+            TooManyCorruptError: and so there are too many such files.
+        """
+        index = range(len(self))[index]
+        window = self.window(index)
+        try:
+            return self._sample(window)
+        except media.MediaError as error:
+            self._unreadable.add(index)
+            self._skip(window.item.path, error)
+            raise
 
     @property
     def windows(self) -> list[Window]:
@@ -200,7 +216,7 @@ class ClipDataset(Dataset[Sample]):
 
     def _skip(self, path: Path, error: media.MediaError) -> None:
         if self._corrupt.add(path, error):
-            _log.warning("%s (other clips take the place of those lost)", error)
+            _log.warning("%s (its clips are left out, or others take their place)", error)
 
     @property
     def _window_length(self) -> int:

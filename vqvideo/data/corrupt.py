@@ -12,6 +12,10 @@ from vqvideo.media import MediaError
 _NAMED = 3  # files that the error names
 
 
+class TooManyCorruptError(MediaError):
+    """More files cannot be read than may be: there is no going on without them."""
+
+
 class CorruptFiles:
     """Counts the files that cannot be read, over all worker processes of a `DataLoader`.
 
@@ -36,7 +40,7 @@ class CorruptFiles:
         """Count a file; whether it is new to all processes.
 
         Raises:
-            MediaError: now there are too many.
+            TooManyCorruptError: now there are too many.
         """
         number = self._number[path]
         is_new = not self._is_corrupt[number]
@@ -46,7 +50,7 @@ class CorruptFiles:
         if int(self._is_corrupt.sum()) > self._allowed * len(self._paths):
             skipped = self.list()
             named = "; ".join(reason for _, reason in skipped[:_NAMED])
-            raise MediaError(
+            raise TooManyCorruptError(
                 f"{len(skipped)} of {len(self._paths)} files cannot be read, which is more than "
                 f"max_corrupt={self._allowed:g} of them; mend or remove them, or allow more: "
                 f"{named}{'; ...' if len(skipped) > _NAMED else ''}"

@@ -72,7 +72,8 @@ def evaluate(
     Raises:
         ImportError: matplotlib or torchmetrics is missing (extra `report`).
         FileExistsError, ValueError: before any work is done.
-        FloatingPointError: a term of the bound is NaN or infinite.
+        FloatingPointError: a figure of an item is NaN or infinite.
+        MediaError: too many files cannot be read, or all that were to be scored.
     """
     started, folder = time.monotonic(), Path(out)
     _check(folder, overwrite, temperatures, batch_size=batch_size, max_items=max_items)
@@ -83,12 +84,15 @@ def evaluate(
     clips = windows(data, generator, split, None)
     check_names(generator, clips)
     indices = _spread(len(clips), max_items or len(clips))
-    shown = _spread(len(indices), SHOWN[rank])
+    most = min(len(indices), SHOWN[rank])
     drawn = temperatures if generator.prior and rank > 1 else ()
-    advance = _advance(len(indices) + len(shown) * len(drawn), progress)
+    advance = _advance(len(indices) + most * len(drawn), progress)
 
-    rows, codebooks = score_items(generator, clips, indices, batch_size=batch_size, advance=advance)
-    some = default_collate([clips[indices[place]] for place in shown])
+    rows, kept, codebooks = score_items(
+        generator, clips, indices, batch_size=batch_size, advance=advance
+    )
+    shown = _spread(len(rows), most)
+    some = default_collate([clips.read(kept[place]) for place in shown])
     pictures = {
         "reconstructions": _reconstructed(generator, some, [rows[place] for place in shown]),
         "samples": _sampled(generator, some, drawn, seed, advance),
@@ -98,7 +102,10 @@ def evaluate(
         "data": data,
         "split": split,
         "num_windows": len(clips),
-        "num_unreadable_files": len(clips.skipped),
+        "num_unreadable_windows": len(indices) - len(rows),
+        "unreadable_files": [
+            {"file": os.fspath(path), "reason": reason} for path, reason in clips.skipped
+        ],
         "temperatures": list(drawn),
         "seed": seed,
         **figures_of(generator, rows, codebooks),

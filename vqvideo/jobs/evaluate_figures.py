@@ -9,8 +9,10 @@ from typing import Any
 
 from vqvideo.generator import Generator
 from vqvideo.jobs.evaluate_pass import Row
+from vqvideo.likelihoods import density_note
 from vqvideo.metrics import (
     BEST_PSNR_DB,
+    LEAST_SIDE,
     code_bits,
     compression_ratio,
     mean_and_interval,
@@ -47,7 +49,11 @@ def figures_of(
         "interval": _interval(rows),
         "psnr_db_of_mean_squared_error": min(psnr_db_of_mse(error), BEST_PSNR_DB),
         "compression": compression(
-            shape, codes, vqvae.quantizer.codebook_size, means.get("prior_nats", {}).get("mean")
+            shape,
+            codes,
+            vqvae.quantizer.codebook_size,
+            means.get("prior_nats", {}).get("mean"),
+            vqvae.likelihood.num_values,
         ),
         "usage": fmean(one["usage"] for one in each),
         "perplexity": fmean(one["perplexity"] for one in each),
@@ -57,9 +63,13 @@ def figures_of(
 
 
 def compression(
-    shape: Sequence[int], codes: Sequence[int], codebook_size: int, prior_nats: float | None
+    shape: Sequence[int],
+    codes: Sequence[int],
+    codebook_size: int,
+    prior_nats: float | None,
+    num_values: int | None = None,
 ) -> dict[str, float | None]:
-    """Bits of an item in a file, of its codes, and how many times fewer those are.
+    """Bits of an item uncompressed, of its codes, and how many times fewer those are.
 
     Args:
         shape: of an item, `(c, *axes)`: a value of sound has 16 bits in a file, others 8.
@@ -67,13 +77,18 @@ def compression(
         codebook_size: K.
         prior_nats: mean of log p(codes) under a learnt prior, whose bits an entropy coder takes;
             None without a prior.
+        num_values: how many values the likelihood tells apart; what a file says beyond them the
+            model never sees, and must not be credited with. None for a density.
 
     >>> compression((3, 128, 128), (32, 32), 512, None)["ratio"]  # the paper's, section 4.1
     42.666666666666664
     """
-    data_bits = math.prod(shape) * BITS_OF_A_VALUE[len(shape) - 1]
+    in_file = BITS_OF_A_VALUE[len(shape) - 1]
+    each = in_file if num_values is None else min(in_file, math.log2(num_values))
+    data_bits = math.prod(shape) * each
     bits = code_bits(math.prod(codes), codebook_size)
     found = {
+        "bits_per_value": each,
         "data_bits": data_bits,
         "code_bits": bits,
         "ratio": compression_ratio(data_bits, bits),
@@ -101,8 +116,8 @@ def _interval(rows: Sequence[Row]) -> str:
         return "there is none of a single item"
     words = (
         f"95 % confidence interval of the mean over {len(rows)} items, as if they were drawn "
-        f"independently of each other: the mean plus and minus 1.96 s / sqrt(n), s the sample "
-        f"standard deviation"
+        f"independently of each other: the mean plus and minus t s / sqrt(n), s the sample "
+        f"standard deviation, t Student's 97.5 % quantile for n - 1 degrees of freedom"
     )
     if files == len(rows):
         return f"{words}. Each item is from a file of its own"
@@ -114,17 +129,10 @@ def _interval(rows: Sequence[Row]) -> str:
 
 def _notes(generator: Generator, means: dict[str, Any]) -> Iterator[str]:
     """What must be said in words, lest figures be misread."""
-    likelihood, prior, name = (
-        generator.vqvae.likelihood,
-        generator.prior,
-        generator.config.likelihood.name,
-    )
-    if likelihood.is_density:
-        yield (
-            f"The likelihood is {name}, a density: the reconstruction term and the bound are "
-            f"log-densities. Their nats may be positive, they cannot be compared with those of "
-            f"probabilities, and no bits per dimension follow from them."
-        )
+    likelihood, prior, config = generator.vqvae.likelihood, generator.prior, generator.config
+    density = density_note(likelihood, config.likelihood.name)
+    if density:
+        yield density
     if prior is None:
         yield (
             "The model has no prior yet, so there is no prior term and there are no samples; "
@@ -133,7 +141,11 @@ def _notes(generator: Generator, means: dict[str, Any]) -> Iterator[str]:
     elif not prior.exact_likelihood:
         yield "The prior gives a lower bound of log p(codes), so its term is one too."
     if likelihood.is_autoregressive:
+        both = "PSNR and SSIM are" if "ssim" in means else "PSNR is"
         yield (
-            f"The likelihood is {name}: a reconstruction takes a pass for each value, so PSNR and "
-            f"SSIM are of {means['psnr_db']['num_items']} items only, evenly spread."
+            f"The likelihood is {config.likelihood.name}: a reconstruction takes a pass for each "
+            f"value, so {both} of {means['psnr_db']['num_items']} items only, evenly spread."
         )
+    if config.rank > 1 and "ssim" not in means:
+        size = " x ".join(map(str, config.sample_shape[-2:]))
+        yield f"There is no SSIM: it takes {LEAST_SIDE} pixels a side, these pictures are {size}."

@@ -12,16 +12,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import default_collate
 
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample, cond_of
+from vqvideo.data.corrupt import TooManyCorruptError
 from vqvideo.generator import Generator, Score
-from vqvideo.metrics import BEST_PSNR_DB, bits_per_dim, psnr_db_of_mse, ssim_measure
+from vqvideo.media import MediaError
+from vqvideo.metrics import BEST_PSNR_DB, LEAST_SIDE, bits_per_dim, psnr_db_of_mse, ssim_measure
 from vqvideo.modes import evaluating
 from vqvideo.report import CodebookReport
 from vqvideo.report.codebook import CodebookWatch
@@ -29,6 +31,20 @@ from vqvideo.vqvae import VQVAEOutput
 
 Row = dict[str, Any]
 """Of one item: `file` and `start`, and its figures by name."""
+
+
+class Scored(NamedTuple):
+    """What a pass gives.
+
+    Attributes:
+        rows: one for each window that could be read, in their order.
+        indices: which windows those are.
+        codebooks: how the codebook did over them.
+    """
+
+    rows: list[Row]
+    indices: list[int]
+    codebooks: CodebookReport
 
 
 @torch.no_grad()
@@ -39,11 +55,12 @@ def score_items(
     *,
     batch_size: int,
     advance: Callable[[int], None],
-) -> tuple[list[Row], CodebookReport]:
-    """A row for each of the items `indices` of the data, in their order, and how the codebook did.
+) -> Scored:
+    """A row for each of the items `indices` of the data, and how the codebook did.
 
     A row holds the terms of `terms_of` and, unless the likelihood is autoregressive, whose mode
-    takes a pass for each value, what `nearness` says.
+    takes a pass for each value, what `nearness` says. Windows that cannot be read have none, since
+    another in their place would count twice; `data.skipped` names their files.
 
     Args:
         generator: with or without a prior.
@@ -53,22 +70,44 @@ def score_items(
         advance: called with the number of items of each batch.
 
     Raises:
-        FloatingPointError: a term is NaN or infinite; the message names the window.
+        FloatingPointError: a figure is NaN or infinite; the message names the window.
+        MediaError: not one of the windows can be read, or too many files cannot.
         ValueError: the data lacks what the prior takes.
     """
-    rows = list[Row]()
+    rows, kept = list[Row](), list[int]()
     device = next(generator.vqvae.parameters()).device
-    # A loader without a generator of its own draws a number from that of torch.
-    loader = DataLoader(Subset(data, indices), batch_size=batch_size, generator=torch.Generator())
     with evaluating(generator):
         watch = CodebookWatch(generator.vqvae.quantizer, device)
-        for batch in loader:
-            for figures in _figures(generator, batch, watch):
-                place = _place(data, indices[len(rows)])
-                _check_finite(figures, place)
-                rows.append({**place, **figures})
-            advance(len(batch["x"]))
-        return rows, watch.report()
+        for start in range(0, len(indices), batch_size):
+            some = indices[start : start + batch_size]
+            samples = _readable(data, some)
+            if samples:
+                batch = default_collate(list(samples.values()))
+                for index, figures in zip(samples, _figures(generator, batch, watch), strict=True):
+                    place = _place(data, index)
+                    _check_finite(figures, place)
+                    rows.append({**place, **figures})
+                kept += samples
+            advance(len(some))
+        if not rows:
+            raise MediaError(
+                f"not one of {len(indices)} windows can be read, so there is nothing to score; "
+                f"mend their files: {data.skipped[0][1]}"
+            )
+        return Scored(rows, kept, watch.report())
+
+
+def _readable(data: ClipDataset, indices: Sequence[int]) -> dict[int, Sample]:
+    """Those of the windows that can be read, by their indices."""
+    found = {}
+    for index in indices:
+        try:
+            found[index] = data.read(index)
+        except TooManyCorruptError:
+            raise
+        except MediaError:  # the data set remembers file and reason
+            continue
+    return found
 
 
 def _figures(generator: Generator, batch: Sample, watch: CodebookWatch) -> list[dict[str, float]]:
@@ -115,13 +154,14 @@ def terms_of(score: Score) -> Iterator[dict[str, float]]:
 def nearness(x: Tensor, again: Tensor) -> Iterator[dict[str, float]]:
     """How near reconstructions `[b, c, *axes]` are to their originals, item by item.
 
-    `mean_squared_error` of data in [-1, 1]; `psnr_db`, at most 100; of pictures `ssim`, of clips
-    its mean over the frames.
+    `mean_squared_error` of data in [-1, 1]; `psnr_db`, at most 100; of pictures that are large
+    enough `ssim`, of clips its mean over the frames.
     """
+    has_ssim = x.ndim > 3 and min(x.shape[-2:]) >= LEAST_SIDE
     for original, other in zip(x.float(), again.float(), strict=True):
         error = (other - original).square().mean().item()
         near = {"mean_squared_error": error, "psnr_db": min(psnr_db_of_mse(error), BEST_PSNR_DB)}
-        if x.ndim > 3:
+        if has_ssim:
             near["ssim"] = ssim_measure()(_frames(other), _frames(original)).mean().item()
         yield near
 
@@ -168,7 +208,10 @@ def _place(data: ClipDataset, index: int) -> Row:
 def _check_finite(figures: dict[str, float], place: Row) -> None:
     for name, value in figures.items():
         if not math.isfinite(value):
+            is_term = name.endswith(("_nats", "_bits_per_dim"))
+            what = "log-probability" if is_term else "reconstruction"
             raise FloatingPointError(
-                f"{name} of {place['file']} from {place['start']} is {value}; the weights of this "
-                f"model give no finite log-probability there, so no mean over the data exists"
+                f"{name} of {place['file']} from {place['start']} is {value}; this model gives no "
+                f"finite {what} there, so no mean over the data exists. Look for NaN in its "
+                f"weights, or score an earlier checkpoint"
             )

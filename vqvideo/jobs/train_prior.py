@@ -95,8 +95,8 @@ def train_prior(
     grid = generator.vqvae.grid_shape(changed.sample_shape)
     if step is not None and changed.rank == 2:
         raise ValueError(
-            f"{data} holds the codes of images, each by itself; leave the step out, or give it when "
-            f"they are encoded"
+            f"{data} holds the codes of images, each by itself; leave the step out, or give it "
+            f"when they are encoded"
         )
     codes_apart = _in_codes(step, generator.vqvae.downsampling[0])
     sets = [CodeWindows(files, grid, split=split, step=codes_apart) for split in ("train", "test")]

@@ -67,6 +67,19 @@ class Likelihood(nn.Module, ABC):
 LIKELIHOODS: Registry[Likelihood] = Registry("likelihood")
 
 
+def density_note(likelihood: Likelihood, name: str) -> str | None:
+    """What must be said beside figures of a likelihood of that name, lest they be misread; None
+    unless it is a density.
+    """
+    if not likelihood.is_density:
+        return None
+    return (
+        f"The likelihood is {name}, a density: the reconstruction term, and with it loss and "
+        f"bound, is a log-density. Its nats may be positive and cannot be compared with those of "
+        f"probabilities, and no bits per dimension follow from them."
+    )
+
+
 def to_levels(x: Tensor, num_values: int) -> Tensor:
     """The numbers, from 0, of the values nearest to x: int64, shaped like x.
 

@@ -7,6 +7,7 @@ model drew is what a person sees.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ _GAP = 2  # pixels between frames on a contact sheet
 _GAP_VALUE = 1.0  # white
 _VISIBLE = 128  # pixels; smaller frames are enlarged to about this
 _FRAMES_PER_ROW = 16
+_WHITE = 65535  # of 16 bits
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def read_image(path: PathLike, *, size: Size | None = None, fit: Fit = "crop") -
 
     Raises:
         FileNotFoundError: no such file.
-        MediaError: not an image, a damaged one, or one of real numbers, whose range nobody knows.
+        MediaError: not an image, a damaged one, or one of real numbers or of more than 16 bits,
+            whose range nobody knows.
         ValueError: `fit="refuse"` and the sizes differ.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -56,7 +59,8 @@ def read_image(path: PathLike, *, size: Size | None = None, fit: Fit = "crop") -
                     f"{file} holds real numbers, of which nothing says which is white; convert it "
                     f"to 8 or 16 bits"
                 )
-            pixels = _rgb_bytes(upright)
+            is_deep = upright.mode.startswith("I")
+            pixels = _deep_gray_bytes(upright, file) if is_deep else _rgb_bytes(upright)
     except UnidentifiedImageError as error:
         raise MediaError(f"{file} is not an image; convert it to PNG or JPEG") from error
     except (OSError, SyntaxError) as error:
@@ -134,14 +138,25 @@ def write_contact_sheet(
 
 
 def _rgb_bytes(image: PILImage) -> Tensor:
-    """Any Pillow image to uint8 `[3, h, w]`."""
+    """A Pillow image of bytes to uint8 `[3, h, w]`."""
     from PIL import Image as PILImages
 
-    if image.mode.startswith("I"):  # 16-bit gray, which Pillow itself would saturate
-        gray = torch.from_numpy(np.asarray(image).astype(np.float32) / 257)
-        return gray.round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = PILImages.new("RGBA", image.size, "white")
         image = PILImages.alpha_composite(white, image)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def _deep_gray_bytes(image: PILImage, file: Path) -> Tensor:
+    """16-bit gray, which Pillow itself would saturate, to uint8 `[3, h, w]`."""
+    values = np.array(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > _WHITE:  # Pillow's mode of 32-bit integers
+        raise MediaError(
+            f"{file} holds integers from {low} to {high}; read are 16 bits at most, 0 black and "
+            f"{_WHITE} white. Scale its values to that range"
+        )
+    values[values == image.info.get("transparency", -1)] = _WHITE  # laid on white, as all else is
+    gray = torch.from_numpy(values / 257).round().to(torch.uint8)
+    return gray.expand(3, -1, -1)

@@ -27,7 +27,7 @@ TERMS = {  # of the bound, in the order of reading
     "uniform": "codes under the uniform prior, -N ln K",
     "uniform_bound": "bound: reconstruction and uniform prior",
 }
-ABOUT = ("model", "data", "split", "num_windows", "num_unreadable_files", "likelihood", "prior")
+ABOUT = ("model", "data", "split", "num_windows", "likelihood", "prior")
 ABOUT_CODEBOOK = ("usage", "perplexity", "num_dead", "codebook_size", "num_codes")
 Figures = Mapping[str, Any]
 
@@ -36,7 +36,8 @@ def write_evaluation(folder: str | Path) -> Path:
     """Write `evaluation.html` of `evaluation.json` and the pictures beside it; returns the page."""
     folder = Path(folder)
     figures = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
-    parts = [*_summary(figures), *_bound(figures), *_nearness(folder, figures)]
+    parts = [*_summary(figures), *_unreadable(figures)]
+    parts += [*_bound(figures), *_nearness(folder, figures)]
     parts += [*_compression(figures), *_samples(folder, figures), *_codebook(folder, figures)]
     parts += [heading("Command"), text(figures["command"])]
     parts += [heading("Versions and machine"), table(figures["setting"])]
@@ -50,6 +51,17 @@ def _summary(figures: Figures) -> Iterator[str]:
     yield table({**said, "scored": f"{figures['num_items']:,} windows"})
     for note in figures["notes"]:
         yield sentence(note)
+
+
+def _unreadable(figures: Figures) -> Iterator[str]:
+    if figures["unreadable_files"]:
+        yield heading("Files that could not be read")
+        number = figures["num_unreadable_windows"]
+        yield sentence(
+            f"{number:,} of the windows to be scored could not be decoded and are left out of "
+            f"every figure; files that could not even be measured give none at all."
+        )
+        yield table({each["file"]: each["reason"] for each in figures["unreadable_files"]})
 
 
 def _bound(figures: Figures) -> Iterator[str]:
@@ -88,7 +100,7 @@ def _compression(figures: Figures) -> Iterator[str]:
     codes = " x ".join(map(str, figures["codes"]))
     yield heading("Compression")
     rows = {
-        "an item in a file": (f"{found['data_bits']:,.0f}", ""),
+        f"an item, {found['bits_per_value']:g} bits a value": (f"{found['data_bits']:,.0f}", ""),
         f"{codes} codes of {figures['codebook_size']}": _bits(found, "code_bits", "ratio"),
     }
     if "prior_ratio" in found:

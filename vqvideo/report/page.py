@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqvideo.report.elements import heading, picture, table, text, whole
+from vqvideo.config import GeneratorConfig, build_likelihood
+from vqvideo.likelihoods import density_note
+from vqvideo.report.elements import heading, picture, sentence, table, text, whole
 from vqvideo.report.machine import setting
 
 PAGE = "report.html"
@@ -46,8 +48,7 @@ def write_page(run: str | Path, command: str) -> Path:
         "time": _time(last["seconds"]),
         **{name.replace("_", " "): value for name, value in last.items() if name not in TIME},
     }
-    parts = [table(summary)]
-    parts += _pictures(run)
+    parts = [table(summary), *_notes(GeneratorConfig.from_dict(model)), *_pictures(run)]
     parts += [heading("Command"), text(command)]
     parts += [heading("Training"), table(_flat(config))]
     parts += [heading("Model"), text(json.dumps(model, indent=2))]
@@ -57,6 +58,12 @@ def write_page(run: str | Path, command: str) -> Path:
     temporary.write_text(whole(run.resolve().name, parts), encoding="utf-8")
     temporary.replace(page)
     return page
+
+
+def _notes(config: GeneratorConfig) -> Iterable[str]:
+    note = density_note(build_likelihood(config), config.likelihood.name)
+    if note:
+        yield sentence(note)
 
 
 def _pictures(run: Path) -> Iterable[str]:

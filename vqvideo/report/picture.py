@@ -27,7 +27,7 @@ def matplotlib_figure() -> Any:
         from matplotlib.figure import Figure  # slow, and only needed here
     except ImportError as error:
         raise ImportError(
-            "drawing a codebook needs matplotlib; install it with: pip install 'vqvideo[report]'"
+            "drawing needs matplotlib; install it with: pip install 'vqvideo[report]'"
         ) from error
     return Figure
 

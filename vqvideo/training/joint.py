@@ -25,12 +25,11 @@ from vqvideo.metrics import entropy_nats
 from vqvideo.modes import evaluating
 from vqvideo.priors import Prior
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import show_rows
+from vqvideo.training.pictures import num_shown, show_rows
 from vqvideo.training.task import TrainingConfig
 from vqvideo.training.vqvae import VQVAETask
 from vqvideo.vqvae import VQVAE, VQVAEOutput
 
-SHOWN = 4  # samples in pictures
 SMALL = 1e-6  # a squared distance that is divided by
 
 
@@ -185,7 +184,7 @@ class JointTask:
     def show(self, folder: Path) -> dict[str, Tensor]:
         pictures = self.first.show(folder)
         if self.prior.rank > 1:
-            few = self.told[:SHOWN]
+            few = self.told[: num_shown(self.generator.vqvae.likelihood)]
             batch = {name: torch.stack([each[name] for each in few]) for name in few[0]}
             samples = self.generator.sample(num_samples=len(few), cond=self._told(batch))
             rate = self.generator.config.rate

@@ -8,9 +8,18 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vqvideo.likelihoods import Likelihood
 from vqvideo.media import to_uint8, write_contact_sheet, write_video
 
+SHOWN = 4  # items in pictures
 LARGE = 3  # times as large as they are: clips of 64 pixels are hard to see
+
+
+def num_shown(likelihood: Likelihood) -> int:
+    """How many items the pictures show: one where decoding takes a pass for each of its values,
+    tens of thousands at every measurement.
+    """
+    return 1 if likelihood.is_autoregressive else SHOWN
 
 
 def show_rows(folder: Path, name: str, rows: list[Tensor], fps: float) -> dict[str, Tensor]:

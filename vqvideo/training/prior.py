@@ -17,10 +17,8 @@ from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import evaluating
 from vqvideo.quantizers import Quantizer
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import show_rows
+from vqvideo.training.pictures import num_shown, show_rows
 from vqvideo.training.task import TrainingConfig
-
-SHOWN = 4  # samples in pictures
 
 
 def train_prior(
@@ -82,7 +80,13 @@ class PriorTask:
         """A prior has nothing to do before steps."""
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        return model(batch["codes"], self._told(batch)), {}
+        loss = model(batch["codes"], self._told(batch))
+        if loss.ndim:
+            raise TypeError(
+                f"forward of {type(self.prior).__name__} must give a scalar to minimise, see "
+                f"Prior.forward; it gives {list(loss.shape)}"
+            )
+        return loss, {}
 
     def after_step(self) -> None:
         for quantizer in self.quantizers:
@@ -117,7 +121,8 @@ class PriorTask:
     def show(self, folder: Path) -> dict[str, Tensor]:
         if self.prior.rank == 1:
             return {}
-        batch = next(iter(DataLoader(self.held_out, batch_size=SHOWN)))
+        number = num_shown(self.generator.vqvae.likelihood)
+        batch = next(iter(DataLoader(self.held_out, batch_size=number)))
         self.generator.to(self.prior.device)
         samples = self.generator.sample(num_samples=len(batch["codes"]), cond=self._told(batch))
         return show_rows(folder, "samples", [samples], self.generator.config.rate)

@@ -15,11 +15,10 @@ from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, perplexity, psnr_db, psnr_db_of_mse, usage
 from vqvideo.modes import evaluating
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import show_rows
+from vqvideo.training.pictures import SHOWN, num_shown, show_rows
 from vqvideo.training.task import TrainingConfig
 from vqvideo.vqvae import VQVAELoss
 
-SHOWN = 4  # items in pictures
 HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
 FEW = 50  # clips, which a model of millions of weights learns by heart
 CODES_PER_ENTRY = 10  # fewer say little about which entries are used
@@ -158,7 +157,7 @@ class VQVAETask:
     def show(self, folder: Path) -> dict[str, Tensor]:
         if self.vqvae.rank == 1:
             return {}
-        x = self.like_weights(self.held_out[:SHOWN])
+        x = self.like_weights(self.held_out[: num_shown(self.vqvae.likelihood)])
         again = self.vqvae.decode(self.vqvae.encode(x))
         return show_rows(folder, "reconstructions", [x, again], self.generator.config.rate)
 
