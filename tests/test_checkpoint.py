@@ -14,6 +14,8 @@ from vqvideo import checkpoint
 from vqvideo.checkpoint import CONFIG, FORMAT_VERSION, SCALE, WEIGHTS, CheckpointError
 from vqvideo.formats import upgraded
 from vqvideo.generator import Generator
+from vqvideo.nets import DECODERS, ENCODERS
+from vqvideo.priors import PRIORS
 
 TINY = {
     "sample_shape": (8, 12),
@@ -568,6 +570,45 @@ def test_a_stored_model_does_not_need_the_file_of_weights_that_it_began_from(tmp
     assert generator.config.encoder.options["weights"] == str(file)
 
 
+@pytest.fixture
+def fakes(monkeypatch):
+    """Parts with an option called `weights`, of which the encoder alone can fetch some."""
+
+    def soft(*, weights="hard", **options):
+        return PRIORS.get("pixelcnn")(**options)
+
+    def weighted(*, weights="hard", **options):
+        return DECODERS.get("conv")(**options)
+
+    def fetching(*, pretrained=False, weights=None, **options):
+        return ENCODERS.get("conv")(**options)
+
+    for registry, fake in ((PRIORS, soft), (DECODERS, weighted), (ENCODERS, fetching)):
+        monkeypatch.setitem(registry._builders, fake.__name__, fake)
+
+
+def test_weights_means_a_file_only_to_an_encoder_or_decoder_that_can_fetch_them(tmp_path, fakes):
+    """To other parts the word may mean anything."""
+    changes = {
+        "prior": {**TINY["prior"], "name": "soft", "weights": "soft"},
+        "decoder": {**TINY["decoder"], "name": "weighted", "weights": "soft"},
+    }
+    generator = vqvideo.build("image", **{**TINY, **changes})
+    vqvideo.save(generator, tmp_path / "run")
+    again = vqvideo.load(tmp_path / "run").config
+    assert again.prior.options["weights"] == "soft"
+    assert again.decoder.options["weights"] == "soft"
+    model = {
+        "encoder": {"name": "fetching", "pretrained": True, "weights": "a.pth"},
+        "decoder": {"name": "of nobody", "weights": "a.pth"},
+        "likelihood": "gaussian",
+    }
+    found = checkpoint.offline(model)
+    assert found["encoder"] == {"name": "fetching", "pretrained": False, "weights": None}
+    assert found["decoder"] == model["decoder"]
+    assert found["likelihood"] == "gaussian"
+
+
 @pytest.mark.parametrize("change", [{"sample_shape": 5}, {"strides": 2}, {"channels": "x"}])
 def test_a_config_of_wrong_types_is_a_checkpoint_error(stored, change):
     model = json.loads((stored / CONFIG).read_text())["model"]
@@ -594,16 +635,16 @@ def of_format(version: int, encoder: dict) -> dict:
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_timm_encoder_of_an_older_format_names_its_model_and_has_no_blocks(version):
     old = {"name": "timm", "backbone": "resnet18", "pretrained": False}
-    new = {"name": "timm", "num_blocks": 0, "model": "resnet18", "pretrained": False}
-    assert upgraded(of_format(version, old)) == of_format(3, new)
-    by_default, as_it_was = {"name": "timm"}, {"name": "timm", "num_blocks": 0}
-    assert upgraded(of_format(version, by_default)) == of_format(3, as_it_was)
-    assert upgraded(of_format(3, new)) == of_format(3, new)
+    then = {"name": "timm", "num_blocks": 0, "normalize": False}
+    new = {**then, "model": "resnet18", "pretrained": False}
+    assert upgraded(of_format(version, old)) == of_format(FORMAT_VERSION, new)
+    assert upgraded(of_format(version, {"name": "timm"})) == of_format(FORMAT_VERSION, then)
+    assert upgraded(of_format(FORMAT_VERSION, old)) == of_format(FORMAT_VERSION, old)
 
 
 def test_other_encoders_of_format_2_stay_as_they_are():
     other = {"name": "of a plugin", "backbone": "resnet18"}
-    assert upgraded(of_format(2, other)) == of_format(3, other)
+    assert upgraded(of_format(2, other)) == of_format(FORMAT_VERSION, other)
 
 
 def test_networks_of_format_1_keep_their_relu_when_they_are_saved_anew(tmp_path):

@@ -563,3 +563,66 @@ def test_a_model_of_images_encodes_each_frame_of_a_video(clips, tmp_path):
     assert (clip.source, clip.start) == ("00.mp4", 3)
     frame = media.read_video(clips / "00.mp4", [3]).frames[None, :, 0]
     assert torch.equal(read.codes(3, 0, 16), generator.eval().vqvae.encode(frame)[0])
+
+
+def save_small_image_model(folder, **changes):
+    torch.manual_seed(0)
+    narrow = {"width": 8, "num_blocks": 1}
+    quantizer, prior = {"codebook_size": 5, "code_dim": 3}, {"width": 8, "num_layers": 2}
+    parts = {"encoder": narrow, "decoder": narrow, "quantizer": quantizer, "prior": prior}
+    generator = vqvideo.build("image", **{"sample_shape": (8, 8), **parts, **changes})
+    generator.vqvae.train().loss(torch.rand(4, 3, *generator.config.sample_shape) * 2 - 1)
+    vqvideo.save(generator.eval(), folder)
+    return vqvideo.load(folder).vqvae
+
+
+def draw_pictures(folder, number):
+    folder.mkdir()
+    draw = torch.Generator().manual_seed(0)
+    for index in range(number):
+        picture = torch.rand(3, 40, 50, generator=draw) * 2 - 1
+        media.write_image(folder / f"{index:02d}.png", picture)
+
+
+def test_an_encoder_that_looks_at_all_of_an_image_encodes_images(tmp_path):
+    encoder = {"name": "timm", "model": "test_convnext", "width": 8, "num_blocks": 1}
+    small = {"encoder": encoder, "sample_shape": (32, 24)}
+    vqvae = save_small_image_model(tmp_path / "model", **small)
+    draw_pictures(tmp_path / "data", 20)
+    told = {"model": str(tmp_path / "model")}
+    files, figures = encode(str(tmp_path / "data"), str(tmp_path / "codes"), **told)
+    assert len(files) == 1, "images are counted as windows, not as films"
+    read = CodeFile(files[0])
+    assert figures["clips"] == len(read) == 20
+    seen = set()
+    for index, clip in enumerate(read.clips):
+        assert (clip.start, clip.length, clip.grid, clip.rate) == (0, 32, (8, 6), 0)
+        x = media.read_image(tmp_path / "data" / clip.source, size=(32, 24))
+        codes = read.codes(index)
+        assert (codes == vqvae.encode(x[None])[0]).float().mean() > 0.95, "but for rounding"
+        seen |= set(codes.unique().tolist())
+    assert len(seen) > 1
+    targets = decode(str(tmp_path / "codes"), str(tmp_path / "again"), **told)
+    assert media.read_image(targets[7]).shape == (3, 32, 24)
+
+
+def test_an_autoregressive_likelihood_draws_a_decoded_image_as_a_whole(tmp_path):
+    likelihood = {"name": "autoregressive", "features": 4, "prior": {"width": 8, "num_layers": 2}}
+    vqvae = save_small_image_model(tmp_path / "model", likelihood=likelihood)
+    draw_pictures(tmp_path / "data", 2)
+    data, codes, again = (str(tmp_path / name) for name in ("data", "codes", "again"))
+    told = ["--model", str(tmp_path / "model")]
+    assert main(["encode", data, codes, *told]) == 0
+    assert main(["decode", codes, again, *told]) == 0
+    for name in ("00.png", "01.png"):
+        x = media.read_image(tmp_path / "data" / name, size=(8, 8))
+        expected = vqvae.decode(vqvae.encode(x[None]))[0]
+        found = media.read_image(tmp_path / "again" / name)
+        assert torch.equal(media.to_uint8(found), media.to_uint8(expected))
+
+
+def test_the_frames_of_a_video_fill_code_files_as_windows_do(clips, tmp_path, monkeypatch):
+    monkeypatch.setitem(encode_module.PER_SHARD, "windows", 100)
+    save_small_image_model(tmp_path / "model")
+    files, _ = encode(str(clips), str(tmp_path / "codes"), model=str(tmp_path / "model"))
+    assert [len(CodeFile(file)) for file in files] == [100, 100, 40]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -132,6 +133,13 @@ def test_what_cannot_be_done_is_said_before_any_work(walk, small_model, tmp_path
         reconstruct(file, model=model, out="a.gif")
     with pytest.raises(ValueError, match="width 30 is not divisible by the downsampling 4"):
         reconstruct(file, model=model, out=str(tmp_path / "a.mp4"), size=(32, 30))
+    slow = {"name": "autoregressive", "features": 4, "prior": {"width": 8, "num_layers": 2}}
+    narrow = {"widths": (4, 4), "num_blocks": (1, 1)}
+    generator = vqvideo.build("video", likelihood=slow, encoder=narrow, decoder=narrow)
+    vqvideo.save(generator, tmp_path / "slow")
+    with pytest.raises(ValueError, match=r"^reconstruct .* is autoregressive, one pass per value;"):
+        reconstruct(file, model=str(tmp_path / "slow"), out=str(tmp_path / "a.mp4"))
+    shutil.rmtree(tmp_path / "slow")
     for name in ("a.mp4", "a_x264.mp4", "a.png", "a.json"):
         (tmp_path / name).touch()
         with pytest.raises(FileExistsError, match=f"{name} exists"):

@@ -27,12 +27,15 @@ from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.formats import FORMAT_VERSION, upgraded
 from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
+from vqvideo.nets import DECODERS, ENCODERS
+from vqvideo.registry import Registry, UnknownNameError
 
 SCALE = ".int8_scale"
 CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
 CONFIG, WEIGHTS, CARD, NOTICE = "config.json", "model.safetensors", "README.md", "NOTICE"
 FILES = (CONFIG, WEIGHTS, CARD, NOTICE)
 MODEL = "model"  # in the folder of a run
+FETCHING: dict[str, Registry[Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 DType = Literal["float32", "float16", "int8"]
@@ -80,7 +83,7 @@ def save(
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
         "has_prior": generator.prior is not None,
-        "model": _rebuilt_offline(generator.config.to_dict()),
+        "model": offline(generator.config.to_dict()),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -158,7 +161,7 @@ def _fetched(name: HubName) -> Path:
 def _read(folder: Path) -> Generator:
     header = _read_header(folder / CONFIG)
     try:
-        config = GeneratorConfig.from_dict(_rebuilt_offline(header["model"]))
+        config = GeneratorConfig.from_dict(offline(header["model"]))
         generator = build_generator(config, with_prior=header["has_prior"])
     except (ValueError, TypeError, RuntimeError) as cause:
         raise CheckpointError(f"{folder / CONFIG}: {cause}") from cause
@@ -225,16 +228,28 @@ def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
         )
 
 
-def _rebuilt_offline(model: dict[str, Any]) -> dict[str, Any]:
-    """A config as plain data, nothing in it asking for weights that are stored beside it."""
-    offline: dict[str, Any] = {}
+def offline(model: dict[str, Any]) -> dict[str, Any]:
+    """A config as plain data that asks for no weights from elsewhere; what it builds is the same.
+
+    For a model whose weights are at hand: no part fetches any (`pretrained`), and no encoder or
+    decoder that could reads a file of them (`weights`). To other parts the word may mean anything.
+    """
+    found: dict[str, Any] = {}
     for name, part in model.items():
         if isinstance(part, dict) and part.get("pretrained"):
             part = {**part, "pretrained": False}
-        if isinstance(part, dict) and isinstance(part.get("weights"), str | Path):  # a file
-            part = {**part, "weights": None}
-        offline[name] = part
-    return offline
+        if isinstance(part, dict) and isinstance(part.get("weights"), str | Path):
+            part = {**part, "weights": None} if _fetches(name, part) else part
+        found[name] = part
+    return found
+
+
+def _fetches(entry: str, part: dict[str, Any]) -> bool:
+    """Whether a part may begin with weights from elsewhere; not one that nobody registered."""
+    try:
+        return entry in FETCHING and FETCHING[entry].takes(part["name"], "pretrained")
+    except (KeyError, UnknownNameError, ImportError):
+        return False
 
 
 def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:

@@ -29,16 +29,19 @@ def patchify_had_relu_before_its_heads(header: Header) -> Header:
     return {**header, "model": model}
 
 
-def timm_encoders_had_a_backbone_and_no_blocks(header: Header) -> Header:
-    """Version 2: the `timm` encoder called its `model` a `backbone`, and nothing came after it."""
+def timm_encoders_were_their_backbone_alone(header: Header) -> Header:
+    """Version 2: the `timm` encoder called its `model` a `backbone`, gave it data as it is, and had
+    no blocks after it.
+    """
     encoder = header["model"].get("encoder")
     if not isinstance(encoder, dict) or encoder.get("name") != "timm":
         return header
     options = {"model" if name == "backbone" else name: x for name, x in encoder.items()}
-    return {**header, "model": {**header["model"], "encoder": {"num_blocks": 0, **options}}}
+    now = {"num_blocks": 0, "normalize": False, **options}
+    return {**header, "model": {**header["model"], "encoder": now}}
 
 
 UPGRADES: dict[int, Callable[[Header], Header]] = {
     1: patchify_had_relu_before_its_heads,
-    2: timm_encoders_had_a_backbone_and_no_blocks,
+    2: timm_encoders_were_their_backbone_alone,
 }

@@ -44,7 +44,7 @@ def test_a_code_frame_sees_its_own_frames_and_for_each_block_those_of_two_codes_
 @pytest.mark.parametrize("model", ["test_resnet", "test_mambaout"])
 def test_blocks_begin_as_nothing_and_the_rest_after_the_backbone_as_one_linear_map(model):
     x = torch.randn(2, 3, 4, 32, 64)
-    encoder = build(model=model, width=6)
+    encoder = build(model=model, width=6, normalize=False)
     with torch.no_grad():
         frames = [encoder.backbone(x[:, :, t])[0] for t in range(4)]
         if model == "test_mambaout":  # gives its channels last
@@ -76,6 +76,7 @@ def test_images_work_too():
         ({"model": "test_mambaout", "pretrained": True}, "no weights for 'test_mambaout'; leave"),
         ({"pretrained": True, "weights": "a.pth"}, "weights='a.pth' names some; give one"),
         ({"strides": ((1, 3, 3),)}, "stages of reduction 4, 8, 16, 32, not 3"),
+        ({"model": "test_vit"}, "test_vit has stages of reduction 16, not 4; choose strides"),
         ({"strides": ((1, 4, 2),)}, "height and width have the same downsampling"),
         ({"rank": 1, "strides": ((4,),)}, "for images and video"),
     ],
@@ -83,6 +84,41 @@ def test_images_work_too():
 def test_what_it_cannot_do_is_said(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_transformers_take_images_of_any_size(name):
+    encoder = build(rank=2, strides=((16, 16),), model=name, width=6)
+    with torch.no_grad():
+        for height, width in ((32, 48), (224, 224), (80, 16)):
+            shape = encoder(torch.zeros(1, 3, height, width)).shape
+            assert shape == (1, 5, height // 16, width // 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "why"),
+    [
+        ("mixer_s32_224", 32, "128x192 .* Input height .128. doesn't match model .224."),
+        ("levit_128s", 16, "64x96 .* size of tensor"),  # says so in no other way
+        ("inception_v3", 8, r"32x48 it should make 4x6 .*\[1, 288, 1, 3\] come out"),
+    ],
+)
+def test_a_model_for_images_of_some_sizes_is_refused_in_one_line(name, stride, why):
+    with pytest.raises(ValueError, match=f"{name} does not take images of any size.*{why}") as said:
+        build(rank=2, strides=((stride, stride),), model=name)
+    assert "\n" not in str(said.value)
+
+
+def test_a_model_that_does_not_give_its_stages_is_refused_in_one_line(monkeypatch):
+    timm = pytest.importorskip("timm")
+
+    def create(name, **options):
+        raise RuntimeError("features_only not implemented\nfor this model")
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(ValueError, match="test_resnet does not give the features of its") as said:
+        build(**TINY)
+    assert "\n" not in str(said.value)
 
 
 def test_a_timm_that_cannot_be_imported_says_what_to_check(monkeypatch):
@@ -193,6 +229,71 @@ def test_without_a_network_weights_of_the_hub_are_said_to_be_out_of_reach(tmp_pa
     with pytest.raises(ConnectionError, match=said) as refused:
         build(**TINY, pretrained=True)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "message"),
+    [
+        (RuntimeError("No pretrained weights exist"), ValueError, "weights that timm names for it"),
+        (ModuleNotFoundError("No module named 'open_clip'"), ImportError, "a package is missing"),
+        (RuntimeError("package not installed"), ImportError, "a package is missing"),
+        (OSError("no route to host"), ConnectionError, "could not be fetched"),
+    ],
+)
+def test_what_kept_weights_from_coming_is_told_apart(cause, kind, message, monkeypatch):
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+
+    def fails(name, pretrained=False, **options):
+        if pretrained:
+            raise cause
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", fails)
+    with pytest.raises(kind, match=f"{message}.*{cause}.*weights=PATH$"):
+        build(**TINY, pretrained=True)
+
+
+# -- what the weights expect ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["test_byobnet", "test_efficientnet", "test_resnet", "test_vit"])
+def test_a_backbone_sees_data_as_timm_prepares_images_for_it(name):
+    data = pytest.importorskip("timm.data")
+    timm = pytest.importorskip("timm")
+    stride = 16 if name == "test_vit" else 4
+    encoder = build(rank=2, strides=((stride, stride),), model=name, width=6)
+    pixels = torch.randint(256, (3, 32, 48), dtype=torch.uint8)
+    told = data.resolve_model_data_config(timm.create_model(name))
+    expected = torch.stack([(pixels[c] / 255 - told["mean"][c]) / told["std"][c] for c in range(3)])
+    x = pixels[None] / 127.5 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.as_expected(x)[0], expected)
+        features = encoder.backbone(expected[None])[0]
+        torch.testing.assert_close(encoder(x), encoder.blocks(encoder.join(features)))
+
+
+def test_whether_data_is_normalised_depends_on_that_option_alone(tmp_path):
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    file = stored(whole("test_byobnet"), tmp_path / "weights.pth")
+    options = {"rank": 2, "strides": ((4, 4),), "model": "test_byobnet", "width": 6}
+    drawn, read = build(**options), build(**options, weights=file)
+    assert torch.equal(drawn.as_expected(x), read.as_expected(x))
+    assert not [name for name in read.state_dict() if "as_expected" in name]
+    raw = build(**options, weights=file, normalize=False)
+    assert raw.state_dict().keys() == read.state_dict().keys()
+    with torch.no_grad():
+        seen = raw.blocks(raw.join(raw.backbone(x)[0]))
+        assert torch.equal(raw(x), seen)
+        assert not torch.allclose(read(x), seen)
+
+
+def test_grey_images_are_normalised_by_the_average_of_the_colours():
+    options = {"rank": 2, "z_channels": 5, "strides": ((4, 4),), "model": "test_byobnet"}
+    grey = ENCODERS.build("timm", options, channels=1)
+    mean, std = (0.485 + 0.456 + 0.406) / 3, (0.229 + 0.224 + 0.225) / 3
+    x = torch.rand(1, 1, 4, 4) * 2 - 1
+    torch.testing.assert_close(grey.as_expected(x), ((x + 1) / 2 - mean) / std)
 
 
 def test_nothing_is_fetched_unless_it_is_asked_for(tmp_path, monkeypatch):

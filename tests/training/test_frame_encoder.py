@@ -1,12 +1,17 @@
 """Models whose encoder is a backbone of timm's: trained, streamed, and never ahead of the time."""
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 import vqvideo
 from vqvideo.config import MODELS
 from vqvideo.data.clips import ClipDataset
+from vqvideo.jobs.train_vqvae import train_vqvae as fit_a_model
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train_vqvae
+from vqvideo.training.state import ResumeError
+from vqvideo.training.vqvae import VQVAETask
 
 TWO_STEPS = TrainingConfig(
     steps=2,
@@ -15,6 +20,10 @@ TWO_STEPS = TrainingConfig(
     optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=1),
     precision="fp32",
 )
+
+
+class StopHereError(Exception):
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +114,44 @@ def test_an_image_model_takes_any_backbone_by_its_name():
         quantizer={"codebook_size": 7},
     )
     assert generator.vqvae.encode(torch.zeros(1, 3, 32, 64)).shape == (1, 4, 8)
+
+
+def test_a_run_that_goes_on_needs_neither_the_file_nor_the_network_that_it_began_with(
+    clips, tmp_path, monkeypatch
+):
+    file = tmp_path / "weights.safetensors"
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_resnet").state_dict(), file)
+    nets = {"width": 8, "num_blocks": 1}
+    encoder = {"name": "timm", "model": "test_resnet", "weights": str(file), **nets}
+    quantizer = {"codebook_size": 7, "warmup_steps": 1}
+    told = {
+        "model": "image",
+        "data": str(clips),
+        "config": TrainingConfig(steps=4, batch_size=2, eval_every=2, precision="fp32"),
+        "changes": {"encoder": encoder, "decoder": nets, "quantizer": quantizer},
+        "step": 8,
+    }
+    fit_a_model(out=str(tmp_path / "whole"), **told)
+    step, taken = VQVAETask.after_step, []
+
+    def stopping(task):
+        taken.append(task)
+        if len(taken) == 4:
+            raise StopHereError
+        step(task)
+
+    monkeypatch.setattr(VQVAETask, "after_step", stopping)
+    with pytest.raises(StopHereError):
+        fit_a_model(out=str(tmp_path / "out"), **told)
+    file.unlink()
+    for changed in (tmp_path / "other.safetensors", None):
+        other = {**told["changes"], "encoder": {**encoder, "weights": changed}}
+        with pytest.raises(ResumeError, match=r"was begun with encoder.weights .*weights.safe"):
+            fit_a_model(out=str(tmp_path / "out"), **{**told, "changes": other}, resume=True)
+    fit_a_model(out=str(tmp_path / "out"), **told, resume=True)
+    assert len(taken) == 4 + 2, "the first two steps are not taken again"
+    whole, again = (vqvideo.load(tmp_path / name) for name in ("whole", "out"))
+    assert again.config == whole.config
+    for one, other in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)

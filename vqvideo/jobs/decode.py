@@ -17,6 +17,7 @@ from vqvideo.generator import Generator
 from vqvideo.jobs.compress import Told, coder_of, decompress
 from vqvideo.jobs.model import open_model, opened_model
 from vqvideo.jobs.processes import Report, counting, work_off
+from vqvideo.vqvae import VQVAE
 
 SUFFIXES = {1: (".wav", ".flac"), 2: (".png",), 3: (".mp4", ".mkv", ".apng", ".webp", ".gif")}
 CODES_AT_ONCE = 4  # along the first axis, of video and sound
@@ -48,7 +49,8 @@ def decode(
 
     Files that are there already and newer than their codes are left as they are, so a run that was
     stopped goes on. Video of any length takes constant memory but for its codes (not as .gif or
-    .webp, which are written whole); sound is held whole.
+    .webp, which are written whole); sound is held whole, and so is what an autoregressive
+    likelihood draws, one value after the other.
 
     Args:
         codes: a folder that `vqvideo encode` made, or one code file.
@@ -158,13 +160,10 @@ def _targets(out: Path, clips: list[CodeClip], suffix: str) -> list[Path]:
 
 def _write(generator: Generator, clip: CodeClip, codes: Tensor, target: Path) -> None:
     """Decode a clip into a file, as it comes where the kind of file allows."""
-    vqvae = generator.vqvae
-    device = next(vqvae.parameters()).device
-    pieces = (piece[None].to(device) for piece in codes.split(CODES_AT_ONCE))
-    frames = (piece[0].cpu() for piece in vqvae.decode_stream(pieces, length=clip.length))
-    if vqvae.rank == 2:
+    rank, frames = generator.vqvae.rank, _decoded(generator.vqvae, codes, clip.length)
+    if rank == 2:
         media.write_image(target, torch.cat(list(frames), dim=1), overwrite=True)
-    elif vqvae.rank == 1:
+    elif rank == 1:
         sound = torch.cat(list(frames), dim=1)
         media.write_audio(target, sound, round(clip.rate), overwrite=True)
     else:
@@ -175,3 +174,14 @@ def _write(generator: Generator, clip: CodeClip, codes: Tensor, target: Path) ->
             ".gif": media.write_gif,
         }.get(target.suffix, media.write_video)
         write(target, frames, clip.rate, overwrite=True)
+
+
+def _decoded(vqvae: VQVAE, codes: Tensor, length: int) -> Iterator[Tensor]:
+    """Data `[c, n, ...]` of a clip in pieces, or whole where each value waits for those before."""
+    device = next(vqvae.parameters()).device
+    if vqvae.likelihood.is_autoregressive:
+        yield vqvae.decode(codes[None].to(device))[0, :, :length].cpu()
+        return
+    pieces = (piece[None].to(device) for piece in codes.split(CODES_AT_ONCE))
+    for piece in vqvae.decode_stream(pieces, length=length):
+        yield piece[0].cpu()

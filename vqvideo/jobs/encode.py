@@ -207,7 +207,8 @@ def _planned(
         device=options.device,
         num_threads=threads if is_shared else None,
     )
-    return list(_shards(whole, PER_SHARD["windows" if options.clip_step else "files"]))
+    has_files = any(unit.length is None for unit in units)
+    return list(_shards(whole, PER_SHARD["files" if has_files else "windows"]))
 
 
 def _one(shard: Shard, report: Report) -> Done:
@@ -259,10 +260,10 @@ def _units(
 
 
 def _frames(whole: Unit, corrupt: CorruptFiles) -> Iterator[Unit]:
-    """Each frame of a video by itself, for a model of images; an image as it is."""
+    """Windows of one frame, for a model of images: those of a video, or an image."""
     path = whole.item.path
     if path.suffix.lower() not in VIDEO_SUFFIXES:
-        yield whole
+        yield replace(whole, length=1)
         return
     try:
         number = media.probe(path).num_frames

@@ -34,7 +34,7 @@ class Unit:
         item: the file.
         source: its name relative to the folder.
         start: where a window begins.
-        length: data steps of a window; None is the whole file.
+        length: data steps of a window, 1 of a single picture; None is the whole file.
     """
 
     item: Item
@@ -161,7 +161,7 @@ def _encoded(
 
 
 def _whole(generator: Generator, unit: Unit, reader: Reader) -> Encoded:
-    """A file of any length; of video, only its codes are in memory at once."""
+    """A video or sound of any length; of video, only its codes are in memory at once."""
     vqvae, length, path = generator.vqvae, 0, unit.item.path
     if isinstance(reader, VideoReader) and reader.fps is None:
         _check_even(path)
@@ -169,9 +169,8 @@ def _whole(generator: Generator, unit: Unit, reader: Reader) -> Encoded:
     def pieces() -> Iterator[Tensor]:
         nonlocal length
         for piece in reader.pieces(path, reader.length(reader.measure(path))):
-            x = piece[:, 0] if isinstance(reader, ImageReader) else piece
-            length += x.shape[1]
-            yield x[None].to(next(vqvae.parameters()).device)
+            length += piece.shape[1]
+            yield piece[None].to(next(vqvae.parameters()).device)
 
     codes = torch.cat([codes.cpu() for codes in vqvae.encode_stream(pieces())], dim=1)[0]
     return _said(generator, unit, reader, length, codes)

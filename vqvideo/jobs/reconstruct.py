@@ -59,13 +59,19 @@ def reconstruct(
 
     Raises:
         ImportError: torchmetrics is missing, which measures the SSIM (extra `report`).
-        ValueError: no video model, another ending than .mp4, or a size that its strides forbid.
+        ValueError: no video model, or one with an autoregressive likelihood; another ending than
+            .mp4, or a size that its strides forbid.
     """
     ssim_measure()  # before any work
     generator = open_model(model, device)
     vqvae, target = generator.vqvae, Path(out)
     if vqvae.rank != 3:
         raise ValueError("reconstruct takes a video model")
+    if vqvae.likelihood.is_autoregressive:
+        raise ValueError(
+            f"reconstruct takes video of any length, and the likelihood of {model} is "
+            f"autoregressive, one pass per value; `vqvideo encode` and `decode` take short clips"
+        )
     if target.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, got {out!r}")
     yardstick = target.with_name(f"{target.stem}_x264.mp4")

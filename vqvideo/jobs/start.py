@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from vqvideo.checkpoint import MODEL, NOTICE
-from vqvideo.config import MODELS, GeneratorConfig
+from vqvideo.checkpoint import MODEL, NOTICE, offline
+from vqvideo.config import MODELS, GeneratorConfig, build_generator
 from vqvideo.generator import Generator
 from vqvideo.jobs.model import model_folder, open_model
 from vqvideo.training.state import FILE
@@ -48,6 +48,22 @@ def config_of(model: str | None, init_from: str | None, begun: str | None) -> Ge
         str(own) if own and own.is_dir() else init_from, "cpu"
     ).config
     return config
+
+
+def built(config: GeneratorConfig, *, begins: bool) -> Generator:
+    """A model to be trained, in evaluation mode.
+
+    A run that goes on has all weights in its state, so nothing is read or fetched from elsewhere
+    once more. Its config still says what it was begun with, which must be the same as before.
+
+    Args:
+        config: of the model.
+        begins: false where a run goes on.
+    """
+    plan = config if begins else GeneratorConfig.from_dict(offline(config.to_dict()))
+    generator = build_generator(plan).eval()
+    generator.config = config
+    return generator
 
 
 def start_vqvae(generator: Generator, name: str) -> None:

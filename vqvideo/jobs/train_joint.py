@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from vqvideo.jobs.finish import finished
-from vqvideo.jobs.start import about_data, goes_on, keep_notices
+from vqvideo.jobs.start import about_data, built, config_of, goes_on, keep_notices
 from vqvideo.jobs.train_vqvae import check_run_folder, windows
-from vqvideo.models import build
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_joint as fit
 
@@ -52,12 +51,14 @@ def train_joint(
     check_run_folder(out, overwrite=overwrite, resume=resume)
     torch.manual_seed(config.seed)
     rate = {} if fps is None else {"rate": fps}
-    generator = build(model, **{**rate, **(changes or {})})
+    begins = not goes_on(out, resume)
+    found = config_of(model, None, None)
+    generator = built(found.updated(**{**rate, **(changes or {})}), begins=begins)
     train, test = (
         windows(data, generator, split, step, fps=fps, cache=cache, progress=progress)
         for split in ("train", "test")
     )
-    if not goes_on(out, resume):
+    if begins:
         keep_notices(out, [])  # begun anew, it keeps none of a run before
     about = {"model": model, "rate_weight": rate_weight, **about_data(data, train, test)}
     told = replace(config, about=about)

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 
 from vqvideo.checkpoint import MODEL, check_free, recover
-from vqvideo.config import build_generator
 from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
 from vqvideo.jobs.finish import finished
-from vqvideo.jobs.start import about_data, config_of, goes_on, keep_notices, start_vqvae
+from vqvideo.jobs.start import about_data, built, config_of, goes_on, keep_notices, start_vqvae
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_vqvae as fit
 from vqvideo.training.state import FILE
@@ -62,7 +61,7 @@ def train_vqvae(
     rate = {} if fps is None else {"rate": fps}
     begins = not goes_on(out, resume)
     found = config_of(model, init_from, out if not begins else None)
-    generator = build_generator(found.updated(**{**rate, **(changes or {})})).eval()
+    generator = built(found.updated(**{**rate, **(changes or {})}), begins=begins)
     if begins and init_from is not None:
         start_vqvae(generator, init_from)
     train, test = (

@@ -1,4 +1,4 @@
-"""timm's image backbones, each up to one of its stages, and where their weights come from.
+"""timm's image backbones, each up to one of its stages: what they take, where weights come from.
 
 timm is imported when such a backbone is built and at no other time: it takes seconds, and it
 fails where torch and torchvision do not match.
@@ -11,9 +11,11 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 LONGEST = 300  # characters of what timm says
+PROBE = (4, 6)  # features along height and width; no model is made for their proportions
 
 
 def timm_backbone(
@@ -38,9 +40,10 @@ def timm_backbone(
         A network that gives a list of one tensor, and its channels.
 
     Raises:
-        ImportError: timm cannot be imported; the message says what to check.
-        ValueError: timm has no such backbone, or no weights for it, or it has no such stage; the
-            file holds other weights; or both are asked for.
+        ImportError: timm cannot be imported, the message says what to check; or the weights need
+            another package.
+        ValueError: timm has no such backbone, or no weights for it, or it has no such stage or
+            takes images of some sizes only; the file holds other weights; or both are asked for.
         FileNotFoundError: no such file.
         ConnectionError: the weights could not be fetched.
     """
@@ -59,15 +62,49 @@ def timm_backbone(
     elif pretrained:
         options |= {"pretrained": True}
     try:
-        model: Any = timm.create_model(name, features_only=True, **options)
-    except Exception as cause:  # of the transport too, whose errors differ between versions
+        model = _created(name, **options)
+    except Exception as cause:
         if not pretrained:
             raise
-        raise ConnectionError(
-            f"the weights of timm's {name} could not be fetched ({_short(cause)}); where there is "
-            f"no network, give a file of them as weights=PATH"
-        ) from cause
+        raise _without_weights(name, cause) from cause
+    _check_any_size(name, model, channels, reduction)
     return model, model.feature_info.channels()[0]
+
+
+class AsExpected(nn.Module):
+    """Images `[n, c, h, w]` in [-1, 1] as weights expect them: from [0, 1], less mean, over std.
+
+    What it holds follows from the model's name, so it is kept out of checkpoints; `extra_repr`
+    shows it, for codes depend on it.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean, self.std = tuple(mean), tuple(std)
+        centre, spread = (torch.tensor(each)[:, None, None] for each in (self.mean, self.std))
+        self.register_buffer("scale", 0.5 / spread, persistent=False)
+        self.register_buffer("shift", (0.5 - centre) / spread, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean}, std={self.std}"
+
+
+def as_expected(backbone: nn.Module, channels: int) -> AsExpected:
+    """What a backbone of timm's expects; of another number of channels each is their average."""
+    from timm.data import resolve_model_data_config
+
+    told = resolve_model_data_config(backbone)
+    mean, std = (
+        each if len(each) == channels else (sum(each) / len(each),) * channels
+        for each in (told["mean"], told["std"])
+    )
+    return AsExpected(mean, std)
 
 
 def _imported() -> Any:
@@ -81,17 +118,61 @@ def _imported() -> Any:
     return timm
 
 
+def _created(name: str, **options: Any) -> Any:
+    """A model of timm's as its features, told to take images of any size where it can be told."""
+    create = _imported().create_model
+    try:
+        return create(name, features_only=True, dynamic_img_size=True, **options)
+    except TypeError as cause:
+        if "dynamic_img_size" not in str(cause):
+            raise
+        return create(name, features_only=True, **options)
+
+
 def _stage_of(name: str, reduction: int) -> int:
     """What timm calls the last of the backbone's stages of that reduction."""
-    info = _imported().create_model(name, features_only=True).feature_info
+    try:
+        info = _created(name).feature_info
+    except ImportError:
+        raise
+    except Exception as cause:  # each model says in its own way that it has none
+        raise ValueError(
+            f"timm's {name} does not give the features of its stages ({_short(cause)}); "
+            f"choose another model"
+        ) from cause
     reductions: Sequence[int] = info.reduction()
     if reduction not in reductions:
         raise ValueError(
-            f"timm's {name} has stages of reduction {', '.join(map(str, reductions))}, "
-            f"not {reduction}; choose strides that multiply to one of them"
+            f"timm's {name} has stages of reduction "
+            f"{', '.join(map(str, dict.fromkeys(reductions)))}, not {reduction}; choose strides "
+            f"that multiply to one of them"
         )
     stages = dict(zip(reductions, info.out_indices, strict=True))  # the last of several
     return int(stages[reduction])
+
+
+def _check_any_size(name: str, model: Any, channels: int, reduction: int) -> None:
+    """Raise unless an image of no special size gives as many features as the reduction says.
+
+    Tried, since what timm says of it (`fixed_input_size`) is too strict for some and too lax for
+    others; and said here, or it would show as a bare assertion at the first batch.
+    """
+    height, width = (n * reduction for n in PROBE)
+    last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+    model.eval()
+    try:
+        with torch.no_grad():
+            shape = model(torch.zeros(1, channels, height, width))[0].shape
+        found = f"{list(shape)} come out"
+        fits = tuple(shape[1:3] if last else shape[2:]) == PROBE
+    except Exception as cause:  # of whatever layer it is that does not fit
+        found, fits = _short(cause), False
+    if not fits:
+        raise ValueError(
+            f"timm's {name} does not take images of any size: from {height}x{width} it should make "
+            f"{PROBE[0]}x{PROBE[1]} features ({found}); choose another model, such as a ConvNeXt"
+        )
+    model.train()
 
 
 def _check_weights(name: str, channels: int, weights: str) -> None:
@@ -120,6 +201,24 @@ def _check_weights(name: str, channels: int, weights: str) -> None:
         )
     except Exception as cause:  # a file can be wrong in many ways
         raise ValueError(f"{weights} holds no weights of timm's {name}: {_short(cause)}") from cause
+
+
+def _without_weights(name: str, cause: Exception) -> Exception:
+    """What to raise where a model that timm has weights for did not get them."""
+    if isinstance(cause, ImportError) or "not installed" in str(cause):  # so timm says of the hub's
+        return ImportError(
+            f"a package is missing that the weights of timm's {name} need ({_short(cause)}); "
+            f"install it, or give a file of them as weights=PATH"
+        )
+    if isinstance(cause, RuntimeError | TypeError | KeyError | AttributeError):
+        return ValueError(
+            f"timm's {name} cannot be built with the weights that timm names for it "
+            f"({_short(cause)}); leave out pretrained, or give a file of them as weights=PATH"
+        )
+    return ConnectionError(  # the transport's errors differ between versions
+        f"the weights of timm's {name} could not be fetched ({_short(cause)}); where there is "
+        f"no network, give a file of them as weights=PATH"
+    )
 
 
 def _short(cause: Exception) -> str:

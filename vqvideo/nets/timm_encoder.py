@@ -10,7 +10,7 @@ from torch import Tensor
 from vqvideo.grid import check_strides, downsampling
 from vqvideo.nets.autoencoder import ENCODERS, Encoder
 from vqvideo.nets.conv import FactorizedBlock, Layers, Past, begin_linear, patch_conv, pointwise
-from vqvideo.nets.timm_backbone import timm_backbone
+from vqvideo.nets.timm_backbone import as_expected, timm_backbone
 
 
 @ENCODERS.register("timm")
@@ -26,18 +26,21 @@ class TimmEncoder(Encoder):
         channels: of the data.
         z_channels: channels of z_e.
         strides: one tuple per level, one stride per axis; only their product counts here.
-        model: a name that timm knows, of a backbone that takes images of any size, as convolutional
-            ones do. The default normalises each position by itself, so in training too what it
-            makes of a clip does not depend on the batch.
+        model: a name that timm knows, of a backbone that takes images of any size: convolutional
+            ones do, ViT and Swin are told to. The default normalises each position by itself, so in
+            training too what it makes of a clip does not depend on the batch.
         width: channels of the blocks.
         num_blocks: blocks after the backbone; 0 joins its features to z_e in one linear map.
         pretrained: let timm fetch weights from the hub. Nothing else touches the network.
         weights: a file with weights of timm's for this model, `.safetensors` or `.pth`.
+        normalize: bring data to the mean and the spread of each channel that timm's weights for
+            this model were trained with, as timm states them; without them to begin with it does
+            no harm. False gives the backbone [-1, 1] as it is.
 
     Raises:
         ImportError: timm cannot be imported; the message says what to check.
         ValueError: timm has no such model or no weights for it, or it has no stage of the reduction
-            asked for; or the file holds other weights.
+            asked for, or takes images of some sizes only; or the file holds other weights.
         FileNotFoundError: no such file.
         ConnectionError: the weights could not be fetched.
 
@@ -61,6 +64,7 @@ class TimmEncoder(Encoder):
         num_blocks: int = 2,
         pretrained: bool = False,
         weights: str | None = None,
+        normalize: bool = True,
     ) -> None:
         super().__init__()
         down = downsampling(check_strides(rank, strides))
@@ -75,6 +79,8 @@ class TimmEncoder(Encoder):
         self.backbone, features = timm_backbone(
             model, channels, down[-1], pretrained=pretrained, weights=weights
         )
+        # Not asked of `pretrained` or `weights`: a stored model names neither and sees the same.
+        self.as_expected = as_expected(self.backbone, channels) if normalize else None
         # Some give [n, h, w, c]; timm says which.
         self.channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
         joined = width if num_blocks else z_channels
@@ -93,5 +99,7 @@ class TimmEncoder(Encoder):
 
     def _features(self, images: Tensor) -> Tensor:
         """Those `[n, c, h', w']` of images `[n, c, h, w]`."""
+        if self.as_expected is not None:
+            images = self.as_expected(images)
         features: Tensor = self.backbone(images)[0]
         return features.permute(0, 3, 1, 2) if self.channels_last else features
