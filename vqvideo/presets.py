@@ -103,10 +103,11 @@ def image_84_top() -> GeneratorConfig:
     A VQ-VAE over the 21x21 codes, its decoder a PixelCNN told of the three (the paper's section
     4.2). `train-vqvae --model image-84-top`, then `train-prior`.
     """
-    latents = {"num_codebooks": 3, "part": {"name": "ema", "codebook_size": 512, "code_dim": 32}}
+    codebook = {"name": "ema", "codebook_size": 512, "code_dim": 32}
+    following = {"ema_decay": 0.97, "revive_below": 0.1}  # a batch has few vectors to start from
     options = {
         "strides": ((3, 3), (7, 7)),
-        "quantizer": {"name": "product", **latents},
+        "quantizer": {"name": "product", "num_codebooks": 3, "part": {**codebook, **following}},
         "bottom": {"name": "pixelcnn", "coordinates": True},
     }
     return image_84().updated(prior=Part("vqvae", options))
