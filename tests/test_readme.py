@@ -41,6 +41,17 @@ def test_what_the_page_on_priors_shows_runs(monkeypatch, tmp_path):
     assert names["codes"].shape == (1, 4, 16, 16)
 
 
+def test_what_the_page_on_images_shows_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("python", (ROOT / "docs" / "images.md").read_text()):
+        exec(compile(block, "images.md", "exec"), names)
+    assert names["pictures"].shape == (16, 3, 64, 64)
+    assert media.read_image("emoji.png").shape[1:] == (2 * 128 + 2, 8 * 128 + 7 * 2)
+    codes = names["levels"].vqvae.encode(names["pictures"][:1])
+    assert names["levels"].prior.latents(codes).shape == (1, 4, 4)
+
+
 def test_what_the_page_on_files_shows_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     page, names = (ROOT / "docs" / "files.md").read_text(), {}

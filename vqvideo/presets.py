@@ -104,7 +104,7 @@ def image_84_top() -> GeneratorConfig:
     4.2). `train-vqvae --model image-84-top`, then `train-prior`.
     """
     codebook = {"name": "ema", "codebook_size": 512, "code_dim": 32}
-    following = {"ema_decay": 0.97, "revive_below": 0.1}  # a batch has few vectors to start from
+    following = {"ema_decay": 0.97, "revive_below": 0.1, "warmup_steps": 100}
     options = {
         "strides": ((3, 3), (7, 7)),
         "quantizer": {"name": "product", "num_codebooks": 3, "part": {**codebook, **following}},

@@ -12,6 +12,7 @@ latents towards their prior, so it does not learn to do without them (no posteri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
@@ -83,9 +84,11 @@ class VQVAEPrior(Prior):
         options = dict(quantizer or {})
         self.quantizer = QUANTIZERS.build(options.pop("name", "ema"), options)
         shared = {"rank": rank, "strides": levels, "z_channels": self.quantizer.z_channels}
-        narrow = {"width": width, "num_blocks": 1}
-        self.encoder = ENCODERS.build("conv", narrow, channels=width, **shared)
-        self.decoder = DECODERS.build("conv", narrow, channels=width, **shared)
+        # Networks that begin as a linear map, or the codes would learn to do without the latents
+        # before these say anything.
+        options = {"widths": (width,) * len(levels), "num_blocks": (1,) * len(levels)}
+        self.encoder = ENCODERS.build("patchify", options, channels=width, **shared)
+        self.decoder = DECODERS.build("patchify", options, channels=width, **shared)
         told = CondSpec(local_channels=width, dropout=0.0)
         self.bottom = _prior(rank, codebook_size, num_codebooks, told, bottom)
         if self.bottom.drawn_from is not self.bottom:
@@ -99,13 +102,14 @@ class VQVAEPrior(Prior):
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Eq. 3 per code, the bottom prior as the decoder, and what the top one needs for the
-        latents.
+        latents. All terms are sums over what stands for an item, so that few latents for many codes
+        are not tied to their codebook before it pays to tell anything apart.
         """
         quantized = self._quantized(codes)
         nats = self.bottom(codes, self._told(quantized.z_q))
         latents = self.top(quantized.codes, cond) * (quantized.codes.numel() / codes.numel())
-        loss: Tensor = nats + latents + quantized.codebook_loss
-        return loss + COMMITMENT_WEIGHT * quantized.commitment_loss
+        loss = quantized.codebook_loss + COMMITMENT_WEIGHT * quantized.commitment_loss
+        return nats + latents + loss * (quantized.z_q.numel() / codes.numel())  # type: ignore[no-any-return]
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Given the latents of these very codes, which have seen all of them."""
@@ -154,7 +158,8 @@ class VQVAEPrior(Prior):
         return self.quantizer(self.encoder(embedded.movedim(-1, 1)))  # type: ignore[no-any-return]
 
     def _told(self, z_q: Tensor) -> Cond:
-        return Cond(local=self.decoder(z_q))
+        """Each code told its part of the latents, as strongly as the latents are."""
+        return Cond(local=self.decoder(z_q) * math.prod(self.downsampling) ** 0.5)
 
 
 def _prior(
