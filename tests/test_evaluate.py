@@ -1,6 +1,5 @@
 """`vqvideo evaluate`: every figure by hand, what it leaves, and what it refuses."""
 
-import functools
 import html.parser
 import itertools
 import json
@@ -23,7 +22,6 @@ from vqvideo.generator import Generator
 from vqvideo.jobs.evaluate import FILES, evaluate
 from vqvideo.jobs.evaluate_figures import compression
 from vqvideo.jobs.evaluate_pass import score_items
-from vqvideo.jobs.train_vqvae import windows
 from vqvideo.likelihoods import LogisticMixtureLikelihood
 from vqvideo.metrics import mean_and_interval, ssim_measure
 
@@ -496,17 +494,16 @@ def test_a_reconstruction_that_is_not_finite_is_not_called_a_log_probability(
         evaluate(model=image_model, data=pictures)
 
 
-def test_an_unreadable_window_is_left_out_and_its_file_named(image_model, tmp_path, monkeypatch):
+def test_an_unreadable_window_is_left_out_and_its_file_named(image_model, tmp_path):
     data = draw_pictures(tmp_path / "pictures", 6)
     whole, _ = evaluate(model=image_model, data=data, temperatures=())
     rows = json.loads(whole[0].read_text())["items"]
     damaged = Path(data) / "3.png"
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    monkeypatch.setattr(
-        "vqvideo.jobs.evaluate.windows", functools.partial(windows, max_corrupt=0.5)
-    )
+    with pytest.raises(media.MediaError, match=r"3\.png"):
+        evaluate(model=image_model, data=data, temperatures=(), out="again")
     files, figures = evaluate(
-        model=image_model, data=data, temperatures=(), batch_size=2, out="again"
+        model=image_model, data=data, temperatures=(), batch_size=2, out="again", max_corrupt=0.5
     )
     items = json.loads(files[0].read_text())["items"]
     assert [Path(item["file"]).name for item in items] == ["1.png", "2.png", "4.png", "5.png"]

@@ -25,6 +25,13 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument(
+        "--max-corrupt",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of the files that may be unreadable and left out (default: 0.01)",
+    )
     add_device(parser)
     add_overwrite(parser)
     parser.set_defaults(run=_evaluate)
@@ -42,6 +49,7 @@ def _evaluate(options: argparse.Namespace) -> Any:
         temperatures=options.temperatures,
         batch_size=options.batch_size,
         seed=options.seed,
+        max_corrupt=options.max_corrupt,
         device=options.device,
         overwrite=options.overwrite,
         progress=progress_bar("item"),

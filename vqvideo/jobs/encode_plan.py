@@ -14,7 +14,7 @@ from vqvideo.jobs.encode_shard import Unit
 from vqvideo.media.files import output_file
 
 PLAN = "encode.json"
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 def plan(units: Sequence[Unit], settings: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def evaluate(
     temperatures: Sequence[float] = TEMPERATURES,
     batch_size: int = 8,
     seed: int = 0,
+    max_corrupt: float = 0.01,
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -65,6 +66,7 @@ def evaluate(
             draws none.
         batch_size: windows at a time.
         seed: of the samples.
+        max_corrupt: which share of the files may be unreadable and left out.
         device: see `open_model`.
         overwrite: replace the files of an earlier evaluation.
         progress: called with (items and samples done, in all).
@@ -81,7 +83,7 @@ def evaluate(
     rank = generator.vqvae.rank
     if rank > 1:
         ssim_measure()  # missing, it is better known before the pass than after
-    clips = windows(data, generator, split, None)
+    clips = windows(data, generator, split, None, max_corrupt=max_corrupt)
     check_names(generator, clips)
     indices = _spread(len(clips), max_items or len(clips))
     most = min(len(indices), SHOWN[rank])

@@ -121,12 +121,13 @@ def _imported() -> Any:
 def _created(name: str, **options: Any) -> Any:
     """A model of timm's as its features, told to take images of any size where it can be told."""
     create = _imported().create_model
-    try:
-        return create(name, features_only=True, dynamic_img_size=True, **options)
-    except TypeError as cause:
-        if "dynamic_img_size" not in str(cause):
-            raise
-        return create(name, features_only=True, **options)
+    for told in ({"dynamic_img_size": True}, {"strict_img_size": False}):  # by age of the model
+        try:
+            return create(name, features_only=True, **told, **options)
+        except TypeError as cause:
+            if next(iter(told)) not in str(cause):
+                raise
+    return create(name, features_only=True, **options)
 
 
 def _stage_of(name: str, reduction: int) -> int:

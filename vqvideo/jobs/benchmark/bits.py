@@ -144,6 +144,8 @@ def benchmark_bits(
             job = Job(name, method, trial, train[~judges], train[judges], steps, seed=0)
             trials.append(_kept(bench, job, progress))
         converged = [run for run in trials if run["bits"] is not None]
+        if not converged:
+            raise FloatingPointError(f"no trial of {method} converges: {trials[0]['diverged']}")
         best = Trial(**min(converged, key=lambda run: run["bits"])["trial"])
         runs = []
         for seed in range(bench.seeds):
@@ -160,6 +162,8 @@ def _kept(bench: Bench, job: Job, progress: Callable[[int, int], None] | None) -
     if not file.is_file() or json.loads(file.read_text())["trial"] != asdict(job.trial):
         try:
             found = _run(bench, job, progress)
+            if not math.isfinite(found["bits"]):
+                raise FloatingPointError(f"{job.name} gives {found['bits']} bits")
         except (FloatingPointError, NotFiniteError) as why:
             if job.steps == bench.steps:
                 raise
