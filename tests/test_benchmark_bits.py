@@ -147,9 +147,18 @@ def test_every_method_is_tried_trained_and_measured_and_what_is_done_is_kept(ima
         benchmark_bits(bench(images, tmp_path, steps=7))
 
 
+def test_every_method_has_as_many_trials_of_what_it_is_told_to_try(images, tmp_path):
+    few = bench(images, tmp_path, codebook_sizes=(16, 64), learning_rates=(0.1,))
+    assert few.trials("vq-vae-ema") == [Trial(1, 16, 0.1), Trial(1, 64, 0.1)]
+    assert few.trials("vq-vae-product") == [Trial(2, 4, 0.1), Trial(2, 16, 0.1)]
+    assert few.trials("vae") == [Trial(8, 0, 0.1), Trial(32, 0, 0.1)]
+
+
 def test_impossible_benchmarks_are_refused(images, tmp_path):
     with pytest.raises(ValueError, match="no method 'gan'; there are: vae, "):
         bench(images, tmp_path, methods=("gan",))
+    with pytest.raises(ValueError, match="learning_rates must hold one at least"):
+        bench(images, tmp_path, learning_rates=())
     with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
         bench(images, tmp_path, seeds=0)
 

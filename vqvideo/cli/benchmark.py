@@ -203,6 +203,20 @@ def _add_bits(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME,...",
         help="default all: vae, vq-vae-gradient, vq-vae-ema, vq-vae-product, vimco",
     )
+    parser.add_argument(
+        "--codebook-sizes",
+        type=lambda text: tuple(int(number) for number in text.split(",")),
+        default=(128, 512),
+        metavar="K,K,...",
+        help="of the trials (default 128,512)",
+    )
+    parser.add_argument(
+        "--learning-rates",
+        type=lambda text: tuple(float(number) for number in text.split(",")),
+        default=(3e-3, 1e-2, 3e-2),
+        metavar="R,R,...",
+        help="of the trials (default 0.003,0.01,0.03)",
+    )
     parser.set_defaults(run=_bits)
 
 
@@ -211,6 +225,7 @@ def _bits(options: argparse.Namespace) -> Any:
     from vqvideo.jobs.benchmark.bits_table import bits_table
 
     names = ("data", "out", "model", "width", "size", "steps", "batch_size", "seeds")
+    names += ("codebook_sizes", "learning_rates")
     chosen = {} if options.methods is None else {"methods": options.methods}
     bench = Bench(**{name: getattr(options, name) for name in names}, **chosen)
     found = benchmark_bits(bench, progress_bar("step"))

@@ -51,18 +51,9 @@ class Trial:
     learning_rate: float
 
 
-def _trials(*latents: tuple[int, int]) -> tuple[Trial, ...]:
-    """Each choice of latents and values with each learning rate."""
-    return tuple(Trial(*each, rate) for rate in (3e-3, 1e-2, 3e-2) for each in latents)
-
-
-TRIALS: dict[str, tuple[Trial, ...]] = {
-    "vae": _trials((8, 0), (32, 0)),
-    "vq-vae-gradient": _trials((1, 128), (1, 512)),
-    "vq-vae-ema": _trials((1, 128), (1, 512)),
-    "vq-vae-product": _trials((2, 32), (2, 128)),
-    "vimco": _trials((1, 128), (1, 512)),
-}
+METHODS = ("vae", "vq-vae-gradient", "vq-vae-ema", "vq-vae-product", "vimco")
+VAE_LATENTS = (8, 32)
+PRODUCT = 2  # codes a position of "vq-vae-product", each of a quarter of the entries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +69,9 @@ class Bench:
         steps: of each run; trials take a third of them.
         batch_size: images per step.
         seeds: runs of each method.
-        methods: names among `TRIALS`.
+        methods: names among `METHODS`.
+        codebook_sizes: of the trials: values that a code can take.
+        learning_rates: of the trials.
     """
 
     data: str
@@ -89,15 +82,28 @@ class Bench:
     steps: int = 3000
     batch_size: int = 32
     seeds: int = 3
-    methods: tuple[str, ...] = tuple(TRIALS)
+    methods: tuple[str, ...] = METHODS
+    codebook_sizes: tuple[int, ...] = (128, 512)
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.methods if name not in TRIALS]
+        unknown = [name for name in self.methods if name not in METHODS]
         if unknown:
-            raise ValueError(f"no method {unknown[0]!r}; there are: {', '.join(TRIALS)}")
+            raise ValueError(f"no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
+        if not (self.methods and self.codebook_sizes and self.learning_rates):
+            raise ValueError("methods, codebook_sizes and learning_rates must hold one at least")
         for name in ("steps", "batch_size", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def trials(self, method: str) -> list[Trial]:
+        """The settings that are tried, as many for each method that has sizes of codebooks."""
+        latents = [(1, size) for size in self.codebook_sizes]
+        if method == "vae":
+            latents = [(number, 0) for number in VAE_LATENTS]
+        elif method == "vq-vae-product":
+            latents = [(PRODUCT, max(2, size // 4)) for size in self.codebook_sizes]
+        return [Trial(*each, rate) for rate in self.learning_rates for each in latents]
 
 
 class Job(NamedTuple):
@@ -105,7 +111,7 @@ class Job(NamedTuple):
 
     Attributes:
         name: of the file of its results.
-        method: a name among `TRIALS`.
+        method: a name among `METHODS`.
         trial: its settings.
         train, test: images `[n, c, h, w]`, to learn from and to measure on.
         steps: to train.
@@ -131,14 +137,15 @@ def benchmark_bits(
         progress: called with (steps done, steps in all) of each run.
     """
     common = {k: v for k, v in asdict(bench).items() if k not in ("out", "methods")}
-    common |= {"size": list(bench.size), "data": str(Path(bench.data).resolve())}
+    common["data"] = str(Path(bench.data).resolve())
+    common = json.loads(json.dumps(common))  # tuples as lists, as a file has them
     claim(Path(bench.out), common)
     train, test = (_images(bench, split) for split in ("train", "test"))
     judges = torch.arange(len(train)) % VALIDATION == 0
     found: dict[str, Any] = {"setting": setting("timm"), "bench": common, "methods": {}}
     for method in bench.methods:
         trials = []
-        for trial in TRIALS[method]:
+        for trial in bench.trials(method):
             size = f"{trial.latents}x{trial.codebook_size}-{trial.learning_rate:g}"
             name, steps = f"{method}-trial-{size}", max(1, bench.steps // 3)
             job = Job(name, method, trial, train[~judges], train[judges], steps, seed=0)
