@@ -67,7 +67,7 @@ def test_every_registered_quantizer_keeps_the_laws_as_it_is_by_default(name):
 
 
 def small_autoregressive(*, rank, channels):
-    prior = {"width": 8, "num_layers": 2}
+    prior = {"width": 4, "num_layers": 1}
     return AutoregressiveLikelihood(rank=rank, channels=channels, features=4, prior=prior)
 
 

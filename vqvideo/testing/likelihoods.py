@@ -101,7 +101,7 @@ def _probabilities_sum_to_one(build: Build, channels: int) -> None:
         return
     every = itertools.product(range(likelihood.num_values), repeat=channels)
     x = from_levels(torch.tensor(list(every)), likelihood.num_values)[..., None]
-    for scale in (0.3, 1.0, 5.0):
+    for scale in (0.5, 5.0):
         parameters = scale * torch.randn(1, likelihood.num_parameters(channels), 1).double()
         with torch.no_grad():
             nats = likelihood.log_prob(parameters.expand(len(x), -1, -1), x)
