@@ -224,8 +224,8 @@ def _bits(options: argparse.Namespace) -> Any:
     from vqvideo.jobs.benchmark.bits import Bench, benchmark_bits
     from vqvideo.jobs.benchmark.bits_table import bits_table
 
-    names = ("data", "out", "model", "width", "size", "steps", "batch_size", "seeds")
-    names += ("codebook_sizes", "learning_rates")
+    names = ["data", "out", "model", "width", "size", "steps", "batch_size", "seeds"]
+    names += ["codebook_sizes", "learning_rates"]
     chosen = {} if options.methods is None else {"methods": options.methods}
     bench = Bench(**{name: getattr(options, name) for name in names}, **chosen)
     found = benchmark_bits(bench, progress_bar("step"))
