@@ -47,18 +47,9 @@ def image() -> GeneratorConfig:
     """64x64 images as 16x16 codes of 512: the paper's image model (section 4.1), narrower.
 
     Two strided 4-wide convolutions and two residual blocks; a gated PixelCNN over the codes.
+    Weights trained on emoji ship with the package.
     """
-    return GeneratorConfig(
-        channels=3,
-        strides=((2, 2), (2, 2)),
-        sample_shape=(64, 64),
-        rate=0.0,
-        encoder=Part("conv", {"width": 128, "num_blocks": 2}),
-        quantizer=Part("ema", {"codebook_size": 512, "code_dim": 64}),
-        decoder=Part("conv", {"width": 128, "num_blocks": 2}),
-        likelihood=Part("gaussian"),
-        prior=Part(default_prior(2)),
-    )
+    return _image_model((64, 64), width=128)
 
 
 @MODELS.register("image-cifar")
@@ -69,16 +60,9 @@ def image_cifar() -> GeneratorConfig:
     ten vectors a position, each with a codebook of its own. Scored in bits per dimension.
     """
     codebook = {"name": "ema", "codebook_size": 512, "code_dim": 16}
-    return GeneratorConfig(
-        channels=3,
-        strides=((2, 2), (2, 2)),
-        sample_shape=(32, 32),
-        rate=0.0,
-        encoder=Part("conv", {"width": 256, "num_blocks": 2}),
+    return _image_model((32, 32), width=256).updated(
         quantizer=Part("product", {"num_codebooks": 10, "part": codebook}),
-        decoder=Part("conv", {"width": 256, "num_blocks": 2}),
-        likelihood=Part("logistic_mixture"),
-        prior=Part(default_prior(2)),
+        likelihood="logistic_mixture",
     )
 
 
@@ -87,13 +71,13 @@ def image_128() -> GeneratorConfig:
     """128x128 images as 32x32 codes of 512, 42.7 times fewer bits: the ImageNet model of the
     paper's section 4.2.
     """
-    return _one_code_a_position((128, 128))
+    return _image_model((128, 128), width=256)
 
 
 @MODELS.register("image-84")
 def image_84() -> GeneratorConfig:
     """84x84 images as 21x21 codes of 512: the frames of DeepMind Lab in the paper's section 4.2."""
-    return _one_code_a_position((84, 84))
+    return _image_model((84, 84), width=256)
 
 
 @MODELS.register("image-84-top")
@@ -113,15 +97,17 @@ def image_84_top() -> GeneratorConfig:
     return image_84().updated(prior=Part("vqvae", options))
 
 
-def _one_code_a_position(shape: tuple[int, int]) -> GeneratorConfig:
+def _image_model(shape: tuple[int, int], width: int) -> GeneratorConfig:
+    """The paper's networks for images, one code for 4x4 pixels."""
+    nets = {"width": width, "num_blocks": 2}
     return GeneratorConfig(
         channels=3,
         strides=((2, 2), (2, 2)),
         sample_shape=shape,
         rate=0.0,
-        encoder=Part("conv", {"width": 256, "num_blocks": 2}),
+        encoder=Part("conv", nets),
         quantizer=Part("ema", {"codebook_size": 512, "code_dim": 64}),
-        decoder=Part("conv", {"width": 256, "num_blocks": 2}),
+        decoder=Part("conv", nets),
         likelihood=Part("gaussian"),
         prior=Part(default_prior(2)),
     )

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from vqvideo.cli.options import add_device, add_overwrite, progress_bar, size
+from vqvideo.cli.options import add_device, add_max_corrupt, add_overwrite, progress_bar, size
 
 
 def add_encode(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +35,7 @@ def add_encode(parser: argparse.ArgumentParser) -> None:
         default="processes",
         help="of this machine, or of all machines of a Ray cluster (default: processes)",
     )
-    parser.add_argument(
-        "--max-corrupt",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="of the files that may be unreadable and left out (default: 0.01)",
-    )
+    add_max_corrupt(parser)
     add_device(parser)
     add_overwrite(parser)
     parser.set_defaults(run=_encode)

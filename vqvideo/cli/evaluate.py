@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vqvideo.cli.options import add_device, add_overwrite, progress_bar
+from vqvideo.cli.options import add_device, add_max_corrupt, add_overwrite, progress_bar
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +25,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
-    parser.add_argument(
-        "--max-corrupt",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="of the files that may be unreadable and left out (default: 0.01)",
-    )
+    add_max_corrupt(parser)
     add_device(parser)
     add_overwrite(parser)
     parser.set_defaults(run=_evaluate)

@@ -20,6 +20,17 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what exists")
 
 
+def add_max_corrupt(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that read many files of others."""
+    parser.add_argument(
+        "--max-corrupt",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of the files that may be unreadable and left out (default: 0.01)",
+    )
+
+
 def size(text: str) -> tuple[int, int]:
     """`HxW` as two integers."""
     try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vqvideo.cli.optimizer import FIRST_STAGE, SECOND_STAGE, add_optimizer, optimizer_config
-from vqvideo.cli.options import add_overwrite, progress_bar
+from vqvideo.cli.options import add_max_corrupt, add_overwrite, progress_bar
 
 
 def _add_training(parser: argparse.ArgumentParser, optimizer: dict[str, Any]) -> None:
@@ -84,13 +84,7 @@ def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
     )
-    parser.add_argument(
-        "--max-corrupt",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="of the files that may be unreadable and skipped (default: 0.01)",
-    )
+    add_max_corrupt(parser)
     parser.set_defaults(run=_train_vqvae)
 
 

@@ -248,8 +248,8 @@ class ClipDataset(Dataset[Sample]):
         return x.reshape(-1, *self.shape)  # an image has no axis of time
 
 
-def cond_of(batch: Sample, spec: CondSpec) -> Cond | None:
-    """What a model of `spec` is told about a batch; None if it takes nothing.
+def cond_of(batch: Sample, spec: CondSpec, device: torch.device | str | None = None) -> Cond | None:
+    """What a model of `spec` on a device is told about a batch; None if it takes nothing.
 
     Raises:
         ValueError: the data lacks what the model takes.
@@ -264,7 +264,9 @@ def cond_of(batch: Sample, spec: CondSpec) -> Cond | None:
     if missing:
         raise ValueError(f"the model takes {missing[0]}, which the data does not have")
     told = {name: batch[name] for name, needed in wanted.items() if needed}
-    return Cond(**told) if told else None
+    if not told:
+        return None
+    return Cond(**told) if device is None else Cond(**told).to(device)
 
 
 def _reader(shape: tuple[int, ...], fit: Fit, fps: float | None, sample_rate: int | None) -> Reader:

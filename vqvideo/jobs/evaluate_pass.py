@@ -170,8 +170,7 @@ def told(generator: Generator, batch: Sample) -> Cond | None:
     """What the prior is told about a batch; None if there is none or it takes nothing."""
     if generator.prior is None:
         return None
-    cond = cond_of(batch, generator.prior.cond)
-    return cond.to(generator.prior.device) if cond else None
+    return cond_of(batch, generator.prior.cond, generator.prior.device)
 
 
 def check_names(generator: Generator, data: ClipDataset) -> None:

@@ -20,6 +20,17 @@ from vqvideo.priors.head import CodeHead, HeadStep
 from vqvideo.sampling import Drawer
 
 
+def embedded(table: nn.Embedding, codes: Tensor) -> Tensor:
+    """The sum `[..., width]` of the embeddings of codes `[..., s]`; the table holds the entries of
+    one codebook after the other.
+    """
+    number = codes.shape[-1]
+    if number == 1:
+        return table(codes[..., 0])  # type: ignore[no-any-return]
+    first = torch.arange(number, device=codes.device) * (table.num_embeddings // number)
+    return table(codes + first).sum(dim=-2)  # type: ignore[no-any-return]
+
+
 class NetworkPrior(Prior):
     """Embedding, network, head.
 
@@ -74,10 +85,7 @@ class NetworkPrior(Prior):
         """What the network gets `[..., width]` for the codes `[..., s]` of positions: the sum of
         their embeddings, each codebook with its own.
         """
-        if self.num_codebooks == 1:
-            return self.embedding(codes[..., 0])  # type: ignore[no-any-return]
-        first = torch.arange(self.num_codebooks, device=codes.device) * self.codebook_size
-        return self.embedding(codes + first).sum(dim=-2)  # type: ignore[no-any-return]
+        return embedded(self.embedding, codes)
 
     def tell(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:
         """What the network is told of a grid, `[b, width, t|1, h|1, w|1]`."""

@@ -24,6 +24,7 @@ from vqvideo.grid import check_strides, downsampling, grid_shape
 from vqvideo.modes import evaluating
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors.base import PRIORS, Prior, default_prior
+from vqvideo.priors.network import embedded
 from vqvideo.quantizers import QUANTIZERS, Quantized
 from vqvideo.sampling import FilterOptions, generate
 
@@ -153,9 +154,8 @@ class VQVAEPrior(Prior):
         self._check(codes)
         grid_shape(tuple(codes.shape[1 : 1 + self.rank]), self.downsampling)
         each = codes if self.num_codebooks > 1 else codes[..., None]
-        first = torch.arange(self.num_codebooks, device=codes.device) * self.codebook_size
-        embedded = self.embedding(each + first).sum(dim=-2)
-        return self.quantizer(self.encoder(embedded.movedim(-1, 1)))  # type: ignore[no-any-return]
+        vectors = embedded(self.embedding, each).movedim(-1, 1)
+        return self.quantizer(self.encoder(vectors))  # type: ignore[no-any-return]
 
     def _told(self, z_q: Tensor) -> Cond:
         """Each code told its part of the latents, as strongly as the latents are."""

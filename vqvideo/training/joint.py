@@ -195,5 +195,4 @@ class JointTask:
         save(self.generator, folder, overwrite=True)
 
     def _told(self, batch: Sample) -> Cond | None:
-        cond = cond_of(batch, self.prior.cond)
-        return cond.to(self.prior.device) if cond else None
+        return cond_of(batch, self.prior.cond, self.prior.device)

@@ -139,8 +139,7 @@ class PriorTask:
         return counts
 
     def _told(self, batch: Sample) -> Cond | None:
-        cond = cond_of(batch, self.prior.cond)
-        return cond.to(self.prior.device) if cond else None
+        return cond_of(batch, self.prior.cond, self.prior.device)
 
 
 def outermost_quantizers(module: nn.Module) -> list[Quantizer]:
