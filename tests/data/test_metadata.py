@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vqvideo.data.metadata import METADATA_NAME, Item, read_metadata, write_metadata
+from vqvideo.data.metadata import METADATA_NAME, Item, Segment, read_metadata, write_metadata
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -24,11 +24,12 @@ def test_every_key_of_a_line_reaches_its_item(tmp_path):
         '{"file": "b/two.mp4"}',
         "",
         '{"file": "one.mp4", "split": "test", "class": "K\u00f6ln\u2028", "speaker": "s1", '
-        '"actions": "one.npy"}',
+        '"actions": "one.npy", "segments": [[0, 0.25, "SIL"], [0.25, 1e1, "\u00e6"]]}',
     )
+    segments = (Segment(0.0, 0.25, "SIL"), Segment(0.25, 10.0, "\u00e6"))
     assert read_metadata(tmp_path) == [
         Item(tmp_path / "b/two.mp4", "train", None, None, None),
-        Item(tmp_path / "one.mp4", "test", "K\u00f6ln\u2028", "s1", tmp_path / "one.npy"),
+        Item(tmp_path / "one.mp4", "test", "K\u00f6ln\u2028", "s1", tmp_path / "one.npy", segments),
     ]
 
 
@@ -36,7 +37,7 @@ def test_written_items_are_read_back_and_no_other_file_is_left(tmp_path):
     touch(tmp_path, "z.mp4", "a/b.mp4", "z.npy")
     items = [
         Item(tmp_path / "z.mp4", "test", speaker="s\u00e9", actions=tmp_path / "z.npy"),
-        Item(tmp_path / "a/b.mp4", class_name="a\nb"),
+        Item(tmp_path / "a/b.mp4", class_name="a\nb", segments=(Segment(0.1, 1 / 3, "\u0259"),)),
     ]
     assert write_metadata(tmp_path, items) == tmp_path / METADATA_NAME
     assert read_metadata(tmp_path) == items
@@ -81,6 +82,58 @@ def test_a_relative_folder_gives_paths_relative_to_the_same_place(tmp_path, monk
     assert read_metadata("data") == [Item(Path("data/a.mp4"))]
     monkeypatch.chdir(tmp_path / "data")
     assert read_metadata(".") == [Item(Path("a.mp4"))]
+
+
+def test_segments_may_leave_gaps_and_there_may_be_none(tmp_path):
+    touch(tmp_path, "a.wav", "b.wav")
+    write_lines(
+        tmp_path,
+        '{"file": "a.wav", "segments": [[0.5, 1, "AH"], [2, 3, "AH"], [3, 3.5, "T"]]}',
+        '{"file": "b.wav", "segments": []}',
+    )
+    a, b = read_metadata(tmp_path)
+    assert a.segments == (Segment(0.5, 1, "AH"), Segment(2, 3, "AH"), Segment(3, 3.5, "T"))
+    assert b.segments == ()
+    assert all(type(time) is float for segment in a.segments for time in segment[:2])
+
+
+EACH_SEGMENT = (
+    r"expected each of 'segments' to be \[start_seconds, end_seconds, \"label\"\] with finite "
+    "times from 0 on and a label, got "
+)
+
+
+@pytest.mark.parametrize(
+    ("segments", "complaint"),
+    [
+        ('"AH"', "expected 'segments' to be a list, got 'AH'"),
+        ("null", "expected 'segments' to be a list, got None"),
+        ("[0, 1, 2]", rf"{EACH_SEGMENT}0"),
+        ('[[0, 1, "A"], [1, "A"]]', rf"{EACH_SEGMENT}\[1, 'A'\]"),
+        ('[[0, 1, "A", 2]]', EACH_SEGMENT),
+        ('[[0, 1, ""]]', EACH_SEGMENT),
+        ("[[0, 1, 7]]", EACH_SEGMENT),
+        ('[["0", 1, "A"]]', EACH_SEGMENT),
+        ('[[false, true, "A"]]', EACH_SEGMENT),
+        ('[[-0.1, 1, "A"]]', EACH_SEGMENT),
+        ('[[0, NaN, "A"]]', EACH_SEGMENT),
+        ('[[0, Infinity, "A"]]', EACH_SEGMENT),
+        (f'[[0, 1{"0" * 400}, "A"]]', EACH_SEGMENT),
+        ('[[1, 1, "A"]]', r"to end after it starts, got \[1, 1, 'A'\]"),
+        ('[[2, 1, "A"]]', r"to end after it starts, got \[2, 1, 'A'\]"),
+        (
+            '[[0, 1, "A"], [0.9, 2, "B"]]',
+            r"in order of time and without overlap, but \[0.9, 2, 'B'\] starts before "
+            r"\[0.0, 1.0, 'A'\] ends",
+        ),
+        ('[[1, 2, "A"], [0, 1, "B"]]', "in order of time and without overlap"),
+    ],
+)
+def test_wrong_segments_are_refused_by_file_and_line_number(tmp_path, segments, complaint):
+    touch(tmp_path, "a.wav", "b.wav")
+    write_lines(tmp_path, '{"file": "a.wav"}', f'{{"file": "b.wav", "segments": {segments}}}')
+    with pytest.raises(ValueError, match=rf"{METADATA_NAME}, line 2: .*{complaint}"):
+        read_metadata(tmp_path)
 
 
 @pytest.mark.parametrize(

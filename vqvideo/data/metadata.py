@@ -5,7 +5,12 @@ A folder may carry `metadata.jsonl`, one JSON object on each line:
     {"file": "episode_00000.mp4", "split": "test", "actions": "episode_00000.actions.npy"}
 
 `file` is required and relative to the folder; `split` is "train" (the default) or "test";
-`class`, `speaker` and `actions` (a `.npy` array) may be left out. The file is read strictly:
+`class`, `speaker`, `actions` (a `.npy` array) and `segments` may be left out. Segments say what
+a stretch of a file is, such as a phone of speech: start and end in seconds, and a label,
+
+    {"file": "a.wav", "speaker": "p225", "segments": [[0.0, 0.31, "SIL"], [0.31, 0.4, "HH"]]}
+
+in order of time and without overlap; between them may be gaps. The file is read strictly:
 what it says is what a model will be trained on, so a typing error must not become a clip
 without a class. Without the file, every media file below the folder is an item for training
 and the name of its sub-folder is its class.
@@ -15,17 +20,32 @@ Not here: opening the media (`vqvideo.media`), cutting clips out of them (the da
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 METADATA_NAME = "metadata.jsonl"
 SPLITS = ("train", "test")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 
 Split = Literal["train", "test"]
-_KEYS = ("file", "split", "class", "speaker", "actions")
+_KEYS = ("file", "split", "class", "speaker", "actions", "segments")
+
+
+class Segment(NamedTuple):
+    """A stretch of a file that has a label, such as a phone of speech.
+
+    Attributes:
+        start: in seconds from the beginning of the file, at least 0.
+        end: in seconds, later than `start`; it belongs to the segment no more.
+        label: not empty.
+    """
+
+    start: float
+    end: float
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +58,7 @@ class Item:
         class_name: name of its class, None where it has none.
         speaker: name of who speaks, None where nobody does or nobody knows.
         actions: a `.npy` file of the actions between its frames, None without.
+        segments: its labelled stretches in order of time, none of which overlap; empty without.
     """
 
     path: Path
@@ -45,6 +66,7 @@ class Item:
     class_name: str | None = None
     speaker: str | None = None
     actions: Path | None = None
+    segments: tuple[Segment, ...] = ()
 
 
 def read_metadata(folder: str | Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> list[Item]:
@@ -133,7 +155,7 @@ def _parse_line(folder: Path, line: str, where: str) -> Item:
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; a line has: {', '.join(_KEYS)}")
     for key, value in row.items():
-        if not isinstance(value, str) or not value:
+        if key != "segments" and (not isinstance(value, str) or not value):
             raise ValueError(f"{where}: expected {key!r} to be a non-empty string, got {value!r}")
     if "file" not in row:
         raise ValueError(f"{where}: expected the key 'file', got only: {', '.join(row) or 'none'}")
@@ -146,7 +168,40 @@ def _parse_line(folder: Path, line: str, where: str) -> Item:
         class_name=row.get("class"),
         speaker=row.get("speaker"),
         actions=_existing(folder, row["actions"], "actions", where) if "actions" in row else None,
+        segments=_parse_segments(row["segments"], where) if "segments" in row else (),
     )
+
+
+def _parse_segments(given: object, where: str) -> tuple[Segment, ...]:
+    if not isinstance(given, list):
+        raise ValueError(f"{where}: expected 'segments' to be a list, got {given!r}")
+    segments: list[Segment] = []
+    for entry in given:
+        match entry:
+            case [start, end, str(label)] if label and _is_time(start) and _is_time(end):
+                segment = Segment(float(start), float(end), label)
+            case _:
+                raise ValueError(
+                    f"{where}: expected each of 'segments' to be [start_seconds, end_seconds, "
+                    f'"label"] with finite times from 0 on and a label, got {entry!r}'
+                )
+        if segment.start >= segment.end:
+            raise ValueError(
+                f"{where}: expected each of 'segments' to end after it starts, got {entry!r}"
+            )
+        if segments and segment.start < segments[-1].end:
+            raise ValueError(
+                f"{where}: expected 'segments' in order of time and without overlap, but {entry!r} "
+                f"starts before {list(segments[-1])!r} ends"
+            )
+        segments.append(segment)
+    return tuple(segments)
+
+
+def _is_time(value: object) -> bool:
+    """Whether it can be a time in seconds; JSON as Python reads it has NaN and Infinity too."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= cast(float, value) <= sys.float_info.max
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -175,12 +230,14 @@ def _relative(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _to_row(folder: Path, item: Item) -> dict[str, str]:
-    row = {"file": _relative(folder, item.path), "split": item.split}
+def _to_row(folder: Path, item: Item) -> dict[str, Any]:
+    row: dict[str, Any] = {"file": _relative(folder, item.path), "split": item.split}
     if item.class_name is not None:
         row["class"] = item.class_name
     if item.speaker is not None:
         row["speaker"] = item.speaker
     if item.actions is not None:
         row["actions"] = _relative(folder, item.actions)
+    if item.segments:
+        row["segments"] = [list(segment) for segment in item.segments]
     return row
