@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vqvideo"
 
 FLOORS = [
-    ["registry", "grid", "cond", "metrics", "modes", "processes", "media", "hub"],
+    ["registry", "grid", "cond", "metrics", "spectra", "modes", "processes", "media", "hub"],
     ["quantizers", "nets", "sampling", "data"],
     ["priors"],
     ["likelihoods"],
@@ -25,11 +25,11 @@ FLOORS = [
 NAMED = {  # rooms of the lower floors name what they may import
     **{room: set() for room in FLOORS[0]},
     "quantizers": {"registry", "metrics", "processes"},
-    "nets": {"registry", "grid", "cond"},
+    "nets": {"registry", "grid", "cond", "spectra"},
     "sampling": {"cond", "modes"},
     "data": {"media", "grid", "cond"},
     "priors": {"registry", "grid", "cond", "modes", "quantizers", "nets", "sampling"},
-    "likelihoods": {"registry", "processes", "cond", "sampling", "priors"},
+    "likelihoods": {"registry", "processes", "cond", "spectra", "modes", "sampling", "priors"},
 }
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FACE = {"__init__", "__main__"}  # the public names and `python -m`: they may import everything

@@ -15,6 +15,7 @@ from vqvideo.likelihoods import (
     CategoricalLikelihood,
     GaussianLikelihood,
     LogisticMixtureLikelihood,
+    MelLikelihood,
 )
 from vqvideo.quantizers import (
     QUANTIZERS,
@@ -66,15 +67,26 @@ def test_every_registered_quantizer_keeps_the_laws_as_it_is_by_default(name):
     testing.check_quantizer(QUANTIZERS.get(name))
 
 
-def small_autoregressive(*, rank, channels):
-    prior = {"width": 4, "num_layers": 1}
-    return AutoregressiveLikelihood(rank=rank, channels=channels, features=4, prior=prior)
+def small_autoregressive(*, rank, channels, mu_law=False):
+    return AutoregressiveLikelihood(
+        rank=rank,
+        channels=channels,
+        features=4,
+        prior={"width": 4, "num_layers": 1},
+        mu_law=mu_law,
+    )
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS.names())
 def test_every_registered_likelihood_keeps_the_laws(name):
     small = {"autoregressive": small_autoregressive}
-    testing.check_likelihood(small.get(name, LIKELIHOODS.get(name)))
+    ranks = (1,) if name == "mel" else (1, 2, 3)
+    testing.check_likelihood(small.get(name, LIKELIHOODS.get(name)), ranks)
+
+
+@pytest.mark.parametrize("build", [CategoricalLikelihood, small_autoregressive])
+def test_likelihoods_over_the_mu_law_scale_keep_the_laws(build):
+    testing.check_likelihood(partial(build, mu_law=True), (1,), counted=(1,))
 
 
 # -- planted faults: quantizers -------------------------------------------------------------
@@ -237,6 +249,8 @@ def test_a_planted_fault_in_a_quantizer_without_a_codebook_is_caught(broken, mes
 
 # -- planted faults: likelihoods ------------------------------------------------------------
 
+FEW = {"width": 4, "num_layers": 1}
+
 
 class OutOfRange(GaussianLikelihood):
     def mode(self, parameters):
@@ -265,16 +279,16 @@ class BetweenTheValues(LogisticMixtureLikelihood):
 
 
 class LowersSamples(LogisticMixtureLikelihood):
-    def sample(self, parameters, seed=0):
-        return (super().sample(parameters, seed) - 16 / 255).clamp(-1, 1)
+    def sample(self, parameters, seed=0, **options):
+        return (super().sample(parameters, seed, **options) - 16 / 255).clamp(-1, 1)
 
 
 class ForgetsChannelsBefore(LogisticMixtureLikelihood):
-    def sample(self, parameters, seed=0):
+    def sample(self, parameters, seed=0, **options):
         mixed = parameters.clone().unflatten(1, (self.num_mixtures, -1))
         pairs = {3: 0, 6: 1, 10: 3}[mixed.shape[2]]
         mixed[:, :, mixed.shape[2] - pairs :] = 0
-        return super().sample(mixed.flatten(1, 2), seed)
+        return super().sample(mixed.flatten(1, 2), seed, **options)
 
 
 class Overflows(GaussianLikelihood):
@@ -283,8 +297,55 @@ class Overflows(GaussianLikelihood):
 
 
 class NewSampleEachTime(GaussianLikelihood):
-    def sample(self, parameters, seed=0):
-        return super().sample(parameters, seed=int(torch.randint(10**6, ())))
+    def sample(self, parameters, seed=0, **options):
+        return super().sample(parameters, seed=int(torch.randint(10**6, ())), **options)
+
+
+class Lukewarm(GaussianLikelihood):
+    def drawn(self, pieces, *, temperature=0.0, seed=0):
+        return super().drawn(pieces, temperature=max(temperature, 1e-3), seed=seed)
+
+
+class NeverCold(CategoricalLikelihood):
+    def sample(self, parameters, seed=0, *, temperature=1.0):
+        return super().sample(parameters, seed)
+
+
+class DrawsOtherSeeds(GaussianLikelihood):
+    def drawn(self, pieces, *, temperature=0.0, seed=0):
+        return super().drawn(pieces, temperature=temperature, seed=seed // 2)
+
+
+class DrawsEachPieceAnew(AutoregressiveLikelihood):
+    def __init__(self, *, rank, channels):
+        super().__init__(rank=rank, channels=channels, features=4, prior=FEW)
+
+    def drawn(self, pieces, **options):
+        for piece in pieces:
+            if piece.shape[2]:
+                yield from super().drawn([piece], **options)
+
+
+class KeepsGradients(GaussianLikelihood):
+    def drawn(self, pieces, *, temperature=0.0, seed=0):
+        if temperature:
+            return super().drawn(pieces, temperature=temperature, seed=seed)
+        return map(self.mode, pieces)
+
+
+class HotterThanAllowed(GaussianLikelihood):
+    def drawn(self, pieces, *, temperature=0.0, seed=0):
+        return super().drawn(pieces, temperature=abs(temperature), seed=seed)
+
+
+class NumbersEvenly(CategoricalLikelihood):
+    """Values on the mu-law scale, numbered as if they lay evenly."""
+
+    def __init__(self):
+        super().__init__(mu_law=True)
+
+    def to_levels(self, x):
+        return CategoricalLikelihood().to_levels(x)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +360,48 @@ class NewSampleEachTime(GaussianLikelihood):
         (LowersSamples, "samples are not distributed as log_prob says"),
         (ForgetsChannelsBefore, "samples are not distributed as log_prob says"),
         (Overflows, "far off gives a log_prob of nan"),
+        (Lukewarm, "at temperature 0 is not the mode"),
+        (NeverCold, "what is drawn at temperature 0.1 has .* nats, no more than"),
+        (DrawsOtherSeeds, "drawn at temperature 1 is not the sample of that seed"),
+        (DrawsEachPieceAnew, r"pieces of \[1, 1.* steps give something else than the whole"),
+        (KeepsGradients, "drawn keeps what gradients need"),
+        (HotterThanAllowed, "a temperature below 0 was accepted"),
+        (NumbersEvenly, "mode gives other values than the 256"),
     ],
 )
 def test_a_planted_fault_in_a_likelihood_is_caught(broken, message):
     with pytest.raises(AssertionError, match=message):
         testing.check_likelihood(broken)
+
+
+class DrawsFromNoDistribution(MelLikelihood):
+    def sample(self, parameters, seed=0, *, temperature=1.0):
+        return self.mode(parameters)
+
+
+class SeesItsBatch(MelLikelihood):
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters, x - x.mean(dim=0))
+
+
+class CountsItsBands(MelLikelihood):
+    num_values = 80
+
+
+class CannotBeSilent(MelLikelihood):
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters, x) + 0 * x.flatten(1).norm(dim=1).log()
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (DrawsFromNoDistribution, "says it is not normalised, and yet it gives samples"),
+        (SeesItsBatch, "depends on its batch"),
+        (CountsItsBands, "gives other values than the 80|num_values must be None"),
+        (CannotBeSilent, "data at 0.0 under parameters far off gives a log_prob of nan"),
+    ],
+)
+def test_a_planted_fault_in_a_score_that_is_not_normalised_is_caught(broken, message):
+    with pytest.raises(AssertionError, match=message):
+        testing.check_likelihood(broken, (1,))

@@ -135,13 +135,3 @@ def test_a_model_gives_bits_per_dimension_of_all_that_it_needs_to_say(likelihood
     alone = generator.log_prob(x)
     assert alone.prior is None
     torch.testing.assert_close(alone.bound, alone.reconstruction + alone.uniform)
-
-
-def test_decoding_by_an_autoregressive_likelihood_refuses_pieces():
-    options = {"features": 4, "prior": {"width": 8, "num_layers": 2}}
-    narrow = {"width": 8, "num_blocks": 1}
-    generator = build(
-        "image", likelihood={"name": "autoregressive", **options}, encoder=narrow, decoder=narrow
-    )
-    with pytest.raises(ValueError, match="cannot come in pieces; use decode"):
-        generator.vqvae.decode_stream([torch.zeros(1, 4, 4, dtype=torch.long)])

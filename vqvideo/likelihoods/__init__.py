@@ -5,6 +5,7 @@ from vqvideo.likelihoods.base import LIKELIHOODS, Likelihood, density_note
 from vqvideo.likelihoods.categorical import BernoulliLikelihood, CategoricalLikelihood
 from vqvideo.likelihoods.gaussian import GaussianLikelihood
 from vqvideo.likelihoods.logistic_mixture import LogisticMixtureLikelihood
+from vqvideo.likelihoods.mel import MelLikelihood
 
 __all__ = [
     "LIKELIHOODS",
@@ -14,5 +15,6 @@ __all__ = [
     "GaussianLikelihood",
     "Likelihood",
     "LogisticMixtureLikelihood",
+    "MelLikelihood",
     "density_note",
 ]

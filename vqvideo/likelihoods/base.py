@@ -10,14 +10,18 @@ is what a file of it would hold.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from vqvideo.modes import evaluating
 from vqvideo.registry import Registry
 
 BYTES = 256
+PIECES_APART = 15_485_863  # two pieces must not be drawn from the same noise
 OUTSIDE = 1e-3  # by which rounding may put data outside of [-1, 1]
 
 
@@ -28,14 +32,24 @@ class Likelihood(nn.Module, ABC):
     own options.
 
     Attributes:
-        num_values: how many values a dimension can take, evenly spaced from -1 to 1; None for a
-            density, which gives no bits per dimension.
+        num_values: how many values a dimension can take, those that `from_levels` gives; None for
+            a density, which gives no bits per dimension.
         is_autoregressive: whether each dimension is told those before it, so that `mode` and
             `sample` take one pass for each.
+        is_normalized: whether `log_prob` is that of a distribution, or a score like one, by which
+            a model can be trained but which bounds nothing and has no samples.
     """
 
     num_values: int | None = None
     is_autoregressive: bool = False
+    is_normalized: bool = True
+
+    @property
+    def usual_temperature(self) -> float:
+        """Of `drawn` where nobody says: 0, the mode; 1, a sample, of an autoregressive one, whose
+        most probable values one after the other are often nothing but silence.
+        """
+        return float(self.is_autoregressive)
 
     @property
     def is_density(self) -> bool:
@@ -55,8 +69,57 @@ class Likelihood(nn.Module, ABC):
         """The most probable data `[b, c, *axes]`, in [-1, 1]: what a decoder shows."""
 
     @abstractmethod
-    def sample(self, parameters: Tensor, seed: int = 0) -> Tensor:
-        """Data drawn from the distribution, in [-1, 1]."""
+    def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
+        """Data drawn from the distribution, in [-1, 1].
+
+        Args:
+            parameters: of the distribution.
+            seed: decides all noise.
+            temperature: T above 0; drawn is from what is proportional to p^(1/T), or near to it.
+        """
+
+    def drawn(
+        self,
+        pieces: Iterable[Tensor],
+        *,
+        temperature: float = 0.0,
+        seed: int | Sequence[int] = 0,
+    ) -> Iterator[Tensor]:
+        """Data for parameters that come in pieces along the first axis, as they come.
+
+        Args:
+            pieces: parameters; where they are cut decides which noise meets which of them.
+            temperature: 0 gives the mode, 1 a sample, in between less noise than a sample has.
+            seed: decides all noise; an autoregressive likelihood takes one for each item too.
+        """
+        if temperature and not isinstance(seed, int):
+            raise ValueError("this likelihood draws a batch from one seed, got several")
+        if not temperature >= 0:
+            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        for number, parameters in enumerate(pieces):
+            with torch.no_grad(), evaluating(self):
+                if temperature == 0:
+                    data = self.mode(parameters)
+                else:
+                    assert isinstance(seed, int)
+                    own = seed + PIECES_APART * number
+                    data = self.sample(parameters, seed=own, temperature=temperature)
+            yield data
+
+    def to_levels(self, x: Tensor) -> Tensor:
+        """The numbers, from 0, of the values nearest to x; raises `ValueError` if x leaves [-1, 1]
+        or this is a density.
+        """
+        return to_levels(x, self._num_values())
+
+    def from_levels(self, levels: Tensor) -> Tensor:
+        """The values with these numbers; raises `ValueError` if this is a density."""
+        return from_levels(levels, self._num_values())
+
+    def _num_values(self) -> int:
+        if self.num_values is None:
+            raise ValueError("a density takes all values and numbers none")
+        return self.num_values
 
     def observe(self, x: Tensor) -> None:
         """See a training batch, this process's part of it; a likelihood may set itself up from the
@@ -71,6 +134,12 @@ def density_note(likelihood: Likelihood, name: str) -> str | None:
     """What must be said beside figures of a likelihood of that name, lest they be misread; None
     unless it is a density.
     """
+    if not likelihood.is_normalized:
+        return (
+            f"The likelihood is {name}, a score that no distribution stands behind: the "
+            f"reconstruction term, and with it loss and bound, compares models that are scored "
+            f"alike, and bounds nothing."
+        )
     if not likelihood.is_density:
         return None
     return (
@@ -89,13 +158,19 @@ def to_levels(x: Tensor, num_values: int) -> Tensor:
     >>> to_levels(torch.tensor([-1.0, 0.001, 1.0]), 256).tolist()
     [0, 128, 255]
     """
+    x = in_range(x, num_values)
+    return ((x + 1) * ((num_values - 1) / 2)).round().long().clamp(0, num_values - 1)
+
+
+def in_range(x: Tensor, num_values: int) -> Tensor:
+    """Data in float32 at least; raises `ValueError` if it leaves [-1, 1]."""
     x = widened(x)
     if x.numel() and not x.abs().max() <= 1 + OUTSIDE:  # NaN is not either
         raise ValueError(
             f"data must lie in [-1, 1] for a likelihood over {num_values} values, got values from "
             f"{x.min().item():.3g} to {x.max().item():.3g}; scale it, as media.from_uint8 does"
         )
-    return ((x + 1) * ((num_values - 1) / 2)).round().long().clamp(0, num_values - 1)
+    return x
 
 
 def from_levels(levels: Tensor, num_values: int) -> Tensor:
@@ -106,6 +181,42 @@ def from_levels(levels: Tensor, num_values: int) -> Tensor:
     [-1.0, 1.0]
     """
     return levels.float() / ((num_values - 1) / 2) - 1
+
+
+def mu_law(x: Tensor) -> Tensor:
+    """Sound in [-1, 1] on the mu-law scale, in [-1, 1] too: of evenly spaced steps there, those
+    near silence are the finest (ITU-T G.711 with mu = 255; van den Oord et al. 2016, section 2.2).
+
+    >>> mu_law(torch.tensor([-1.0, 0.0, 0.01]))
+    tensor([-1.0000,  0.0000,  0.2285])
+    """
+    return x.sign() * torch.log1p((BYTES - 1) * x.abs()) / math.log(BYTES)
+
+
+def from_mu_law(y: Tensor) -> Tensor:
+    """The inverse of `mu_law`."""
+    return y.sign() * torch.expm1(y.abs() * math.log(BYTES)) / (BYTES - 1)
+
+
+class Bytes(Likelihood):
+    """What likelihoods have in common that give each of 256 values a probability of its own.
+
+    Args:
+        mu_law: whether the values lie as on the mu-law scale, for sound, or evenly.
+    """
+
+    num_values = BYTES
+
+    def __init__(self, *, mu_law: bool = False) -> None:
+        super().__init__()
+        self.mu_law = mu_law
+
+    def to_levels(self, x: Tensor) -> Tensor:
+        return super().to_levels(mu_law(in_range(x, BYTES)) if self.mu_law else x)
+
+    def from_levels(self, levels: Tensor) -> Tensor:
+        values = super().from_levels(levels)
+        return from_mu_law(values) if self.mu_law else values
 
 
 def widened(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from vqvideo.likelihoods.base import (
     BYTES,
     LIKELIHOODS,
+    Bytes,
     Likelihood,
     from_levels,
     to_levels,
@@ -18,11 +19,14 @@ from vqvideo.likelihoods.base import (
 
 
 @LIKELIHOODS.register("categorical")
-class CategoricalLikelihood(Likelihood):
+class CategoricalLikelihood(Bytes):
     """A softmax over the 256 values of each dimension, each by itself (van den Oord et al. 2016).
 
     It assumes nothing about which values are near each other, needs 256 numbers for every
     dimension, and learns accordingly from much data.
+
+    Args:
+        mu_law: whether the values lie as on the mu-law scale, for sound, or evenly.
 
     >>> likelihood = CategoricalLikelihood()
     >>> nats = likelihood.log_prob(torch.zeros(1, 256, 1), torch.ones(1, 1, 1))
@@ -30,22 +34,20 @@ class CategoricalLikelihood(Likelihood):
     5.5452
     """
 
-    num_values = BYTES
-
     def num_parameters(self, channels: int) -> int:
         return BYTES * channels
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        nats = F.cross_entropy(self._logits(parameters), to_levels(x, BYTES), reduction="none")
+        nats = F.cross_entropy(self._logits(parameters), self.to_levels(x), reduction="none")
         return -nats.flatten(1).sum(dim=1)
 
     def mode(self, parameters: Tensor) -> Tensor:
-        return from_levels(self._logits(parameters).argmax(dim=1), BYTES)
+        return self.from_levels(self._logits(parameters).argmax(dim=1))
 
-    def sample(self, parameters: Tensor, seed: int = 0) -> Tensor:
-        logits = self._logits(parameters)
+    def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
+        logits = self._logits(parameters) / temperature
         noise = uniform_noise(logits.shape, seed, logits.device)
-        return from_levels((logits - (-noise.log()).log()).argmax(dim=1), BYTES)
+        return self.from_levels((logits - (-noise.log()).log()).argmax(dim=1))
 
     def _logits(self, parameters: Tensor) -> Tensor:
         """`[b, 256, c, *axes]`."""
@@ -74,6 +76,6 @@ class BernoulliLikelihood(Likelihood):
     def mode(self, parameters: Tensor) -> Tensor:
         return from_levels(parameters > 0, 2)
 
-    def sample(self, parameters: Tensor, seed: int = 0) -> Tensor:
+    def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
         noise = uniform_noise(parameters.shape, seed, parameters.device)
-        return from_levels(noise < torch.sigmoid(parameters.double()), 2)
+        return from_levels(noise < torch.sigmoid(parameters.double() / temperature), 2)

@@ -53,10 +53,10 @@ class GaussianLikelihood(Likelihood):
     def mode(self, parameters: Tensor) -> Tensor:
         return parameters.float().clamp(-1, 1)
 
-    def sample(self, parameters: Tensor, seed: int = 0) -> Tensor:
+    def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(parameters.shape, generator=generator).to(parameters.device)
-        return (parameters.float() + self.variance.sqrt() * noise).clamp(-1, 1)
+        return (parameters.float() + (temperature * self.variance).sqrt() * noise).clamp(-1, 1)
 
 
 def _variance(x: Tensor) -> Tensor:

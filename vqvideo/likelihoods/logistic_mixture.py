@@ -91,14 +91,14 @@ class LogisticMixtureLikelihood(Likelihood):
         nats = torch.stack([self._log_prob_map(mixture, middle) for middle in middles], dim=1)
         return _chosen(torch.stack(middles, dim=1), nats.argmax(dim=1)).float()
 
-    def sample(self, parameters: Tensor, seed: int = 0) -> Tensor:
+    def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
         mixture = self._mixture(parameters)
         noise = uniform_noise(mixture.means[:, :1].shape, seed, parameters.device)
         choice = uniform_noise(mixture.logits.shape, seed + SEED_APART, parameters.device)
-        component = (mixture.logits - (-choice.log()).log()).argmax(dim=1)
+        component = (mixture.logits / temperature - (-choice.log()).log()).argmax(dim=1)
         logistic = iter(noise.logit().unbind(2))
         drawn = self._in_turn(
-            mixture, lambda mean, log_scale: mean + log_scale.exp() * next(logistic)
+            mixture, lambda mean, log_scale: mean + temperature * log_scale.exp() * next(logistic)
         )
         return _chosen(drawn, component).float()
 

@@ -61,3 +61,39 @@ class CondEmbedding(nn.Module):
             told = torch.rand(batch, 1, 1, 1, 1, device=total.device) >= self.spec.dropout
             total = total * told
         return total
+
+
+class ToldBeside(CondEmbedding):
+    """Puts what a decoder is told beside the codes it is given: as many channels again, the same at
+    every position.
+
+    Args:
+        spec: a class, a speaker, both, or nothing, which adds no channels.
+        width: channels of z_q.
+
+    Raises:
+        ValueError: `spec` takes what differs from position to position.
+    """
+
+    def __init__(self, spec: CondSpec, width: int) -> None:
+        if spec.takes_actions or spec.local_channels:
+            raise ValueError(
+                "a decoder can be told a class or a speaker, which hold for all of a clip; actions "
+                "and local maps are for the prior"
+            )
+        super().__init__(spec, 1, width)
+        self.width = width
+
+    def forward(self, z_q: Tensor, cond: Cond | None) -> Tensor:  # type: ignore[override]
+        """`[b, 2 width, *grid]` of z_q `[b, width, *grid]`; told nothing, it adds zeros."""
+        batch = len(z_q)
+        if self.spec.is_empty:
+            if cond is not None:
+                cond.check(self.spec, batch, (1,))  # raises unless it is empty
+            return z_q
+        if cond is None:
+            told = z_q.new_zeros(batch, self.width)
+        else:
+            told = super().forward(cond.to(z_q.device), batch, (1,)).flatten(1)
+        everywhere = told[(..., *(None,) * (z_q.ndim - 2))].expand(-1, -1, *z_q.shape[2:])
+        return torch.cat([z_q, everywhere.to(z_q.dtype)], dim=1)

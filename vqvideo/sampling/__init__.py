@@ -9,7 +9,7 @@ from vqvideo.sampling.generate import (
     single_samples,
 )
 from vqvideo.sampling.states import Drawer, FilterOptions, PriorState, SamplesCodes, check_codes
-from vqvideo.sampling.stream import stream
+from vqvideo.sampling.stream import stream, stream_blocks
 from vqvideo.sampling.walk import Method, Progress
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "method_for",
     "single_samples",
     "stream",
+    "stream_blocks",
 ]

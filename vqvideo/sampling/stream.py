@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,26 @@ from vqvideo.sampling.states import (
 from vqvideo.sampling.walk import Method, Task, drawer_of, walk
 
 
-def stream(
+def stream(prior: SamplesCodes, inner: tuple[int, ...], **options: Any) -> Iterator[Tensor]:
+    """Codes `[batch, *inner(, s)]` of one step along the first axis after the other: at rank 3 a
+    frame, at rank 2 a row, at rank 1 a single code `[batch]`.
+
+    The steps are those of `generate` on a longer grid: same seed, same codes, exactly, however many
+    are asked for. Memory does not grow, where the prior looks back no further than its receptive
+    field (`wavenet`, `pixelcnn`, `masked3d`); then what lies further back is forgotten, as it is by
+    `generate`. Each step is drawn when it is asked for.
+
+    Args:
+        prior, inner, options: as `stream_blocks` takes them.
+
+    Raises:
+        ValueError: as `stream_blocks`.
+    """
+    blocks = stream_blocks(prior, inner, **options)
+    return itertools.chain.from_iterable(block.unbind(1) for block in blocks)
+
+
+def stream_blocks(
     prior: SamplesCodes,
     inner: tuple[int, ...],
     *,
@@ -38,13 +58,7 @@ def stream(
     seed: int | Sequence[int] = 0,
     method: Method = "auto",
 ) -> Iterator[Tensor]:
-    """Codes `[batch, *inner(, s)]` of one step along the first axis after the other: at rank 3 a
-    frame, at rank 2 a row, at rank 1 a single code `[batch]`.
-
-    The steps are those of `generate` on a longer grid: same seed, same codes, exactly, however many
-    are asked for. Memory does not grow, where the prior looks back no further than its receptive
-    field (`wavenet`, `pixelcnn`, `masked3d`); then what lies further back is forgotten, as it is by
-    `generate`. Each step is drawn when it is asked for.
+    """What `stream` gives, as many steps `[batch, n, *inner(, s)]` at once as a condition is about.
 
     Args:
         prior: p(codes | cond).
@@ -53,8 +67,9 @@ def stream(
         known: codes `[batch, n, *inner(, s)]` of the first n steps; the steps after them come.
         cond: what holds for the known steps, and for all that follow if `conds` is None; so it may
             then hold nothing that differs from step to step.
-        conds: what holds for each step that follows, asked for when the step begins; the stream
-            ends where they end. For actions that are known only as they come.
+        conds: what holds for the steps that follow, asked for when they begin, each for as many
+            steps as its local map has, for one if it has none; the stream ends where they end. For
+            what is known only as it comes.
         temperature, top_k, top_p, guidance, seed, method: as for `generate`.
 
     Raises:
@@ -91,27 +106,30 @@ def stream(
         known = None
     if known is not None:
         _check_known(known, batch, inner, each, prior.codebook_size)
-    shape = (batch, 1, *inner, *each)
-    free = torch.zeros(math.prod(shape[1:]), dtype=torch.bool)
     noise = GumbelNoise(seed, batch, prior.codebook_size, prior.device)
     noise.skip(0 if known is None else known[0].numel())
 
-    def steps() -> Iterator[Tensor]:
+    def blocks() -> Iterator[Tensor]:
         state: PriorState | None = None
         for told in itertools.repeat(cond) if conds is None else conds:
+            local = None if conds is None or told is None else told.local
+            number = 1 if local is None else local.shape[2]
+            shape = (batch, number, *inner, *each)
             codes = torch.zeros(shape, dtype=torch.int64, device=prior.device)
+            free = torch.zeros(math.prod(shape[1:]), dtype=torch.bool)
             task = Task(sampling, codes, free, noise, lambda done, total: None)
             with evaluating(prior), torch.inference_mode():
                 begins = state is None
                 if state is None:
-                    state = _begin(guided, batch, inner, known, told if known is None else cond)
+                    at_first = told if known is None else cond
+                    state = _begin(guided, batch, inner, known, number, at_first)
                     drawer = drawer_of(state, method, sampling)
                 if conds is not None and not (begins and known is None):
-                    state.tell(told, 1)
+                    state.tell(told, number)
                 walk(task, state, drawer, prior.num_codebooks)
-            yield codes[:, 0]
+            yield codes
 
-    return steps()
+    return blocks()
 
 
 def _begin(
@@ -119,10 +137,11 @@ def _begin(
     batch: int,
     inner: tuple[int, ...],
     known: Tensor | None,
+    number: int,
     cond: Cond | None,
 ) -> PriorState:
-    """The state behind the known steps, or before the first one, told `cond` of them or of it."""
-    steps = 1 if known is None else known.shape[1]
+    """The state behind the known steps, or before the first ones, so many, told `cond` of them."""
+    steps = number if known is None else known.shape[1]
     state = prior.start(batch, (steps, *inner), cond)
     if state is None:
         raise ValueError(

@@ -15,12 +15,16 @@ from vqvideo.nets.blocks import Blocks, Blockwise
 
 STRIDES = {1: ((2,), (2,)), 2: ((2, 1), (2, 4)), 3: ((1, 2, 2), (2, 2, 2))}
 GRID = {1: (13,), 2: (9, 3), 3: (5, 6, 3)}
-CHANNELS, Z_CHANNELS = 3, 5
+Z_CHANNELS = 5
 Part = TypeVar("Part", bound=Blockwise)
 
 
 def check_encoder(
-    build: Callable[..., Encoder], rank: int, strides: Sequence[Sequence[int]] | None = None
+    build: Callable[..., Encoder],
+    rank: int,
+    strides: Sequence[Sequence[int]] | None = None,
+    *,
+    channels: int = 3,
 ) -> None:
     """All laws of an encoder of one rank.
 
@@ -29,29 +33,34 @@ def check_encoder(
             small.
         rank: a rank that it supports.
         strides: that it supports; None takes two levels whose strides differ from axis to axis.
+        channels: that it supports, of the data or of the likelihood's parameters.
     """
     strides = STRIDES[rank] if strides is None else strides
-    encoder = _built(build, rank, strides)
+    encoder = _built(build, rank, strides, channels)
     down, grid = downsampling(tuple(map(tuple, strides))), GRID[rank]
-    x = _draw(2, CHANNELS, *(n * d for n, d in zip(grid, down, strict=True)))
+    x = _draw(2, channels, *(n * d for n, d in zip(grid, down, strict=True)))
     _check_shape("z_e", encoder, x, (2, Z_CHANNELS, *grid))
     said = (encoder.rank, encoder.channels, tuple(encoder.downsampling))
-    assert said == (rank, CHANNELS, down), (
-        f"the encoder says rank, channels and downsampling are {said}, not {(rank, CHANNELS, down)}"
+    assert said == (rank, channels, down), (
+        f"the encoder says rank, channels and downsampling are {said}, not {(rank, channels, down)}"
     )
     _check_blocks(encoder, x, down, (1,) * rank)
 
 
 def check_decoder(
-    build: Callable[..., Decoder], rank: int, strides: Sequence[Sequence[int]] | None = None
+    build: Callable[..., Decoder],
+    rank: int,
+    strides: Sequence[Sequence[int]] | None = None,
+    *,
+    channels: int = 3,
 ) -> None:
     """All laws of a decoder of one rank; the arguments are those of `check_encoder`."""
     strides = STRIDES[rank] if strides is None else strides
-    decoder = _built(build, rank, strides)
+    decoder = _built(build, rank, strides, channels)
     down, grid = downsampling(tuple(map(tuple, strides))), GRID[rank]
     z_q = _draw(2, Z_CHANNELS, *grid)
     axes = tuple(n * d for n, d in zip(grid, down, strict=True))
-    _check_shape("the parameters", decoder, z_q, (2, CHANNELS, *axes))
+    _check_shape("the parameters", decoder, z_q, (2, channels, *axes))
     _check_blocks(decoder, z_q, (1,) * rank, down)
 
 
@@ -109,9 +118,11 @@ def _check_causal(
         )
 
 
-def _built(build: Callable[..., Part], rank: int, strides: Sequence[Sequence[int]]) -> Part:
+def _built(
+    build: Callable[..., Part], rank: int, strides: Sequence[Sequence[int]], channels: int
+) -> Part:
     torch.manual_seed(0)
-    net = build(rank=rank, channels=CHANNELS, z_channels=Z_CHANNELS, strides=strides)
+    net = build(rank=rank, channels=channels, z_channels=Z_CHANNELS, strides=strides)
     for parameter in net.parameters():  # a layer that starts at zero would make any law hold
         parameter.data += 0.1 * torch.randn_like(parameter)
     return net.double().eval()

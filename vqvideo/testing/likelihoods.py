@@ -6,36 +6,51 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from vqvideo.likelihoods import Likelihood
-from vqvideo.likelihoods.base import from_levels
 from vqvideo.testing.grids import GRIDS
 
 Build = Callable[..., Likelihood]
 
 DRAWS = 4000  # samples that are counted
 FAR = 40.0  # times as large as parameters usually are
+COLD = 0.1  # a temperature far below 1
 
 
-def check_likelihood(build: Build) -> None:
-    """All laws of a likelihood, on data of rank 1, 2 and 3.
+def check_likelihood(
+    build: Build, ranks: Sequence[int] = tuple(GRIDS), *, counted: Sequence[int] = (1, 2)
+) -> None:
+    """All laws of a likelihood.
+
+    One that is not normalised is held to fewer: it has no samples, and must say so.
 
     Args:
         build: called with `rank` and `channels` if it takes them, and nothing else. Make it small
             if it has a network.
+        ranks: of the data that it is for.
+        counted: channels of a position, of which every value it can have is gone through; two of
+            256 values each take a while.
     """
-    for rank in GRIDS:
+    for rank in ranks:
         _an_item_is_scored_by_itself(build, rank)
-        _mode_and_sample_are_data(build, rank)
+        _the_mode_is_data(build, rank)
+        _what_is_drawn_is_mode_or_sample(build, rank)
         _far_parameters_give_numbers(build, rank)
         _autocast_changes_little(build, rank)
-    for channels in (1, 2):
-        _probabilities_sum_to_one(build, channels)
-        _samples_come_as_often_as_they_are_probable(build, channels)
+        if not _built(build, rank, 3).is_normalized:
+            _there_are_no_samples(build, rank)
+            continue
+        _samples_are_data(build, rank)
+        _pieces_of_an_autoregressive_one_decide_nothing(build, rank)
+    for channels in counted:
+        _probabilities_sum_to_one(build, ranks[0], channels)
+        _samples_come_as_often_as_they_are_probable(build, ranks[0], channels)
+    if _built(build, ranks[0], 3).is_normalized:
+        _a_lower_temperature_is_less_random(build, ranks[0])
 
 
 def _an_item_is_scored_by_itself(build: Build, rank: int) -> None:
@@ -46,27 +61,88 @@ def _an_item_is_scored_by_itself(build: Build, rank: int) -> None:
     assert torch.allclose(nats[1:], alone), "the likelihood of an item depends on its batch"
 
 
-def _mode_and_sample_are_data(build: Build, rank: int) -> None:
+def _the_mode_is_data(build: Build, rank: int) -> None:
     likelihood, parameters, x = _case(build, rank)
-    for name, data in (
-        ("mode", likelihood.mode(parameters)),
-        ("sample", likelihood.sample(parameters, seed=3)),
-    ):
-        assert data.shape == x.shape, f"{name} must be {list(x.shape)}, got {list(data.shape)}"
-        assert data.abs().max() <= 1, f"{name} leaves [-1, 1]"
-        if likelihood.num_values is not None:
-            levels = (data.double() + 1) / 2 * (likelihood.num_values - 1)
-            assert (levels - levels.round()).abs().max() < 1e-3, (
-                f"{name} gives other values than the {likelihood.num_values} that are scored"
-            )
-    best = likelihood.log_prob(parameters, likelihood.mode(parameters))
+    mode = likelihood.mode(parameters)
+    _require_data("mode", mode, likelihood, x)
+    best = likelihood.log_prob(parameters, mode)
     assert (best > likelihood.log_prob(parameters, x)).all(), (
         "random data is more probable than the mode"
     )
-    again = likelihood.sample(parameters, seed=3)
-    assert torch.equal(likelihood.sample(parameters, seed=3), again), "a seed does not repeat"
+
+
+def _samples_are_data(build: Build, rank: int) -> None:
+    likelihood, parameters, x = _case(build, rank)
+    sample = likelihood.sample(parameters, seed=3)
+    _require_data("sample", sample, likelihood, x)
+    assert torch.equal(likelihood.sample(parameters, seed=3), sample), "a seed does not repeat"
     other = likelihood.sample(parameters, seed=4)
-    assert not torch.equal(other, again), "every seed gives the same sample"
+    assert not torch.equal(other, sample), "every seed gives the same sample"
+
+
+def _there_are_no_samples(build: Build, rank: int) -> None:
+    """Of what is no distribution; whoever asks is told."""
+    likelihood, parameters, _ = _case(build, rank)
+    assert likelihood.is_density, "what is not normalised gives no bits: num_values must be None"
+    try:
+        likelihood.sample(parameters)
+    except ValueError:
+        return
+    raise AssertionError("it says it is not normalised, and yet it gives samples")
+
+
+def _what_is_drawn_is_mode_or_sample(build: Build, rank: int) -> None:
+    """`drawn` from one piece, in evaluation mode and without gradients."""
+    likelihood, parameters, _ = _case(build, rank)
+    likelihood.train()
+    cold = _drawn(likelihood, [parameters.requires_grad_()], temperature=0.0)
+    likelihood.eval()
+    parameters = parameters.detach()
+    assert not cold.requires_grad, "drawn keeps what gradients need"
+    assert torch.equal(cold, likelihood.mode(parameters)), "drawn at temperature 0 is not the mode"
+    if not likelihood.is_normalized:
+        return
+    drawn = [_drawn(likelihood, [parameters], temperature=1.0, seed=seed) for seed in (3, 3, 4)]
+    assert torch.equal(drawn[0], drawn[1]), "a seed does not repeat what is drawn"
+    assert not torch.equal(drawn[0], drawn[2]), "every seed draws the same"
+    assert torch.equal(drawn[0], likelihood.sample(parameters, seed=3)), (
+        "drawn at temperature 1 is not the sample of that seed"
+    )
+    try:
+        _drawn(likelihood, [parameters], temperature=-0.1)
+    except ValueError:
+        return
+    raise AssertionError("a temperature below 0 was accepted")
+
+
+def _pieces_of_an_autoregressive_one_decide_nothing(build: Build, rank: int) -> None:
+    """Each value is told all those before it, also those of the pieces before."""
+    likelihood, parameters, _ = _case(build, rank)
+    if not likelihood.is_autoregressive:
+        return
+    long = torch.cat([parameters] * 2, dim=2)
+    for temperature in (0.0, 1.0):
+        whole = _drawn(likelihood, [long], temperature=temperature, seed=5)
+        for lengths in ([1] * long.shape[2], [2, 0, 3, long.shape[2] - 5]):
+            apart = _drawn(likelihood, long.split(lengths, 2), temperature=temperature, seed=5)
+            assert torch.equal(apart, whole), (
+                f"pieces of {lengths} steps give something else than the whole at temperature "
+                f"{temperature:g}"
+            )
+
+
+def _a_lower_temperature_is_less_random(build: Build, rank: int) -> None:
+    """What is drawn is more probable on average."""
+    likelihood, parameters, _ = _case(build, rank)
+    with torch.no_grad():
+        cold, usual = (
+            likelihood.log_prob(parameters, _drawn(likelihood, [parameters], temperature=t)).mean()
+            for t in (COLD, 1.0)
+        )
+    assert cold > usual, (
+        f"what is drawn at temperature {COLD} has {cold:.1f} nats, no more than the {usual:.1f} of "
+        f"what is drawn at 1"
+    )
 
 
 def _far_parameters_give_numbers(build: Build, rank: int) -> None:
@@ -91,20 +167,22 @@ def _autocast_changes_little(build: Build, rank: int) -> None:
     assert torch.allclose(nats, rounded, rtol=0.02), "autocast changes log_prob by over 2 %"
 
 
-def _probabilities_sum_to_one(build: Build, channels: int) -> None:
+def _probabilities_sum_to_one(build: Build, rank: int, channels: int) -> None:
     """Over all values of one position of so many channels, under a few draws of parameters."""
-    likelihood = _built(build, 1, channels).double()
+    likelihood = _built(build, rank, channels).double()
     assert likelihood.is_density == (likelihood.num_values is None), (
         "num_values must say over how many values there are probabilities, None for a density"
     )
     if likelihood.num_values is None:
         return
-    every = itertools.product(range(likelihood.num_values), repeat=channels)
-    x = from_levels(torch.tensor(list(every)), likelihood.num_values)[..., None]
+    every, x = _every_value(likelihood, rank, channels)
+    assert torch.equal(likelihood.to_levels(x).flatten(1), every), (
+        "to_levels gives a value of from_levels another number than its own"
+    )
     for scale in (0.5, 5.0):
-        parameters = scale * torch.randn(1, likelihood.num_parameters(channels), 1).double()
+        parameters = scale * _of_one_position(likelihood, rank, channels)
         with torch.no_grad():
-            nats = likelihood.log_prob(parameters.expand(len(x), -1, -1), x)
+            nats = likelihood.log_prob(parameters.expand(len(x), *parameters.shape[1:]), x)
         total = nats.double().exp().sum().item()
         assert math.isclose(total, 1, abs_tol=1e-5), (
             f"the probabilities of all {len(x)} values of a position of {channels} channels come "
@@ -112,20 +190,19 @@ def _probabilities_sum_to_one(build: Build, channels: int) -> None:
         )
 
 
-def _samples_come_as_often_as_they_are_probable(build: Build, channels: int) -> None:
+def _samples_come_as_often_as_they_are_probable(build: Build, rank: int, channels: int) -> None:
     """The joint distribution function of the channels of a position, of samples beside that of
     `log_prob` (as Kolmogorov and Smirnov compare them).
     """
-    likelihood, number = _built(build, 1, channels).double(), DRAWS * channels
+    likelihood, number = _built(build, rank, channels).double(), DRAWS * channels
     if likelihood.num_values is None:
         return
-    parameters = torch.randn(1, likelihood.num_parameters(channels), 1).double()
-    every = torch.tensor(list(itertools.product(range(likelihood.num_values), repeat=channels)))
-    x = from_levels(every, likelihood.num_values)[..., None]
+    parameters = _of_one_position(likelihood, rank, channels)
+    every, x = _every_value(likelihood, rank, channels)
     with torch.no_grad():
-        nats = likelihood.log_prob(parameters.expand(len(x), -1, -1), x).double()
-        drawn = likelihood.sample(parameters.expand(number, -1, -1), seed=5)[..., 0]
-    levels = ((drawn + 1) / 2 * (likelihood.num_values - 1)).round().long()
+        nats = likelihood.log_prob(parameters.expand(len(x), *parameters.shape[1:]), x).double()
+        drawn = likelihood.sample(parameters.expand(number, *parameters.shape[1:]), seed=5)
+    levels = likelihood.to_levels(drawn).flatten(1)
     places = likelihood.num_values ** torch.arange(channels).flip(0)
     counted = torch.bincount(levels @ places, minlength=len(every)) / number
     functions = [nats.exp(), counted.double()]
@@ -139,6 +216,35 @@ def _samples_come_as_often_as_they_are_probable(build: Build, channels: int) -> 
     )
 
 
+def _require_data(name: str, data: Tensor, likelihood: Likelihood, x: Tensor) -> None:
+    """Shaped like x, within [-1, 1], and of a discrete likelihood one of the values it scores."""
+    assert data.shape == x.shape, f"{name} must be {list(x.shape)}, got {list(data.shape)}"
+    assert data.abs().max() <= 1, f"{name} leaves [-1, 1]"
+    if likelihood.num_values is not None:
+        nearest = likelihood.from_levels(likelihood.to_levels(data))
+        assert (data - nearest).abs().max() < 1e-5, (
+            f"{name} gives other values than the {likelihood.num_values} that are scored"
+        )
+
+
+def _drawn(likelihood: Likelihood, pieces: Sequence[Tensor], **options: float) -> Tensor:
+    return torch.cat(list(likelihood.drawn(pieces, **options)), dim=2)  # type: ignore[arg-type]
+
+
+def _every_value(likelihood: Likelihood, rank: int, channels: int) -> tuple[Tensor, Tensor]:
+    """All numbers `[n, c]` that the channels of a position can have, and the data `[n, c, 1...]`
+    that they stand for.
+    """
+    assert likelihood.num_values is not None
+    every = torch.tensor(list(itertools.product(range(likelihood.num_values), repeat=channels)))
+    return every, likelihood.from_levels(every).reshape(-1, channels, *(1,) * rank)
+
+
+def _of_one_position(likelihood: Likelihood, rank: int, channels: int) -> Tensor:
+    number = likelihood.num_parameters(channels)
+    return torch.randn(1, number, *(1,) * rank, dtype=torch.float64)
+
+
 def _case(build: Build, rank: int) -> tuple[Likelihood, Tensor, Tensor]:
     """A likelihood, parameters and data of three channels."""
     likelihood = _built(build, rank, 3)
@@ -146,7 +252,7 @@ def _case(build: Build, rank: int) -> tuple[Likelihood, Tensor, Tensor]:
     if likelihood.num_values is None:
         x = torch.rand(shape) * 2 - 1
     else:
-        x = from_levels(torch.randint(likelihood.num_values, shape), likelihood.num_values)
+        x = likelihood.from_levels(torch.randint(likelihood.num_values, shape))
     return likelihood, torch.randn(2, likelihood.num_parameters(3), *GRIDS[rank]), x
 
 

@@ -1,0 +1,204 @@
+"""Decoding by an autoregressive likelihood: value by value, in pieces, as if drawn at once."""
+
+import itertools
+
+import pytest
+import torch
+
+from vqvideo.cond import Cond
+from vqvideo.config import GeneratorConfig, Part, build_generator
+from vqvideo.likelihoods import AutoregressiveLikelihood, autoregressive
+from vqvideo.sampling import generate
+
+AXES = {1: (340,), 2: (12, 8), 3: (8, 4, 4)}
+STRIDES = {1: ((2,), (2,)), 2: ((2, 2), (2, 1)), 3: ((2, 2, 2), (2, 1, 1))}
+CASES = [(1, 1), (1, 2), (2, 3), (3, 2)]  # rank, channels
+
+
+def small(rank=1, channels=1, *, decoder="patchify", cond=None, **prior):
+    nets = {"patchify": {"widths": (6, 8), "num_blocks": (1, 1)}, "conv": {"width": 6}}
+    likelihood = {"features": 5, "prior": {"width": 8, "num_layers": 2, **prior}}
+    config = GeneratorConfig(
+        channels=channels,
+        strides=STRIDES[rank],
+        sample_shape=AXES[rank],
+        rate=8.0,
+        encoder=Part(decoder, nets[decoder]),
+        quantizer=Part("ema", {"codebook_size": 9, "code_dim": 4}),
+        decoder=Part(decoder, nets[decoder]),
+        likelihood=Part("autoregressive", {**likelihood, "mu_law": rank == 1}),
+        prior=Part({1: "wavenet", 2: "pixelcnn", 3: "masked3d"}[rank], {"width": 4}),
+        cond=cond or {},
+    )
+    torch.manual_seed(rank)
+    vqvae = build_generator(config, with_prior=False).vqvae.eval()
+    for parameter in vqvae.parameters():  # so that what is told, and what came before, matter
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return vqvae
+
+
+def codes_of(vqvae, rank, batch=2):
+    draw = torch.Generator().manual_seed(3)
+    return torch.randint(9, (batch, *vqvae.grid_shape(AXES[rank])), generator=draw)
+
+
+def cut(codes, lengths):
+    start = 0
+    for length in itertools.cycle(lengths):
+        yield codes[:, start : start + length]
+        start += length
+        if start >= codes.shape[1]:
+            return
+
+
+def naively(vqvae, codes, **options):
+    """The same values drawn on a whole grid, every logit anew for each of them."""
+    parameters = vqvae.decoder(vqvae.quantizer.decode(codes))
+    prior = vqvae.likelihood.prior
+    cond = Cond(local=parameters)
+    shape = tuple(parameters.shape[2:])
+    found = generate(prior, shape, batch=len(codes), cond=cond, method="full", **options)
+    return found.movedim(-1, 1) if prior.num_codebooks > 1 else found[:, None]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize(("rank", "channels"), CASES)
+def test_values_are_those_that_are_drawn_naively_from_the_same_noise(rank, channels, temperature):
+    vqvae = small(rank, channels)
+    codes = codes_of(vqvae, rank)[:, : {1: 9, 2: 2, 3: 1}[rank]]
+    again = vqvae.decode(codes, temperature=temperature, seed=5)
+    assert again.abs().max() <= 1
+    assert again.unique().numel() > 3
+    options = {"temperature": temperature, "seed": 5}
+    assert torch.equal(vqvae.likelihood.to_levels(again), naively(vqvae, codes, **options))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(("rank", "channels"), CASES)
+def test_a_stream_in_any_pieces_is_the_whole(rank, channels, temperature, monkeypatch):
+    vqvae = small(rank, channels)
+    codes = codes_of(vqvae, rank)
+    options = {"temperature": temperature, "seed": 2}
+    whole = vqvae.decode(codes, **options)
+    assert whole.shape == (2, channels, *AXES[rank])
+    for lengths, at_once in (((1,), 2048), ((3, 1, 7), 2048), ((codes.shape[1],), 3)):
+        monkeypatch.setattr(autoregressive, "AT_ONCE", at_once)
+        pieces = list(vqvae.decode_stream(cut(codes, lengths), **options))
+        assert torch.equal(torch.cat(pieces, dim=2), whole), (lengths, at_once)
+
+
+def test_a_decoder_that_looks_ahead_streams_too():
+    vqvae = small(decoder="conv")
+    codes = codes_of(vqvae, 1)
+    whole = vqvae.decode(codes, seed=2)
+    pieces = list(vqvae.decode_stream(cut(codes, (5, 2)), seed=2))
+    assert len(pieces) > 1
+    assert torch.equal(torch.cat(pieces, dim=2), whole)
+
+
+def test_values_come_before_the_last_code_is_asked_for():
+    vqvae, asked = small(), []
+
+    def one_by_one():
+        for number, code in enumerate(codes_of(vqvae, 1).unbind(1)):
+            asked.append(number)
+            yield code[:, None]
+
+    stream = vqvae.decode_stream(one_by_one())
+    first = next(stream)
+    assert len(asked) < 85
+    assert first.shape[2] < 340
+    assert first.shape[2] + sum(piece.shape[2] for piece in stream) == 340
+
+
+def test_a_sample_is_drawn_where_nobody_says_otherwise():
+    vqvae = small()
+    codes = codes_of(vqvae, 1)[:, :6]
+    assert vqvae.likelihood.usual_temperature == 1
+    usual = vqvae.decode(codes)
+    assert torch.equal(usual, vqvae.decode(codes, temperature=1, seed=0))
+    assert not torch.equal(usual, vqvae.decode(codes, seed=1))
+    assert not torch.equal(usual, vqvae.decode(codes, temperature=0))
+    assert torch.equal(
+        vqvae.decode(codes, temperature=0), vqvae.decode(codes, temperature=0, seed=1)
+    )
+
+
+def test_items_have_noise_of_their_own_and_the_first_is_the_same_alone():
+    vqvae = small()
+    codes = codes_of(vqvae, 1)[:1, :6].expand(2, -1)
+    both = vqvae.decode(codes)
+    assert not torch.equal(both[0], both[1])
+    assert torch.equal(vqvae.decode(codes[:1]), both[:1])
+
+
+def test_a_stream_may_end_within_a_code():
+    vqvae = small()
+    codes = codes_of(vqvae, 1)[:, :7]
+    pieces = vqvae.decode_stream(cut(codes, (2, 3)), length=26)
+    assert torch.equal(torch.cat(list(pieces), dim=2), vqvae.decode(codes)[:, :, :26])
+
+
+def test_who_speaks_is_told_to_every_value():
+    vqvae = small(cond={"num_speakers": 3})
+    codes = codes_of(vqvae, 1)[:, :20]
+    cond = Cond(speaker=torch.tensor([2, 0]))
+    whole = vqvae.decode(codes, cond)
+    pieces = list(vqvae.decode_stream(cut(codes, (5, 2)), cond))
+    assert torch.equal(torch.cat(pieces, dim=2), whole)
+    assert not torch.equal(whole, vqvae.decode(codes))
+
+
+# -- priors that cannot go on -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_prior_that_knows_the_rows_of_its_grid_waits_for_the_whole(temperature):
+    vqvae = small(2, 3, coordinates=True)
+    assert not vqvae.likelihood.prior.endless
+    codes = codes_of(vqvae, 2)[:, :2]
+    options = {"temperature": temperature, "seed": 5}
+    whole = vqvae.decode(codes, **options)
+    assert torch.equal(vqvae.likelihood.to_levels(whole), naively(vqvae, codes, **options))
+    pieces = list(vqvae.decode_stream(cut(codes, (1, 2)), **options))
+    assert torch.equal(torch.cat(pieces, dim=2), whole)
+
+
+def test_a_prior_without_a_state_waits_for_the_whole(monkeypatch):
+    vqvae = small()
+    codes = codes_of(vqvae, 1)[:, :9]
+    step_by_step = vqvae.decode(codes, seed=4)
+    prior = vqvae.likelihood.prior
+    monkeypatch.setattr(type(prior), "start", lambda self, batch, grid, cond=None: None)
+    assert torch.equal(vqvae.decode(codes, seed=4), step_by_step)
+    pieces = list(vqvae.decode_stream(cut(codes, (4, 1)), seed=4))
+    assert len(pieces) == 1
+    assert torch.equal(pieces[0], step_by_step)
+
+
+# -- the likelihood by itself -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_pieces_without_a_step_change_nothing_and_no_pieces_give_nothing(coordinates):
+    torch.manual_seed(0)
+    likelihood = AutoregressiveLikelihood(
+        rank=2,
+        channels=1,
+        features=3,
+        prior={"width": 4, "num_layers": 1, "coordinates": coordinates},
+    ).eval()
+    parameters = torch.randn(2, 3, 5, 4)
+    whole = torch.cat(list(likelihood.drawn([parameters], temperature=1.0)), dim=2)
+    pieces = parameters.split((0, 2, 0, 0, 3, 0), dim=2)
+    assert torch.equal(torch.cat(list(likelihood.drawn(pieces, temperature=1.0)), dim=2), whole)
+    assert list(likelihood.drawn([])) == []
+    assert list(likelihood.drawn([parameters[:, :, :0]])) == []
+
+
+def test_a_temperature_that_is_none_is_refused():
+    vqvae = small()
+    codes = codes_of(vqvae, 1)[:, :3]
+    for temperature in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"temperature must be .*, got {temperature}"):
+            vqvae.decode(codes, temperature=temperature)
