@@ -269,10 +269,10 @@ def test_a_config_with_an_entry_nobody_knows_is_refused(stored):
 
 
 PARTS = {
-    "encoder": "conv, patchify",
+    "encoder": "conv, mel, patchify, timm",
     "quantizer": "ema, finite_scalar, product, residual, vector",
-    "decoder": "conv, patchify",
-    "likelihood": "autoregressive, bernoulli, categorical, gaussian, logistic_mixture",
+    "decoder": "conv, patchify, spectral",
+    "likelihood": "autoregressive, bernoulli, categorical, gaussian, logistic_mixture, mel",
     "prior": "masked3d, pixelcnn, transformer, vqvae, wavenet",
 }
 
@@ -629,7 +629,8 @@ def test_a_checkpoint_of_each_older_format_gives_what_it_gave(version):
 
 
 def of_format(version: int, encoder: dict) -> dict:
-    return {"format_version": version, "model": {"channels": 3, "encoder": encoder}}
+    told = {"cond": {}} if version >= 4 else {}
+    return {"format_version": version, "model": {"channels": 3, "encoder": encoder, **told}}
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -645,6 +646,17 @@ def test_a_timm_encoder_of_an_older_format_names_its_model_and_has_no_blocks(ver
 def test_other_encoders_of_format_2_stay_as_they_are():
     other = {"name": "of a plugin", "backbone": "resnet18"}
     assert upgraded(of_format(2, other)) == of_format(FORMAT_VERSION, other)
+
+
+def test_a_decoder_of_format_3_is_told_nothing():
+    other = {"name": "conv", "width": 5}
+    model = {"channels": 3, "encoder": other, "cond": {}}
+    assert upgraded(of_format(3, other)) == {"format_version": FORMAT_VERSION, "model": model}
+    stored = Path(__file__).parent / "checkpoints" / "v3"
+    assert "cond" not in json.loads((stored / CONFIG).read_text())["model"]
+    generator = vqvideo.load(stored)
+    assert generator.vqvae.cond.is_empty
+    assert generator.config.cond == {}
 
 
 def test_networks_of_format_1_keep_their_relu_when_they_are_saved_anew(tmp_path):

@@ -20,6 +20,7 @@ from safetensors import safe_open
 import vqvideo
 from vqvideo.checkpoint import CARD, CONFIG, MODEL, NOTICE, SCALE, WEIGHTS, DType
 from vqvideo.config import GeneratorConfig, build_likelihood
+from vqvideo.formats import upgraded
 from vqvideo.grid import downsampling, grid_shape
 from vqvideo.hub import PREFIX, HubName, is_hub_name
 from vqvideo.likelihoods import density_note
@@ -82,7 +83,7 @@ def notice_of(folder: Path) -> str | None:
 
 def facts_of(folder: Path) -> dict[str, Any]:
     """What the files of a checkpoint say, and those of the run that it lies in."""
-    header = json.loads((folder / CONFIG).read_text())
+    header = upgraded(json.loads((folder / CONFIG).read_text()))
     facts = {**header, "name": folder.name, "notice": notice_of(folder) is not None}
     with safe_open(folder / WEIGHTS, framework="pt") as stored:
         names = [name for name in stored.keys() if not name.endswith(SCALE)]  # noqa: SIM118

@@ -1,8 +1,8 @@
 """Models as folders: `config.json` and `model.safetensors`. Strict both ways, no pickle.
 
 Such a folder may also lie in that of a run, as `model/`, or on the hub (hub.py). It may hold a
-`NOTICE`, which stays with the weights, and a card `README.md`, which `save` removes: it described
-what was there before (card.py).
+`NOTICE`, which stays with the weights, and a card `README.md` (card.py) and the phones that codes
+stand for, `phones.json`, which `save` removes: they described what was there before.
 
 The folder is written whole under a temporary name and then renamed. A crash leaves the old one or
 the new one; between the two renames that replace one by the other, the old one under a name that
@@ -33,7 +33,8 @@ from vqvideo.registry import Registry, UnknownNameError
 SCALE = ".int8_scale"
 CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
 CONFIG, WEIGHTS, CARD, NOTICE = "config.json", "model.safetensors", "README.md", "NOTICE"
-FILES = (CONFIG, WEIGHTS, CARD, NOTICE)
+PHONES = "phones.json"  # which phone each code of speech stands for
+FILES = (CONFIG, WEIGHTS, CARD, NOTICE, PHONES)
 MODEL = "model"  # in the folder of a run
 FETCHING: dict[str, Registry[Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

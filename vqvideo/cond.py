@@ -19,7 +19,7 @@ is decided between two code frames must be decided s actions at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +100,47 @@ class CondSpec:
         return bool(self.num_actions or self.action_dim)
 
     @property
+    def takes(self) -> tuple[str, ...]:
+        """Names of the conditions of `Cond` that such a model takes.
+
+        >>> CondSpec(num_speakers=3).takes
+        ('speaker',)
+        """
+        wanted = {
+            "class_id": self.num_classes,
+            "speaker": self.num_speakers,
+            "actions": self.takes_actions,
+            "local": self.local_channels,
+        }
+        return tuple(name for name, taken in wanted.items() if taken)
+
+    def number(self, condition: str, name: str) -> int:
+        """The number of a class or speaker that a model of this spec knows by name.
+
+        Args:
+            condition: "class_id" or "speaker".
+            name: of it.
+
+        Raises:
+            ValueError: it knows none of that name; the message lists those it knows.
+
+        >>> CondSpec(num_speakers=2, speaker_names=("ann", "bob")).number("speaker", "bob")
+        1
+        """
+        known = {"class_id": self.class_names, "speaker": self.speaker_names}[condition]
+        kind = {"class_id": "class", "speaker": "speaker"}[condition]
+        if name in known:
+            return known.index(name)
+        if not known:
+            raise ValueError(
+                f"this model knows no {kind} by name; train one with --tell {kind} on data that "
+                f"says the {kind} of every file"
+            )
+        raise ValueError(f"this model knows no {kind} {name!r}; it knows: {', '.join(known)}")
+
+    @property
     def is_empty(self) -> bool:
-        return not (
-            self.num_classes or self.num_speakers or self.takes_actions or self.local_channels
-        )
+        return not self.takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +163,15 @@ class Cond:
         """The same conditions on another device."""
         moved = {name: value.to(device) for name, value in self._given().items()}
         return Cond(**moved)
+
+    def of(self, names: Collection[str]) -> Cond | None:
+        """The conditions with these names alone; None if none of them is given."""
+        kept = {name: value for name, value in self._given().items() if name in names}
+        return Cond(**kept) if kept else None
+
+    def besides(self, names: Collection[str]) -> Cond | None:
+        """The conditions with other names; None if none is given."""
+        return self.of(self._given().keys() - set(names))
 
     def check(self, spec: CondSpec, batch: int, grid: tuple[int, ...]) -> None:
         """Raise `ValueError` unless this is exactly what a model of `spec` needs for a grid."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vqvideo.cond import CondSpec
 from vqvideo.generator import Generator
 from vqvideo.grid import Strides, check_strides, grid_shape
 from vqvideo.grid import downsampling as total_downsampling
@@ -76,6 +77,7 @@ class GeneratorConfig:
         encoder, quantizer, decoder, likelihood: parts of the first stage.
         prior: part of the second stage.
         commitment_weight: beta of eq. 3.
+        cond: what the decoder is told, as entries of a `CondSpec`; empty for nothing.
     """
 
     channels: int
@@ -88,8 +90,10 @@ class GeneratorConfig:
     likelihood: Part
     prior: Part
     commitment_weight: float = 0.25
+    cond: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cond", _plain(self.cond))
         if not self.strides:
             raise ValueError("strides must hold at least one level")
         object.__setattr__(self, "strides", check_strides(len(self.strides[0]), self.strides))
@@ -113,6 +117,8 @@ class GeneratorConfig:
         for name, change in changes.items():
             if name not in known:
                 raise ValueError(f"a model has no entry {name!r}; it has: {', '.join(known)}")
+            if name == "cond":
+                change = {**known[name], **change}
             known[name] = (
                 known[name].updated(change) if isinstance(known[name], Part) else _plain(change)
             )
@@ -152,14 +158,20 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
     """
     likelihood = build_likelihood(config)
     quantizer = QUANTIZERS.build(config.quantizer.name, config.quantizer.options)
-    shared = {"rank": config.rank, "z_channels": quantizer.z_channels, "strides": config.strides}
+    cond, z_channels = CondSpec.of(config.cond), quantizer.z_channels
+    shared = {"rank": config.rank, "strides": config.strides}
     encoder = ENCODERS.build(
-        config.encoder.name, config.encoder.options, channels=config.channels, **shared
+        config.encoder.name,
+        config.encoder.options,
+        channels=config.channels,
+        z_channels=z_channels,
+        **shared,
     )
     decoder = DECODERS.build(
         config.decoder.name,
         config.decoder.options,
         channels=likelihood.num_parameters(config.channels),
+        z_channels=z_channels if cond.is_empty else 2 * z_channels,  # see VQVAE
         **shared,
     )
     prior = None
@@ -169,7 +181,12 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
             given["num_codebooks"] = quantizer.num_codebooks
         prior = PRIORS.build(config.prior.name, _prior_options(config), **given)
     vqvae = VQVAE(
-        encoder, quantizer, decoder, likelihood, commitment_weight=config.commitment_weight
+        encoder,
+        quantizer,
+        decoder,
+        likelihood,
+        commitment_weight=config.commitment_weight,
+        cond=cond,
     )
     return Generator(vqvae, prior, config)
 

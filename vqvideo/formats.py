@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 Header = dict[str, Any]
 
 
@@ -41,7 +41,13 @@ def timm_encoders_were_their_backbone_alone(header: Header) -> Header:
     return {**header, "model": {**header["model"], "encoder": now}}
 
 
+def decoders_were_told_nothing(header: Header) -> Header:
+    """Version 3: a model had no `cond` of its decoder."""
+    return {**header, "model": {**header["model"], "cond": {}}}
+
+
 UPGRADES: dict[int, Callable[[Header], Header]] = {
     1: patchify_had_relu_before_its_heads,
     2: timm_encoders_were_their_backbone_alone,
+    3: decoders_were_told_nothing,
 }

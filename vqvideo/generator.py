@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Unpack
 import torch
 from torch import Tensor, nn
 
-from vqvideo.cond import Cond
+from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import codes_needed
 from vqvideo.metrics import bits_per_dim
 from vqvideo.modes import evaluating
@@ -105,9 +105,10 @@ class Generator(nn.Module):
             num_samples: sample i depends on `seed` and i only.
             shape: axes of the data, each divisible by the downsampling; None takes the shape
                 the model was configured for.
-            cond: what the prior is told.
+            cond: what prior and decoder are told, each what it takes.
             options: temperature, top_k, top_p, seed, method, progress, as
-                `vqvideo.sampling.generate` takes them.
+                `vqvideo.sampling.generate` takes them; the seed is that of a decoder that draws
+                too.
         """
         axes = shape or self.sample_shape
         if axes is None:
@@ -116,10 +117,10 @@ class Generator(nn.Module):
             self._prior(),
             self.vqvae.grid_shape(axes),
             batch=num_samples,
-            cond=cond,
+            cond=self.for_prior(cond),
             **options,
         )
-        return self.vqvae.decode(codes)
+        return self.vqvae.decode(codes, self.for_decoder(cond), seed=options.get("seed", 0))
 
     def continue_clip(
         self,
@@ -139,8 +140,8 @@ class Generator(nn.Module):
             first_frames: `[b, c, n, ...]`; n must be a whole number of code frames.
             num_frames: frames to add; the last code frame is cropped if it is not used up.
             actions: short for `cond=Cond(actions=...)`.
-            cond: what the prior is told about the whole clip, its actions one per frame, the
-                frames that are cropped at the end included.
+            cond: what prior and decoder are told about the whole clip, each what it takes; actions
+                one per frame, the frames that are cropped at the end included.
             options: temperature, top_k, top_p, seed, method, progress, as
                 `vqvideo.sampling.generate` takes them.
 
@@ -163,12 +164,14 @@ class Generator(nn.Module):
             prior,
             grid,
             batch=len(known),
-            cond=cond,
+            cond=self.for_prior(cond),
             known=known,
             mask=mask,
             **options,
         )
-        clip = self.vqvae.decode(codes)[:, :, : first_frames.shape[2] + num_frames]
+        clip = self.vqvae.decode(codes, self.for_decoder(cond), seed=options.get("seed", 0))[
+            :, :, : first_frames.shape[2] + num_frames
+        ]
         clip[:, :, : first_frames.shape[2]] = first_frames
         return clip
 
@@ -195,7 +198,7 @@ class Generator(nn.Module):
             actions: one per data frame, those that led into the first frames included, as
                 `[b, t]` (or `[b, t, a]`), or one by one as `[b]` (or `[b, a]`), asked for as they
                 are needed; the frames end where they end.
-            cond: what else the prior is told, nothing that differs from frame to frame.
+            cond: what else prior and decoder are told, nothing that differs from frame to frame.
             options: temperature, top_k, top_p, guidance, seed, method, as
                 `vqvideo.sampling.stream` takes them.
 
@@ -208,6 +211,7 @@ class Generator(nn.Module):
         if axes is None:
             raise ValueError("this model has no sample_shape; give first frames")
         stride, num_known = vqvae.downsampling[0], 0 if known is None else known.shape[1]
+        for_decoder, cond = self.for_decoder(cond), self.for_prior(cond)
         told, conds = cond, None
         if actions is not None:
             each = actions.unbind(1) if isinstance(actions, Tensor) else actions
@@ -223,7 +227,7 @@ class Generator(nn.Module):
             **options,
         )
         codes = itertools.chain([] if known is None else [known], (step[:, None] for step in steps))
-        pieces = vqvae.decode_stream(codes)
+        pieces = vqvae.decode_stream(codes, for_decoder, seed=options.get("seed", 0))
         frames = (frame for piece in pieces for frame in piece.unbind(2))
         return itertools.islice(frames, num_known * stride, None)
 
@@ -235,21 +239,41 @@ class Generator(nn.Module):
 
         Args:
             x: data.
-            cond: what the prior is told.
-            output: what `vqvae(x)` returned in evaluation mode; None calls it here.
+            cond: what prior and decoder are told, each what it takes.
+            output: what `vqvae(x, cond)` returned in evaluation mode; None calls it here.
         """
+        told = self.for_prior(cond)
+        if self.prior is None and told is not None:
+            told.check(CondSpec(), len(x), (1,))  # raises: nobody takes it
         with evaluating(self):
-            parameters, quantized = output or self.vqvae(x)
+            parameters, quantized = output or self.vqvae(x, self.for_decoder(cond))
             likelihood, codes = self.vqvae.likelihood, quantized.codes
             reconstruction = likelihood.log_prob(parameters, x)
             size, number = self.vqvae.quantizer.codebook_size, codes[0].numel()
             return Score(
                 reconstruction=reconstruction,
-                prior=None if self.prior is None else self.prior.log_prob(codes, cond),
+                prior=None if self.prior is None else self.prior.log_prob(codes, told),
                 uniform=torch.full_like(reconstruction, -number * math.log(size)),
                 num_dims=x[0].numel(),
                 is_density=likelihood.is_density,
             )
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Names of the conditions that prior or decoder take, see `CondSpec.takes`."""
+        of_prior = () if self.prior is None else self.prior.cond.takes
+        return tuple(dict.fromkeys((*of_prior, *self.vqvae.cond.takes)))
+
+    def for_decoder(self, cond: Cond | None) -> Cond | None:
+        """What the decoder takes of it."""
+        return None if cond is None else cond.of(self.vqvae.cond.takes)
+
+    def for_prior(self, cond: Cond | None) -> Cond | None:
+        """What the prior takes of it, and what nobody takes, so that it is refused."""
+        if cond is None:
+            return None
+        takes = () if self.prior is None else self.prior.cond.takes
+        return cond.besides(set(self.vqvae.cond.takes) - set(takes))
 
     def _prior(self) -> Prior:
         if self.prior is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vqvideo.config import MODELS, GeneratorConfig, Part
+from vqvideo.grid import Strides
 from vqvideo.priors import default_prior
 
 
@@ -117,17 +118,71 @@ def _image_model(shape: tuple[int, int], width: int) -> GeneratorConfig:
 def audio() -> GeneratorConfig:
     """One second of sound at 16 kHz as 250 codes of 512: the paper's encoder (section 4.3).
 
-    Six strided 4-wide convolutions, 64 samples per code; a WaveNet over the codes. The decoder
-    mirrors the encoder.
+    Six strided 4-wide convolutions, 64 samples per code; a decoder that is quick on a CPU, and a
+    WaveNet over the codes. `audio-wavenet` has the paper's decoder.
     """
+    return _sound_model(((2,),) * 6, encoder=Part("conv", {"width": 96}), hop=64)
+
+
+@MODELS.register("audio-wavenet")
+def audio_wavenet() -> GeneratorConfig:
+    """`audio` with the decoder of the paper's section 4.3: a WaveNet over mu-law coded samples.
+
+    It is told the codes, brought to the rate of the samples by linear maps. Each sample takes a
+    step of its own.
+    """
+    return _with_wavenet(audio(), widths=(32, 32, 64, 64, 128, 128), num_blocks=(0, 0, 0, 0, 0, 3))
+
+
+@MODELS.register("audio-25hz-wavenet")
+def audio_25hz_wavenet() -> GeneratorConfig:
+    """`audio-25hz` with the decoder of the paper's section 4.3; see `audio-wavenet`."""
+    return _with_wavenet(audio_25hz(), widths=(64, 192), num_blocks=(1, 2))
+
+
+@MODELS.register("audio-128x")
+def audio_128x() -> GeneratorConfig:
+    """`audio` with seven strided convolutions: 125 codes a second."""
+    return _sound_model(((2,),) * 7, encoder=Part("conv", {"width": 96}), hop=64)
+
+
+@MODELS.register("audio-25hz")
+def audio_25hz() -> GeneratorConfig:
+    """Sound at 16 kHz as 25 codes of 128 a second, 640 samples per code: what is said, with no room
+    for much else.
+
+    As the paper's model whose codes predict phonemes (section 4.3), but an encoder that sees mel
+    bands, not the waveform, and learns in minutes on a CPU.
+    """
+    mel = Part("mel", {"hop": 160})
+    return _sound_model(((160,), (4,)), encoder=mel, hop=160, codebook_size=128)
+
+
+def _sound_model(
+    strides: Strides, *, encoder: Part, hop: int, codebook_size: int = 512
+) -> GeneratorConfig:
+    """Mono sound at 16 kHz; heard, not seen: scored by its mel bands."""
+    following = {"ema_decay": 0.97, "start": "kmeans", "warmup_steps": 30, "revive_below": 0.1}
     return GeneratorConfig(
         channels=1,
-        strides=((2,),) * 6,
+        strides=strides,
         sample_shape=(16000,),
         rate=16000.0,
-        encoder=Part("conv", {"width": 128, "num_blocks": 2}),
-        quantizer=Part("ema", {"codebook_size": 512, "code_dim": 64}),
-        decoder=Part("conv", {"width": 128, "num_blocks": 2}),
-        likelihood=Part("gaussian"),
+        encoder=encoder,
+        quantizer=Part("ema", {"codebook_size": codebook_size, "code_dim": 64, **following}),
+        decoder=Part("spectral", {"hop": hop}),
+        likelihood=Part("mel"),
         prior=Part(default_prior(1)),
+    )
+
+
+def _with_wavenet(
+    config: GeneratorConfig, *, widths: tuple[int, ...], num_blocks: tuple[int, ...]
+) -> GeneratorConfig:
+    """The same encoder and codes; a decoder that tells a WaveNet of each sample."""
+    wavenet = {"name": "wavenet", "width": 32, "num_layers": 18, "dilation_cycle": 9}
+    likelihood = {"name": "autoregressive", "features": 32, "mu_law": True, "prior": wavenet}
+    return config.updated(
+        decoder={"name": "patchify", "widths": widths, "num_blocks": num_blocks},
+        likelihood=likelihood,
     )

@@ -16,16 +16,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import grid_shape
 from vqvideo.likelihoods import Likelihood
 from vqvideo.modes import evaluating
 from vqvideo.nets.autoencoder import Decoder, Encoder
 from vqvideo.nets.blocks import Blocks, Blockwise
+from vqvideo.nets.cond import ToldBeside
 from vqvideo.nets.conv import Past
 from vqvideo.nets.pieces import alike, cropped, filled_up
 from vqvideo.quantizers import NotFiniteError, Quantized, Quantizer
@@ -55,6 +57,23 @@ class VQVAELoss(NamedTuple):
     quantized: Quantized
 
 
+class DecodingOptions(TypedDict, total=False):
+    """How codes become data.
+
+    Attributes:
+        tile: codes along each axis but the first that are worked on at once, for frames too large
+            for the memory; None is all of them.
+        temperature: 0 gives the mode of the likelihood, 1 a sample; see `Likelihood.drawn`. None is
+            what suits it, 0 unless it is autoregressive.
+        seed: decides the noise of a sample; one, or one for each item where the likelihood is
+            autoregressive.
+    """
+
+    tile: Sequence[int] | None
+    temperature: float | None
+    seed: int | Sequence[int]
+
+
 class VQVAE(nn.Module):
     """Encoder, quantizer, decoder and likelihood, already built.
 
@@ -64,6 +83,12 @@ class VQVAE(nn.Module):
         decoder: z_q to the parameters of the likelihood.
         likelihood: what those parameters say about data.
         commitment_weight: beta of eq. 3; 0.25 in all of the paper's experiments.
+        cond: what the decoder is told besides the codes, a class or who speaks, so that the codes
+            need not say it (section 4.3: the same codes in another voice). Embedded, it stands
+            beside z_q in `z_channels` channels more. None, and what a model is not told: zeros.
+
+    Raises:
+        ValueError: the decoder cannot be told what differs from position to position.
     """
 
     def __init__(
@@ -74,6 +99,7 @@ class VQVAE(nn.Module):
         likelihood: Likelihood,
         *,
         commitment_weight: float = 0.25,
+        cond: CondSpec | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -81,6 +107,8 @@ class VQVAE(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.commitment_weight = commitment_weight
+        self.cond = cond or CondSpec()
+        self.cond_embedding = ToldBeside(self.cond, quantizer.z_channels)
 
     @property
     def rank(self) -> int:
@@ -92,15 +120,21 @@ class VQVAE(nn.Module):
         """Data steps per code along each axis."""
         return self.encoder.downsampling
 
-    def forward(self, x: Tensor) -> VQVAEOutput:
-        """Encode, quantize and decode data `[b, c, *axes]`.
+    def forward(self, x: Tensor, cond: Cond | None = None) -> VQVAEOutput:
+        """Encode, quantize and decode data `[b, c, *axes]`, the decoder told `cond`.
 
         Raises:
             ValueError: an axis does not divide by the downsampling (the message says which
-                sizes work), or x holds NaN or infinity.
+                sizes work), x holds NaN or infinity, or `cond` is not what the decoder takes.
         """
         quantized = self.quantizer(self.z_e(x))
-        return VQVAEOutput(self.decoder(quantized.z_q), quantized)
+        return VQVAEOutput(self.parameters_of(quantized.z_q, cond), quantized)
+
+    def parameters_of(self, z_q: Tensor, cond: Cond | None = None) -> Tensor:
+        """The likelihood's parameters `[b, num_parameters, *axes]` for z_q `[b, z_channels, *grid]`
+        and what the decoder is told.
+        """
+        return self.decoder(self.cond_embedding(z_q, cond))  # type: ignore[no-any-return]
 
     def z_e(self, x: Tensor) -> Tensor:
         """What the quantizer is given, `[b, z_channels, *grid]`, for data `[b, c, *axes]`.
@@ -112,7 +146,12 @@ class VQVAE(nn.Module):
         return self.encoder(x)  # type: ignore[no-any-return]
 
     def loss(
-        self, x: Tensor, output: VQVAEOutput | None = None, *, observe: bool = True
+        self,
+        x: Tensor,
+        output: VQVAEOutput | None = None,
+        *,
+        cond: Cond | None = None,
+        observe: bool = True,
     ) -> VQVAELoss:
         """Eq. 3 for a batch, the reconstruction term divided by the number of dimensions.
 
@@ -121,13 +160,14 @@ class VQVAE(nn.Module):
 
         Args:
             x: data `[b, c, *axes]`.
-            output: what `forward(x)` returned, where it was called through a wrapper (data
+            output: what `forward(x, cond)` returned, where it was called through a wrapper (data
                 parallel); None calls it here.
+            cond: what the decoder is told.
             observe: false where the likelihood has seen this batch, as part of a larger one.
         """
         if self.training and observe:
             self.likelihood.observe(x)
-        parameters, quantized = output or self(x)
+        parameters, quantized = output or self(x, cond)
         nats = -self.likelihood.log_prob(parameters, x).mean()
         total = (
             nats / x[0].numel()
@@ -151,20 +191,20 @@ class VQVAE(nn.Module):
         self._check(x)
         return torch.cat(list(self._encoded([x], tile)), dim=1)
 
-    def decode(self, codes: Tensor, *, tile: Sequence[int] | None = None) -> Tensor:
-        """Data `[b, c, *axes]` in [-1, 1]: the mode of p(x | z_q) for codes `[b, *grid]`.
+    def decode(
+        self, codes: Tensor, cond: Cond | None = None, **options: Unpack[DecodingOptions]
+    ) -> Tensor:
+        """Data `[b, c, *axes]` in [-1, 1] for codes `[b, *grid]`: the mode of p(x | z_q), or a
+        sample.
 
         Args:
             codes: int64; with several codebooks `[b, *grid, s]`.
-            tile: as for `encode`.
+            cond: what the decoder is told; None tells it nothing.
+            options: see `DecodingOptions`.
         """
         if not codes.numel():
             raise ValueError(f"there are no codes to decode: they are {list(codes.shape)}")
-        if not self.likelihood.is_autoregressive:
-            return torch.cat(list(self._decoded([codes], tile, self.likelihood.mode)), dim=2)
-        parameters = torch.cat(list(self._decoded([codes], tile, lambda block: block)), dim=2)
-        with torch.no_grad(), evaluating(self):
-            return self.likelihood.mode(parameters)
+        return torch.cat(list(self._decoded([codes], cond, **options)), dim=2)
 
     def encode_stream(
         self, pieces: Iterable[Tensor], *, tile: Sequence[int] | None = None
@@ -189,9 +229,10 @@ class VQVAE(nn.Module):
     def decode_stream(
         self,
         pieces: Iterable[Tensor],
+        cond: Cond | None = None,
         *,
         length: int | None = None,
-        tile: Sequence[int] | None = None,
+        **options: Unpack[DecodingOptions],
     ) -> Iterator[Tensor]:
         """Data `[b, c, n, ...]`, as soon as it is certain, of codes that come in pieces.
 
@@ -199,20 +240,15 @@ class VQVAE(nn.Module):
 
         Args:
             pieces: codes `[b, n, ...]` of any lengths along the first axis, in order.
+            cond: as for `decode`.
             length: of the data along the first axis, where it ended within a code.
-            tile: as for `encode`.
+            options: as for `decode`.
 
         Raises:
-            ValueError: the decoder looks at all of its input, the likelihood is autoregressive, or
-                the codes end before `length`.
+            ValueError: the decoder looks at all of its input, or the codes end before `length`.
         """
         self._check_streams(self.decoder, "decoder")
-        if self.likelihood.is_autoregressive:
-            raise ValueError(
-                "an autoregressive likelihood draws from the whole of what the decoder gives, so "
-                "its input cannot come in pieces; use decode"
-            )
-        return cropped(self._decoded(pieces, tile, self.likelihood.mode), length)
+        return cropped(self._decoded(pieces, cond, **options), length)
 
     def _encoded(self, pieces: Iterable[Tensor], tile: Sequence[int] | None) -> Iterator[Tensor]:
         blocks = Blocks(self.encoder, self.downsampling, (1,) * self.rank, tile)
@@ -221,8 +257,11 @@ class VQVAE(nn.Module):
     def _decoded(
         self,
         pieces: Iterable[Tensor],
-        tile: Sequence[int] | None,
-        finish: Callable[[Tensor], Tensor],
+        cond: Cond | None,
+        *,
+        tile: Sequence[int] | None = None,
+        temperature: float | None = None,
+        seed: int | Sequence[int] = 0,
     ) -> Iterator[Tensor]:
         several = self.quantizer.num_codebooks > 1
 
@@ -237,10 +276,15 @@ class VQVAE(nn.Module):
 
         def run(codes: Tensor, *past: Past) -> Tensor:
             codes = codes.movedim(1, -1) if several else codes[:, 0]
-            return self.decoder(self.quantizer.decode(codes), *past)  # type: ignore[no-any-return]
+            told = self.cond_embedding(self.quantizer.decode(codes), cond)
+            return self.decoder(told, *past)  # type: ignore[no-any-return]
 
         blocks = Blocks(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
-        return self._in_blocks(blocks, alike(map(laid_out, pieces)), finish)
+        parameters = self._in_blocks(blocks, alike(map(laid_out, pieces)), lambda block: block)
+        usual = self.likelihood.usual_temperature
+        return self.likelihood.drawn(
+            parameters, temperature=usual if temperature is None else temperature, seed=seed
+        )
 
     def _in_blocks(
         self, blocks: Blocks, pieces: Iterable[Tensor], finish: Callable[[Tensor], Tensor]

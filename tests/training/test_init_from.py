@@ -77,7 +77,7 @@ def test_encoder_codebook_with_all_it_counts_and_decoder_are_taken_over_bit_for_
 def test_training_goes_on_as_if_the_weights_had_never_been_saved(pictures, tmp_path):
     torch.manual_seed(CONFIG.seed)
     generator = vqvideo.build("image", **TINY)
-    sets = [windows(str(pictures), generator, split, None) for split in ("train", "test")]
+    sets = [windows(str(pictures), generator.config, split, None) for split in ("train", "test")]
     fit(generator, *sets, tmp_path / "begun", CONFIG)
     first_stage(pictures, tmp_path / "on", init_from=str(tmp_path / "begun"))
     fit(generator, *sets, tmp_path / "unsaved", CONFIG)
@@ -94,6 +94,7 @@ def test_where_a_run_started_is_remembered_without_the_way_there(pictures, runs,
     assert about == {
         "model": "image",
         "init_from": source,
+        "codes_of": None,
         "data": "pictures",
         "windows": 11,
         "held_out": 1,

@@ -82,6 +82,18 @@ def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
     _add_training(parser, FIRST_STAGE)
     _add_init_from(parser)
     parser.add_argument(
+        "--codes-of",
+        metavar="RUN|NAME",
+        help="train only a decoder, for the codes of this model, which stay as they are",
+    )
+    parser.add_argument(
+        "--tell",
+        action="append",
+        choices=("speaker", "class"),
+        default=[],
+        help="let the decoder know who speaks in a file, or its class; repeatable",
+    )
+    parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
     )
     add_max_corrupt(parser)
@@ -101,6 +113,8 @@ def _train_vqvae(options: argparse.Namespace) -> Any:
         fps=options.fps,
         cache=options.cache,
         max_corrupt=options.max_corrupt,
+        tell=options.tell,
+        codes_of=options.codes_of,
         init_from=options.init_from,
         resume=options.resume,
         overwrite=options.overwrite,
@@ -157,6 +171,12 @@ def add_train_prior(parser: argparse.ArgumentParser) -> None:
     )
     _add_training(parser, SECOND_STAGE)
     _add_init_from(parser)
+    parser.add_argument(
+        "--num-frames",
+        type=int,
+        metavar="N",
+        help="of the clips, or samples of the sound; default: as the first stage was made for",
+    )
     parser.set_defaults(run=_train_prior)
 
 
@@ -172,6 +192,7 @@ def _train_prior(options: argparse.Namespace) -> Any:
         out=options.out,
         config=_training_config(options),
         prior=prior or None,
+        num_frames=options.num_frames,
         step=options.clip_step,
         fps=options.fps,
         init_from=options.init_from,

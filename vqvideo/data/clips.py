@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vqvideo import media
-from vqvideo.cond import Cond, CondSpec
+from vqvideo.cond import Cond
 from vqvideo.data.actions import read_actions
 from vqvideo.data.corrupt import CorruptFiles, TooManyCorruptError
 from vqvideo.data.decoded import DecodedFiles
@@ -248,22 +248,19 @@ class ClipDataset(Dataset[Sample]):
         return x.reshape(-1, *self.shape)  # an image has no axis of time
 
 
-def cond_of(batch: Sample, spec: CondSpec, device: torch.device | str | None = None) -> Cond | None:
-    """What a model of `spec` on a device is told about a batch; None if it takes nothing.
+def cond_of(
+    batch: Sample, takes: Sequence[str], device: torch.device | str | None = None
+) -> Cond | None:
+    """What a model on a device is told about a batch, which takes these conditions (see
+    `CondSpec.takes`); None if it takes none.
 
     Raises:
         ValueError: the data lacks what the model takes.
     """
-    wanted = {
-        "class_id": bool(spec.num_classes),
-        "speaker": bool(spec.num_speakers),
-        "actions": spec.takes_actions,
-        "local": bool(spec.local_channels),
-    }
-    missing = [name for name, needed in wanted.items() if needed and name not in batch]
+    missing = [name for name in takes if name not in batch]
     if missing:
         raise ValueError(f"the model takes {missing[0]}, which the data does not have")
-    told = {name: batch[name] for name, needed in wanted.items() if needed}
+    told = {name: batch[name] for name in takes}
     if not told:
         return None
     return Cond(**told) if device is None else Cond(**told).to(device)

@@ -46,7 +46,9 @@ def doctor(
     output_files(target, 1, overwrite)
     matplotlib_figure()  # missing, it is better known before the pass than after
     generator = open_model(model, device)
-    report = codebook_report(generator, windows(data, generator, split, step), progress=progress)
+    report = codebook_report(
+        generator, windows(data, generator.config, split, step), progress=progress
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     report.write_picture(target)
     return target, report, single_samples(generator.prior) if generator.prior else "no prior yet"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.checkpoint import find, load
+from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
 from vqvideo.hub import is_hub_name
 from vqvideo.models import build, list_models, shipped
@@ -63,6 +64,25 @@ def choose_device(device: str) -> torch.device:
         return torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError) as cause:
         raise ValueError(f"device {device!r} cannot be used here: {cause}") from cause
+
+
+def check_names(generator: Generator, data: ClipDataset) -> None:
+    """Raise `ValueError` unless the numbers of classes and speakers mean what prior and decoder
+    learnt.
+    """
+    specs = {"decoder": generator.vqvae.cond}
+    if generator.prior is not None:
+        specs["prior"] = generator.prior.cond
+    for part, spec in specs.items():
+        for kind, known, given in (
+            ("classes", spec.class_names, data.classes),
+            ("speakers", spec.speaker_names, data.speakers),
+        ):
+            if known and given and list(known) != given:
+                raise ValueError(
+                    f"the {part} knows the {kind} {', '.join(known)}; the data has "
+                    f"{', '.join(given)}. Give data with the same {kind}"
+                )
 
 
 def output_files(out: Path, number: int, overwrite: bool, *beside: str) -> list[Path]:

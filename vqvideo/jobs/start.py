@@ -19,7 +19,7 @@ from vqvideo.generator import Generator
 from vqvideo.jobs.model import model_folder, open_model
 from vqvideo.training.state import FILE
 
-FIRST_STAGE = ("channels", "strides", "encoder", "quantizer", "decoder", "likelihood")
+FIRST_STAGE = ("channels", "strides", "encoder", "quantizer", "decoder", "likelihood", "cond")
 
 
 def goes_on(out: str, resume: bool) -> bool:
@@ -77,9 +77,47 @@ def start_vqvae(generator: Generator, name: str) -> None:
         ValueError: they do not fit; the message names the first that does not.
     """
     other = open_model(name, "cpu")
+    _check_same_speakers(other, generator, name)
     differing = _differing(other.config, generator.config, FIRST_STAGE)
     differing += ". Without --model, the model is built as the one it starts from"
     _take_over(other.vqvae, generator.vqvae, name, differing)
+
+
+def _check_same_speakers(other: Generator, generator: Generator, name: str) -> None:
+    """Raise `ValueError` where a number would come to mean somebody else."""
+    theirs, ours = other.vqvae.cond, generator.vqvae.cond
+    for kind in ("class_names", "speaker_names"):
+        known, given = getattr(theirs, kind), getattr(ours, kind)
+        if known and given and known != given:
+            raise ValueError(
+                f"the decoder of {name} has learnt the {kind} {', '.join(known)}, this one is told "
+                f"{', '.join(given)}; give data with the same, or --codes-of {name} in place of "
+                f"--init-from, which trains a decoder of its own for the same codes"
+            )
+
+
+def start_codes(generator: Generator, name: str) -> None:
+    """Give the first stage the encoder and the quantizer of another model, so that both make the
+    same codes.
+
+    Args:
+        generator: whose decoder is to be trained.
+        name: of the other; see `open_model`.
+
+    Raises:
+        ValueError: they do not fit; the message names the first that does not.
+    """
+    other = open_model(name, "cpu")
+    differing = _differing(
+        other.config, generator.config, ("channels", "strides", "encoder", "quantizer")
+    )
+    if differing:
+        raise ValueError(
+            f"the codes of {name} are not those of this model{differing}. Without --model, the "
+            f"model is that of {name} but for what --set changes"
+        )
+    generator.vqvae.encoder.load_state_dict(other.vqvae.encoder.state_dict())
+    generator.vqvae.quantizer.load_state_dict(other.vqvae.quantizer.state_dict())
 
 
 def start_prior(generator: Generator, name: str) -> None:

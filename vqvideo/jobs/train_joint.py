@@ -55,7 +55,7 @@ def train_joint(
     found = config_of(model, None, None)
     generator = built(found.updated(**{**rate, **(changes or {})}), begins=begins)
     train, test = (
-        windows(data, generator, split, step, fps=fps, cache=cache, progress=progress)
+        windows(data, generator.config, split, step, fps=fps, cache=cache, progress=progress)
         for split in ("train", "test")
     )
     if begins:

@@ -33,6 +33,7 @@ def train_prior(
     out: str,
     config: TrainingConfig,
     prior: Mapping[str, Any] | str | None = None,
+    num_frames: int | None = None,
     step: int | None = None,
     fps: float | None = None,
     init_from: str | None = None,
@@ -43,8 +44,9 @@ def train_prior(
 ) -> dict[str, float]:
     """Train a prior; returns the last held-out figures.
 
-    Media files are encoded once, window by window, as `vqvideo encode` does it; the code files stay
-    in the run's folder, `codes/`.
+    Media files are encoded once, window by window, or whole where the windows have another length
+    than the first stage was made for, as `vqvideo encode` does it; the code files stay in the run's
+    folder, `codes/`.
 
     Args:
         vqvae: the run or checkpoint of a trained VQ-VAE, or a model that ships.
@@ -52,6 +54,8 @@ def train_prior(
         out: the run's folder; its model holds both stages.
         config: steps, batch size and so on.
         prior: another prior, or other options, than the model's config says.
+        num_frames: frames or sound samples of a window, and so of what the model makes; None is
+            what the first stage was made for.
         step: frames or sound samples between the starts of two windows; None puts them side by
             side.
         fps: frames per second of the clips; None keeps those of each file.
@@ -70,6 +74,10 @@ def train_prior(
     processes = PartialState()
     first_stage = open_model(vqvae)
     changed = first_stage.config.updated(**({} if prior is None else {"prior": prior}))
+    if num_frames is not None:
+        if changed.rank == 2:
+            raise ValueError("num_frames is for video and sound; this model is of images")
+        changed = changed.updated(sample_shape=(num_frames, *changed.sample_shape[1:]))
     torch.manual_seed(config.seed)
     generator = build_generator(changed)
     generator.vqvae = first_stage.vqvae
@@ -85,13 +93,15 @@ def train_prior(
             raise ValueError(f"{files[0].path} is compressed; train on codes that are only packed")
     else:
         _check_told(data, generator, step, fps)
-        apart = step or (1 if changed.rank == 2 else changed.sample_shape[0])
+        cut = step or (1 if changed.rank == 2 else changed.sample_shape[0])
+        apart = cut if num_frames is None else None
         with processes.main_process_first():  # the others then find all of it done
             anew = overwrite and processes.is_main_process
             own = EncodeOptions(clip_step=apart, fps=fps, overwrite=anew)
             codes = str(Path(out) / CODES)
             encode(data, codes, model=vqvae, options=own, progress=progress, warn=warn)
-        files, step = open_codes(Path(out) / CODES), None
+        files = open_codes(Path(out) / CODES)
+        step = None if num_frames is None else step
     grid = generator.vqvae.grid_shape(changed.sample_shape)
     if step is not None and changed.rank == 2:
         raise ValueError(
@@ -112,7 +122,7 @@ def train_prior(
 def _check_told(data: str, generator: Generator, step: int | None, fps: float | None) -> None:
     """Raise `ValueError` if the data lacks what the prior takes, before it is encoded."""
     assert generator.prior is not None
-    cond_of(windows(data, generator, "train", step, fps=fps)[0], generator.prior.cond)
+    cond_of(windows(data, generator.config, "train", step, fps=fps)[0], generator.prior.cond.takes)
 
 
 def _in_codes(step: int | None, stride: int) -> int | None:

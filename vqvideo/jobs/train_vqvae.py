@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,21 @@ from typing import Any
 import torch
 
 from vqvideo.checkpoint import MODEL, check_free, recover
+from vqvideo.config import GeneratorConfig
 from vqvideo.data.clips import ClipDataset
-from vqvideo.generator import Generator
 from vqvideo.jobs.finish import finished
-from vqvideo.jobs.start import about_data, built, config_of, goes_on, keep_notices, start_vqvae
-from vqvideo.training import TrainingConfig
-from vqvideo.training import train_vqvae as fit
+from vqvideo.jobs.model import check_names
+from vqvideo.jobs.start import (
+    about_data,
+    built,
+    config_of,
+    goes_on,
+    keep_notices,
+    start_codes,
+    start_vqvae,
+)
+from vqvideo.training import TrainingConfig, train_decoder
+from vqvideo.training import train_vqvae as train_whole
 from vqvideo.training.state import FILE
 
 
@@ -31,7 +40,9 @@ def train_vqvae(
     fps: float | None = None,
     cache: str | None = None,
     max_corrupt: float = 0.01,
+    tell: Sequence[str] = (),
     init_from: str | None = None,
+    codes_of: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -49,8 +60,12 @@ def train_vqvae(
         fps: frames per second of the clips, and so of the model; None keeps those of each file.
         cache: a folder for the decoded files; None decodes anew in every pass.
         max_corrupt: which share of the files may be unreadable and skipped.
+        tell: what the decoder is told of each file, "speaker" or "class", so that the codes need
+            not say it; the data must have it.
         init_from: from whose first stage to start: a run, a model that ships, or one on the hub,
             see `open_model`. It must fit. None starts from weights drawn at random.
+        codes_of: whose encoder and codebook to take and to leave as they are, so that only a
+            decoder for the same codes is trained; named as for `init_from`. They must fit.
         resume: go on with the run in `out` where it was stopped, if there is one; the rest must be
             what it was begun with.
         overwrite: train into a folder that holds a run already.
@@ -60,14 +75,14 @@ def train_vqvae(
     torch.manual_seed(config.seed)
     rate = {} if fps is None else {"rate": fps}
     begins = not goes_on(out, resume)
-    found = config_of(model, init_from, out if not begins else None)
-    generator = built(found.updated(**{**rate, **(changes or {})}), begins=begins)
-    if begins and init_from is not None:
-        start_vqvae(generator, init_from)
+    if init_from is not None and codes_of is not None:
+        raise ValueError("--init-from trains all of a model on, --codes-of a decoder; give one")
+    found = config_of(model, init_from or codes_of, out if not begins else None)
+    found = found.updated(**{**rate, **(changes or {})})
     train, test = (
         windows(
             data,
-            generator,
+            found,
             split,
             step,
             fps=fps,
@@ -77,16 +92,24 @@ def train_vqvae(
         )
         for split in ("train", "test")
     )
+    generator = built(found.updated(cond=told_of(train, tell)), begins=begins)
+    check_names(generator, train)
+    if begins and init_from is not None:
+        start_vqvae(generator, init_from)
+    if codes_of is not None:
+        start_codes(generator, codes_of)
     if begins:
-        keep_notices(out, [init_from])
-    about = {"model": model, "init_from": init_from, **about_data(data, train, test)}
+        keep_notices(out, [init_from, codes_of])
+    sources = {"init_from": init_from, "codes_of": codes_of}
+    about = {"model": model, **sources, **about_data(data, train, test)}
+    fit = train_whole if codes_of is None else train_decoder
     with finished(out, test):
         return fit(generator, train, test, out, replace(config, about=about), resume=resume)
 
 
 def windows(
     data: str,
-    generator: Generator,
+    config: GeneratorConfig,
     split: str,
     step: int | None,
     *,
@@ -96,7 +119,6 @@ def windows(
     progress: Callable[[int, int], None] | None = None,
 ) -> ClipDataset:
     """The windows of a folder that fit a model; what is skipped is named on stderr."""
-    config = generator.config
     expected = 1 if config.rank == 1 else 3
     if config.channels != expected:
         raise ValueError(
@@ -119,6 +141,27 @@ def windows(
         for _, reason in clips.skipped:
             print(f"  {reason}", file=sys.stderr)
     return clips
+
+
+def told_of(data: ClipDataset, tell: Sequence[str]) -> dict[str, Any]:
+    """Entries of a `CondSpec`: as many speakers or classes as the data has, and their names.
+
+    Raises:
+        ValueError: the data does not say who speaks, or which class a file is of.
+    """
+    cond: dict[str, Any] = {}
+    for what, plural, names in (
+        ("class", "classes", data.classes),
+        ("speaker", "speakers", data.speakers),
+    ):
+        if what in tell and not names:
+            raise ValueError(
+                f"--tell {what} needs data that says it of every file; add {what!r} to its "
+                f"metadata.jsonl"
+            )
+        if what in tell:
+            cond |= {f"num_{plural}": len(names), f"{what}_names": tuple(names)}
+    return cond
 
 
 def check_run_folder(out: str, *, overwrite: bool, resume: bool) -> None:

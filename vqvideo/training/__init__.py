@@ -1,5 +1,6 @@
-"""The two training stages, and both at once; needs the extra `train`."""
+"""The two training stages, both at once, and decoders alone; needs the extra `train`."""
 
+from vqvideo.training.decoder import train_decoder
 from vqvideo.training.joint import train_joint
 from vqvideo.training.loop import train
 from vqvideo.training.prior import train_prior
@@ -10,6 +11,7 @@ __all__ = [
     "OptimizerConfig",
     "TrainingConfig",
     "train",
+    "train_decoder",
     "train_joint",
     "train_prior",
     "train_vqvae",

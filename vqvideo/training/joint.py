@@ -85,11 +85,13 @@ class Joint(nn.Module):
         super().__init__()
         self.vqvae, self.prior = vqvae, prior
 
-    def forward(self, x: Tensor, cond: Cond | None = None) -> JointOutput:
+    def forward(
+        self, x: Tensor, cond: Cond | None = None, for_decoder: Cond | None = None
+    ) -> JointOutput:
         has_started = not self.vqvae.quantizer.warming_up
         z_e = self.vqvae.z_e(x)
         quantized = self.vqvae.quantizer(z_e)
-        parameters = self.vqvae.decoder(quantized.z_q)
+        parameters = self.vqvae.parameters_of(quantized.z_q, for_decoder)
         logits = self.prior.logits(quantized.codes, cond).float()
         nats = F.cross_entropy(logits, quantized.codes)
         if not has_started:  # there are no entries yet that codes could stand for
@@ -153,7 +155,7 @@ class JointTask:
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         x = self.first.like_weights(batch["x"])
-        output = model(x, self._told(batch))
+        output = model(x, self._told(batch), self.first.told(batch))
         found = self.first.vqvae.loss(x, output.vqvae, observe=False)
         # Eq. 3 is counted per dimension of the data, so the prior's nats are too.
         per_dim = output.vqvae.quantized.codes[0].numel() / x[0].numel()
@@ -195,4 +197,4 @@ class JointTask:
         save(self.generator, folder, overwrite=True)
 
     def _told(self, batch: Sample) -> Cond | None:
-        return cond_of(batch, self.prior.cond, self.prior.device)
+        return cond_of(batch, self.prior.cond.takes, self.prior.device)

@@ -9,7 +9,8 @@ from einops import rearrange
 from torch import Tensor
 
 from vqvideo.likelihoods import Likelihood
-from vqvideo.media import to_uint8, write_contact_sheet, write_video
+from vqvideo.media import to_uint8, write_audio, write_contact_sheet, write_video
+from vqvideo.spectra import spectrogram
 
 SHOWN = 4  # items in pictures
 LARGE = 3  # times as large as they are: clips of 64 pixels are hard to see
@@ -20,6 +21,31 @@ def num_shown(likelihood: Likelihood) -> int:
     tens of thousands at every measurement.
     """
     return 1 if likelihood.is_autoregressive else SHOWN
+
+
+def show_sounds(
+    folder: Path, name: str, rows: list[Tensor], sample_rate: float
+) -> dict[str, Tensor]:
+    """Write `name.png`, spectrograms of sounds, each row a row, and `name.wav`: the first sound of
+    every row, one after the other, then the second of every row, and so on.
+
+    Args:
+        folder: of the run.
+        name: of the files.
+        rows: each `[n, 1, t]` in [-1, 1]; all of one shape.
+        sample_rate: in Hz.
+
+    Returns:
+        A small picture under that name, uint8 `[h, w, 3]`: spectrograms of the first sounds.
+    """
+    sounds = torch.stack(rows).cpu().float()
+    pictures = torch.stack([spectrogram(row[:, 0], int(sample_rate)) for row in sounds])
+    pictures = pictures[:, :, None].expand(-1, -1, 3, -1, -1)
+    sheet = rearrange(pictures, "r n c h w -> r c n h w")
+    write_contact_sheet(folder / f"{name}.png", sheet, overwrite=True)
+    in_turn = rearrange(sounds, "r n 1 t -> 1 (n r t)")
+    write_audio(folder / f"{name}.wav", in_turn, int(sample_rate), overwrite=True)
+    return {name: rearrange(to_uint8(pictures[:, 0]), "r c h w -> (r h) w c")}
 
 
 def show_rows(folder: Path, name: str, rows: list[Tensor], fps: float) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import evaluating
 from vqvideo.quantizers import Quantizer
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import num_shown, show_rows
+from vqvideo.training.pictures import num_shown, show_rows, show_sounds
 from vqvideo.training.task import TrainingConfig
 
 
@@ -119,13 +119,12 @@ class PriorTask:
         return {"no better than guessing": sentence}
 
     def show(self, folder: Path) -> dict[str, Tensor]:
-        if self.prior.rank == 1:
-            return {}
         number = num_shown(self.generator.vqvae.likelihood)
         batch = next(iter(DataLoader(self.held_out, batch_size=number)))
         self.generator.to(self.prior.device)
         samples = self.generator.sample(num_samples=len(batch["codes"]), cond=self._told(batch))
-        return show_rows(folder, "samples", [samples], self.generator.config.rate)
+        show = show_sounds if self.prior.rank == 1 else show_rows
+        return show(folder, "samples", [samples], self.generator.config.rate)
 
     def save(self, folder: Path) -> None:
         save(self.generator, folder, overwrite=True)
@@ -139,7 +138,7 @@ class PriorTask:
         return counts
 
     def _told(self, batch: Sample) -> Cond | None:
-        return cond_of(batch, self.prior.cond, self.prior.device)
+        return cond_of(batch, self.prior.cond.takes, self.prior.device)
 
 
 def outermost_quantizers(module: nn.Module) -> list[Quantizer]:

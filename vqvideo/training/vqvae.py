@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from vqvideo.checkpoint import save
-from vqvideo.data.clips import ClipDataset, Sample
+from vqvideo.cond import Cond
+from vqvideo.data.clips import ClipDataset, Sample, cond_of
 from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, perplexity, psnr_db, psnr_db_of_mse, usage
 from vqvideo.modes import evaluating
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import SHOWN, num_shown, show_rows
+from vqvideo.training.pictures import SHOWN, num_shown, show_rows, show_sounds
 from vqvideo.training.task import TrainingConfig
 from vqvideo.vqvae import VQVAELoss
 
@@ -44,7 +46,7 @@ def train_vqvae(
         data: to train on.
         held_out: to measure on.
         out: the run's folder; gets what `train` leaves in it, and `reconstructions.png` and
-            `.mp4` (originals above their reconstructions, held out).
+            `.mp4` or `.wav` (originals above or before their reconstructions, held out).
         config: steps, batch size and so on.
         resume: go on from where a run in `out` was stopped; see `train`.
     """
@@ -72,7 +74,8 @@ class VQVAETask:
                 tensor.data = tensor.to(memory_format=MEMORY_FORMAT[tensor.ndim - 2])
         number = min(HELD_OUT, len(held_out))
         self.indices = [i * len(held_out) // number for i in range(number)]  # evenly spread
-        self.held_out = torch.stack([held_out[index]["x"] for index in self.indices])
+        self.samples: Sample = default_collate([held_out[index] for index in self.indices])
+        self.held_out = self.samples["x"]
         self.counts = torch.zeros(1, 1)  # how often each code came in the last evaluation, `[s, K]`
 
     @property
@@ -87,7 +90,7 @@ class VQVAETask:
 
     def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
         x = self.like_weights(batch["x"])
-        loss = self.vqvae.loss(x, model(x), observe=False)
+        loss = self.vqvae.loss(x, model(x, self.told(batch)), observe=False)
         return loss.total, self.figures(x, loss)
 
     def figures(self, x: Tensor, loss: VQVAELoss) -> dict[str, float]:
@@ -96,7 +99,7 @@ class VQVAETask:
         return {**self._nearness(x[:SHOWN], loss.parameters[:SHOWN]), "usage": used}
 
     def _nearness(self, x: Tensor, parameters: Tensor) -> dict[str, float]:
-        if self.vqvae.likelihood.is_autoregressive:  # a mode takes as many passes as positions
+        if not self._has_psnr:
             return {}
         return {"psnr_db": psnr_db(self.vqvae.likelihood.mode(parameters), x)}
 
@@ -108,18 +111,19 @@ class VQVAETask:
         likelihood, number = self.vqvae.likelihood, len(self.held_out)
         loss, nats, squared, counts = 0.0, 0.0, 0.0, torch.tensor(0)
         with evaluating(self.vqvae):
-            for batch in self.held_out.split(8):
-                x = self.like_weights(batch)
-                found = self.vqvae.loss(x)
+            for start in range(0, number, 8):
+                batch = {name: each[start : start + 8] for name, each in self.samples.items()}
+                x = self.like_weights(batch["x"])
+                found = self.vqvae.loss(x, cond=self.told(batch))
                 loss += found.total.item() * len(x)
                 nats += found.reconstruction_nats.item() * len(x)
-                if not likelihood.is_autoregressive:
+                if self._has_psnr:
                     mode = likelihood.mode(found.parameters)
                     squared += (mode - x).square().sum().item()
                 counts = counts + self._histograms(found.quantized.codes)
         self.counts = counts
         figures = {"loss": loss / number}
-        if not likelihood.is_autoregressive:
+        if self._has_psnr:
             figures["psnr_db"] = psnr_db_of_mse(squared / self.held_out.numel())
         if not likelihood.is_density:
             dims, codes = self.held_out[0].numel(), int(counts.sum()) / number
@@ -155,15 +159,26 @@ class VQVAETask:
         return found
 
     def show(self, folder: Path) -> dict[str, Tensor]:
-        if self.vqvae.rank == 1:
-            return {}
-        x = self.like_weights(self.held_out[: num_shown(self.vqvae.likelihood)])
-        again = self.vqvae.decode(self.vqvae.encode(x))
-        return show_rows(folder, "reconstructions", [x, again], self.generator.config.rate)
+        number = num_shown(self.vqvae.likelihood)
+        x = self.like_weights(self.held_out[:number])
+        cond = self.told({name: each[:number] for name, each in self.samples.items()})
+        again = self.vqvae.decode(self.vqvae.encode(x), cond)
+        show = show_sounds if self.vqvae.rank == 1 else show_rows
+        return show(folder, "reconstructions", [x, again], self.generator.config.rate)
 
     def save(self, folder: Path) -> None:
         first_stage = Generator(self.vqvae, None, self.generator.config)
         save(first_stage, folder, overwrite=True)
+
+    def told(self, batch: Sample) -> Cond | None:
+        """What the decoder is told about a batch."""
+        return cond_of(batch, self.vqvae.cond.takes, next(self.vqvae.parameters()).device)
+
+    @property
+    def _has_psnr(self) -> bool:
+        """Not where a mode takes a pass for each value, nor where waves may stand anywhere."""
+        likelihood = self.vqvae.likelihood
+        return likelihood.is_normalized and not likelihood.is_autoregressive
 
     def _histograms(self, codes: Tensor) -> Tensor:
         """How often each code occurs, `[s, K]`, one row per codebook."""
