@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vqvideo.cli.optimizer import FIRST_STAGE, add_optimizer, optimizer_config
-from vqvideo.cli.options import AddOptions, add_overwrite, progress_bar, size
+from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 
 
 def _add_quantizer(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +65,21 @@ def _sampling(options: argparse.Namespace) -> Any:
         progress=progress_bar("part"),
     )
     return rows if options.json else sampling_table(rows)
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.set_defaults(run=_decoding)
+
+
+def _decoding(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.decoding import benchmark_decoding, decoding_table
+
+    found = benchmark_decoding(
+        rounds=options.rounds, num_threads=options.threads, progress=progress_bar("round")
+    )
+    return found if options.json else decoding_table(found)
 
 
 def _add_streaming(parser: argparse.ArgumentParser) -> None:
@@ -257,9 +272,48 @@ def _bound(options: argparse.Namespace) -> Any:
     return [*lines, Path(options.out) / "bound.png"]
 
 
+def _add_speech(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="of speech, told who speaks")
+    parser.add_argument(
+        "--data", required=True, metavar="FOLDER", help="speakers that it was trained on"
+    )
+    parser.add_argument("--unseen", required=True, metavar="FOLDER", help="other speakers")
+    parser.add_argument("--map", metavar="FILE", help="phones.json; default: the model's, if any")
+    parser.add_argument(
+        "--max-utterances",
+        type=int,
+        metavar="N",
+        help="measured of each folder (default all; 8 where the likelihood is autoregressive)",
+    )
+    parser.add_argument(
+        "--num-targets", type=int, default=6, help="voices to convert to (default 6)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of a decoder that draws")
+    parser.add_argument("--out", default="outputs/speech", metavar="FOLDER")
+    add_device(parser)
+    add_overwrite(parser)
+    parser.set_defaults(run=_speech)
+
+
+def _speech(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.speech import SpeechBench, benchmark_speech
+    from vqvideo.jobs.benchmark.speech_table import speech_table
+
+    names = ("model", "data", "unseen", "max_utterances", "num_targets", "seed", "device")
+    files, found = benchmark_speech(
+        SpeechBench(phone_map=options.map, **{name: getattr(options, name) for name in names}),
+        out=options.out,
+        overwrite=options.overwrite,
+        progress=progress_bar("utterance"),
+    )
+    return {"files": files, **found} if options.json else [speech_table(found), "", *files]
+
+
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     "quantizer": ("Compare our quantizer with a peer, in time and memory.", _add_quantizer),
     "sampling": ("Time how priors draw codes, beside recomputing everything.", _add_sampling),
+    "decoding": ("Time how codes of speech become sound, by a WaveNet and not.", _add_decoding),
+    "speech": ("Measure a model of speech: voices kept, converted, and phones.", _add_speech),
     "streaming": (
         "Encode long video: memory, and time beside one call.",
         _add_streaming,

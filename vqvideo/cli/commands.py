@@ -11,9 +11,11 @@ from typing import Any
 import vqvideo
 from vqvideo.cli.benchmark import BENCHMARKS
 from vqvideo.cli.codes import add_decode, add_encode
+from vqvideo.cli.convert_speaker import add_convert_speaker
 from vqvideo.cli.doctor import add_doctor
 from vqvideo.cli.evaluate import add_evaluate
 from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
+from vqvideo.cli.phonemes import add_phonemes
 from vqvideo.cli.push import add_push
 from vqvideo.cli.training import add_train_joint, add_train_prior, add_train_vqvae
 
@@ -23,9 +25,13 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="default outputs/clip.mp4; .gif works too")
     parser.add_argument("--num-samples", type=int, default=1, help="several are numbered")
     parser.add_argument("--num-frames", type=int, help="of the clip in all, the prefix included")
+    parser.add_argument("--seconds", type=float, help="the same in seconds, for sound and video")
     parser.add_argument("--fps", type=float, help="of the file; default: the prefix's or model's")
-    parser.add_argument("--prefix", metavar="FILE", help="a video to continue")
+    parser.add_argument("--prefix", metavar="FILE", help="a video, or a sound, to continue")
     parser.add_argument("--prefix-frames", type=int, metavar="N", help="how many; default 8")
+    parser.add_argument("--prefix-seconds", type=float, metavar="S", help="of sound; default 1")
+    parser.add_argument("--speaker", metavar="ID", help="who speaks, if the model can be told")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="likewise, a class")
     parser.add_argument(
         "--fit", choices=("crop", "pad", "refuse"), help="a prefix of another size; default crop"
     )
@@ -42,22 +48,30 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.generate import Prefix, generate_clip
+    from vqvideo.jobs.generate import generate_clip
+    from vqvideo.jobs.prefix import Prefix
 
     prefix = None
-    given = {"num_frames": options.prefix_frames, "fit": options.fit}
+    given = {
+        "num_frames": options.prefix_frames,
+        "seconds": options.prefix_seconds,
+        "fit": options.fit,
+    }
     given = {name: value for name, value in given.items() if value is not None}
     if options.prefix is not None:
         prefix = Prefix(file=options.prefix, **given)
     elif given:
-        raise ValueError("--prefix-frames and --fit are about a --prefix; there is none")
+        raise ValueError("--prefix-frames, -seconds and --fit are about a --prefix; there is none")
     return generate_clip(
         model=options.model,
         out=options.out,
         num_samples=options.num_samples,
         num_frames=options.num_frames,
+        seconds=options.seconds,
         fps=options.fps,
         prefix=prefix,
+        speaker=options.speaker,
+        class_name=options.class_name,
         temperature=options.temperature,
         top_k=options.top_k,
         top_p=options.top_p,
@@ -170,10 +184,12 @@ COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] 
     "reconstruct": ("Show what the codes of a video keep, beside x264.", _add_reconstruct),
     "encode": ("Encode a folder into code files.", add_encode),
     "decode": ("Decode code files into media files.", add_decode),
+    "convert-speaker": ("Say what one voice says in the voice of another.", add_convert_speaker),
     "train-vqvae": ("Train the first stage on a folder.", add_train_vqvae),
     "train-prior": ("Train a prior over the codes of a first stage.", add_train_prior),
     "train-joint": ("Train both stages at once.", add_train_joint),
     "evaluate": ("Score held-out data: bound, reconstructions, compression.", add_evaluate),
+    "phonemes": ("Tell phones from the codes of speech.", add_phonemes),
     "doctor": ("Tell whether the codebook of a model is healthy.", add_doctor),
     "export": ("Copy a model with smaller weights.", _add_export),
     "push": ("Put a model on the Hugging Face hub, with its card.", add_push),

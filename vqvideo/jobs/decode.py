@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
+from vqvideo.cond import Cond
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
@@ -160,7 +161,7 @@ def _targets(out: Path, clips: list[CodeClip], suffix: str) -> list[Path]:
 
 def _write(generator: Generator, clip: CodeClip, codes: Tensor, target: Path) -> None:
     """Decode a clip into a file, as it comes where the kind of file allows."""
-    rank, frames = generator.vqvae.rank, _decoded(generator.vqvae, codes, clip.length)
+    rank, frames = generator.vqvae.rank, _decoded(generator.vqvae, codes, clip)
     if rank == 2:
         media.write_image(target, torch.cat(list(frames), dim=1), overwrite=True)
     elif rank == 1:
@@ -176,12 +177,20 @@ def _write(generator: Generator, clip: CodeClip, codes: Tensor, target: Path) ->
         write(target, frames, clip.rate, overwrite=True)
 
 
-def _decoded(vqvae: VQVAE, codes: Tensor, length: int) -> Iterator[Tensor]:
-    """Data `[c, n, ...]` of a clip in pieces, or whole where each value waits for those before."""
+def _decoded(vqvae: VQVAE, codes: Tensor, clip: CodeClip) -> Iterator[Tensor]:
+    """Data `[c, n, ...]` of a clip in pieces."""
     device = next(vqvae.parameters()).device
-    if vqvae.likelihood.is_autoregressive:
-        yield vqvae.decode(codes[None].to(device))[0, :, :length].cpu()
-        return
     pieces = (piece[None].to(device) for piece in codes.split(CODES_AT_ONCE))
-    for piece in vqvae.decode_stream(pieces, length=length):
+    for piece in vqvae.decode_stream(pieces, _cond(vqvae, clip), length=clip.length):
         yield piece[0].cpu()
+
+
+def _cond(vqvae: VQVAE, clip: CodeClip) -> Cond | None:
+    """What the decoder is told: the class and the speaker of the clip, if it knows all that it
+    takes, else nothing.
+    """
+    spec, said = vqvae.cond, {"class_id": clip.class_name, "speaker": clip.speaker}
+    known = {"class_id": spec.class_names, "speaker": spec.speaker_names}
+    if spec.is_empty or any(said[name] not in known[name] for name in spec.takes):
+        return None
+    return Cond(**{n: torch.tensor([known[n].index(said[n] or "")]) for n in spec.takes})

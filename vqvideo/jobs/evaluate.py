@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,17 @@ from torch.utils.data import default_collate
 from vqvideo.data.clips import Sample
 from vqvideo.generator import Generator
 from vqvideo.jobs.evaluate_figures import figures_of
-from vqvideo.jobs.evaluate_pass import Row, check_names, nearness, score_items, told
+from vqvideo.jobs.evaluate_pass import Row, nearness, score_items, told
 from vqvideo.jobs.finish import command_line
-from vqvideo.jobs.model import open_model, output_files
+from vqvideo.jobs.folder import folder_of_whole_files
+from vqvideo.jobs.model import check_names, open_model, output_files
 from vqvideo.jobs.train_vqvae import windows
 from vqvideo.metrics import ssim_measure
 from vqvideo.report.evaluation import FIGURES, PAGE, PICTURES, write_evaluation
 from vqvideo.report.machine import setting
 from vqvideo.report.picture import matplotlib_figure
 from vqvideo.sampling import Sampling
-from vqvideo.training.pictures import show_rows
+from vqvideo.training.pictures import show_rows, show_sounds
 
 FILES = (FIGURES, PAGE, *PICTURES)
 SHOWN = {1: 8, 2: 8, 3: 4}  # items in pictures, by rank; strips of clips are tall
@@ -59,7 +58,7 @@ def evaluate(
         out: a folder. It gets `evaluation.json` (all figures, those of single items too),
             `evaluation.html` (one page with everything), `reconstructions.png` (originals above
             their reconstructions), `samples.png` (a row for each temperature; nothing without a
-            prior) and `codebook.png`; films of clips (.mp4); of sound no pictures but the last.
+            prior) and `codebook.png`; films of clips (.mp4), sounds to hear (.wav).
         split: "train" or "test".
         max_items: score at most so many windows, evenly spread over all; None scores all.
         temperatures: at which samples are drawn, told what the items above them are told; none
@@ -83,11 +82,11 @@ def evaluate(
     rank = generator.vqvae.rank
     if rank > 1:
         ssim_measure()  # missing, it is better known before the pass than after
-    clips = windows(data, generator, split, None, max_corrupt=max_corrupt)
+    clips = windows(data, generator.config, split, None, max_corrupt=max_corrupt)
     check_names(generator, clips)
     indices = _spread(len(clips), max_items or len(clips))
     most = min(len(indices), SHOWN[rank])
-    drawn = temperatures if generator.prior and rank > 1 else ()
+    drawn = temperatures if generator.prior else ()
     advance = _advance(len(indices) + most * len(drawn), progress)
 
     rows, kept, codebooks = score_items(
@@ -115,10 +114,11 @@ def evaluate(
         "command": command_line(),
         "setting": setting(),
     }
-    with _folder_of_whole_files(folder) as unfinished:
+    show = show_sounds if rank == 1 else show_rows
+    with folder_of_whole_files(folder, FILES) as unfinished:
         for name, of_rows in pictures.items():
-            if rank > 1 and of_rows:
-                show_rows(unfinished, name, of_rows, generator.config.rate)
+            if of_rows:
+                show(unfinished, name, of_rows, generator.config.rate)
         codebooks.write_picture(unfinished / "codebook.png")
         table = json.dumps({**figures, "items": rows}, indent=1, allow_nan=False)
         (unfinished / FIGURES).write_text(table + "\n", encoding="utf-8")
@@ -157,9 +157,9 @@ def _reconstructed(generator: Generator, items: Sample, rows: list[Row]) -> list
     """Originals and reconstructions; what the pass left out is put into their rows."""
     vqvae = generator.vqvae
     x = items["x"].to(next(vqvae.parameters()).device)
-    again = vqvae.decode(vqvae.encode(x))
+    again = vqvae.decode(vqvae.encode(x), generator.for_decoder(told(generator, items)))
     if vqvae.likelihood.is_autoregressive:
-        for row, near in zip(rows, nearness(x, again), strict=True):
+        for row, near in zip(rows, nearness(x, again, int(generator.config.rate)), strict=True):
             row.update(near)
     return [x, again]
 
@@ -193,19 +193,3 @@ def _advance(in_all: int, progress: Callable[[int, int], None] | None) -> Callab
             progress(done, in_all)
 
     return advance
-
-
-@contextmanager
-def _folder_of_whole_files(folder: Path) -> Iterator[Path]:
-    """A hidden folder whose files move into `folder` when the block ends without an error.
-
-    Of an evaluation that was there before nothing stays, so that all pictures are of one model.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as unfinished:
-        yield Path(unfinished)
-        for name in FILES:
-            if (Path(unfinished) / name).is_file():
-                os.replace(Path(unfinished) / name, folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)

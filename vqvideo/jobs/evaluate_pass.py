@@ -27,6 +27,7 @@ from vqvideo.metrics import BEST_PSNR_DB, LEAST_SIDE, bits_per_dim, psnr_db_of_m
 from vqvideo.modes import evaluating
 from vqvideo.report import CodebookReport
 from vqvideo.report.codebook import CodebookWatch
+from vqvideo.spectra import mel_distance
 from vqvideo.vqvae import VQVAEOutput
 
 Row = dict[str, Any]
@@ -117,11 +118,12 @@ def _figures(generator: Generator, batch: Sample, watch: CodebookWatch) -> list[
     z_e = vqvae.z_e(x)
     quantized = vqvae.quantizer(z_e)
     watch.add(z_e, quantized.codes)
-    output = VQVAEOutput(vqvae.decoder(quantized.z_q), quantized)
-    terms = terms_of(generator.log_prob(x, told(generator, batch), output=output))
+    cond = told(generator, batch)
+    parameters = vqvae.parameters_of(quantized.z_q, generator.for_decoder(cond))
+    terms = terms_of(generator.log_prob(x, cond, output=VQVAEOutput(parameters, quantized)))
     if vqvae.likelihood.is_autoregressive:
         return list(terms)
-    near = nearness(x, vqvae.likelihood.mode(output.parameters))
+    near = nearness(x, vqvae.likelihood.mode(parameters), int(generator.config.rate))
     return [{**one, **other} for one, other in zip(terms, near, strict=True)]
 
 
@@ -151,11 +153,14 @@ def terms_of(score: Score) -> Iterator[dict[str, float]]:
         yield {name: column[item].item() for name, column in columns.items()}
 
 
-def nearness(x: Tensor, again: Tensor) -> Iterator[dict[str, float]]:
+def nearness(
+    x: Tensor, again: Tensor, sample_rate: int | None = None
+) -> Iterator[dict[str, float]]:
     """How near reconstructions `[b, c, *axes]` are to their originals, item by item.
 
     `mean_squared_error` of data in [-1, 1]; `psnr_db`, at most 100; of pictures that are large
-    enough `ssim`, of clips its mean over the frames.
+    enough `ssim`, of clips its mean over the frames; of sound, whose rate in Hz must be given, the
+    multi-scale `mel_distance` (see `vqvideo.spectra`).
     """
     has_ssim = x.ndim > 3 and min(x.shape[-2:]) >= LEAST_SIDE
     for original, other in zip(x.float(), again.float(), strict=True):
@@ -163,30 +168,15 @@ def nearness(x: Tensor, again: Tensor) -> Iterator[dict[str, float]]:
         near = {"mean_squared_error": error, "psnr_db": min(psnr_db_of_mse(error), BEST_PSNR_DB)}
         if has_ssim:
             near["ssim"] = ssim_measure()(_frames(other), _frames(original)).mean().item()
+        if x.ndim == 3:
+            assert sample_rate is not None
+            near["mel_distance"] = mel_distance(original, other, sample_rate).mean().item()
         yield near
 
 
 def told(generator: Generator, batch: Sample) -> Cond | None:
-    """What the prior is told about a batch; None if there is none or it takes nothing."""
-    if generator.prior is None:
-        return None
-    return cond_of(batch, generator.prior.cond, generator.prior.device)
-
-
-def check_names(generator: Generator, data: ClipDataset) -> None:
-    """Raise `ValueError` unless the numbers of classes and speakers mean what the prior learnt."""
-    if generator.prior is None:
-        return
-    spec = generator.prior.cond
-    for kind, known, given in (
-        ("classes", spec.class_names, data.classes),
-        ("speakers", spec.speaker_names, data.speakers),
-    ):
-        if known and given and list(known) != given:
-            raise ValueError(
-                f"the prior knows the {kind} {', '.join(known)}; the data has {', '.join(given)}. "
-                f"Give data with the same {kind}"
-            )
+    """What prior and decoder are told about a batch; None if they take nothing."""
+    return cond_of(batch, generator.takes, next(generator.parameters()).device)
 
 
 def _wide(nats: Tensor) -> Tensor:

@@ -7,37 +7,25 @@ import platform
 import shlex
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from vqvideo import media
+from vqvideo.cond import Cond
 from vqvideo.generator import Generator
 from vqvideo.grid import codes_needed
 from vqvideo.jobs.model import evenly, open_model, output_files
+from vqvideo.jobs.prefix import Prefix
 from vqvideo.sampling import SamplingOptions, method_for, single_samples
+from vqvideo.spectra import spectrogram
 
 DEFAULT_OUT = {1: "outputs/sound.wav", 2: "outputs/image.png", 3: "outputs/clip.mp4"}
 SUFFIXES = {1: (".wav", ".flac"), 2: (".png", ".jpg", ".jpeg"), 3: (".mp4", ".gif")}
+SHOWN_SECONDS = 6  # of sound, at most
 MOST_FPS = {".mp4": 240, ".gif": 50}  # a GIF counts hundredths of a second; players want two
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """A real clip to continue: its first frames, brought to the size of the model.
-
-    Attributes:
-        file: a video.
-        num_frames: how many of its frames to keep; a multiple of the model's temporal stride.
-        fit: "crop" cuts, "pad" adds borders, "refuse" raises when the sizes differ.
-    """
-
-    file: str
-    num_frames: int = 8
-    fit: Literal["crop", "pad", "refuse"] = "crop"
 
 
 def generate_clip(
@@ -46,8 +34,11 @@ def generate_clip(
     out: str | None = None,
     num_samples: int = 1,
     num_frames: int | None = None,
+    seconds: float | None = None,
     fps: float | None = None,
     prefix: Prefix | None = None,
+    speaker: str | None = None,
+    class_name: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     **sampling: Unpack[SamplingOptions],
@@ -57,13 +48,16 @@ def generate_clip(
     Args:
         model: a model that ships or the folder of a trained one.
         out: .mp4 or .gif for video, .png for images, .wav or .flac for sound; None is
-            `outputs/clip.mp4` or its like. Beside it come a contact sheet (.png, video only, at
-            most 32 frames) and a .json with everything needed to make it again.
+            `outputs/clip.mp4` or its like. Beside it come a contact sheet (.png, of video at most
+            32 frames, of sound the spectrograms) and a .json with everything needed to make it
+            again.
         num_samples: several are numbered from 1.
-        num_frames: of the clip in all, the prefix included; rounded up to whole code frames for
-            sampling, then cropped. None takes what the model was made for.
+        num_frames: of the clip in all, or samples of the sound, the prefix included; rounded up to
+            whole code frames for sampling, then cropped. None takes what the model was made for.
+        seconds: the same in seconds at the model's rate; one of the two at most.
         fps: of the file; None is the prefix's own rate, else the model's.
-        prefix: a real clip to continue.
+        prefix: a real clip, or sound, to continue.
+        speaker, class_name: what prior and decoder are told, by the names that they know.
         device: see `open_model`.
         overwrite: replace files that exist.
         sampling: temperature, top_k, top_p, seed, method, progress; see
@@ -79,17 +73,20 @@ def generate_clip(
     generator = open_model(model, device)
     rank = generator.vqvae.rank
     target = Path(out or DEFAULT_OUT[rank])
+    if seconds is not None:
+        num_frames = _frames_in(seconds, generator.config.rate, num_frames)
     if fps is not None and rank != 3:
         raise ValueError("fps is for video")
-    own = media.probe(prefix.file).fps if prefix else generator.config.rate
+    own = media.probe(prefix.file).fps if prefix and rank == 3 else generator.config.rate
     rate = own if fps is None else fps
     _check_file(target, rank, rate)
-    beside = (".png", ".json") if rank == 3 else (".json",)
+    beside = (".json",) if rank == 2 else (".png", ".json")
     files = output_files(target, num_samples, overwrite, *beside)
+    cond = _told(generator, num_samples, speaker, class_name)
     if prefix is None:
-        data, source = _imagine(generator, num_samples, num_frames, sampling), None
+        data, source = _imagine(generator, num_samples, num_frames, cond, sampling), None
     else:
-        data, source = _continue(generator, num_samples, num_frames, prefix, sampling)
+        data, source = _continue(generator, num_samples, num_frames, prefix, cond, sampling)
     written = _write(files, target, data.cpu(), rate, overwrite)
     drawn = {name: value for name, value in sampling.items() if name != "progress"}
     method = _method(generator, num_samples, sampling)
@@ -101,6 +98,8 @@ def generate_clip(
         "shape": list(data.shape[1:]),
         "rate": rate,
         "prefix": source,
+        "speaker": speaker,
+        "class": class_name,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": _versions(),
         "step": single_samples(generator.prior)
@@ -112,6 +111,16 @@ def generate_clip(
     report = target.with_suffix(".json")
     report.write_text(json.dumps(record, indent=2) + "\n")
     return [*written, report]
+
+
+def _frames_in(seconds: float, rate: float, num_frames: int | None) -> int:
+    if num_frames is not None:
+        raise ValueError("num_frames and seconds both say how long it is to be; give one")
+    if not rate:
+        raise ValueError("this model makes images; seconds are for video and sound")
+    if not seconds * rate >= 1:
+        raise ValueError(f"seconds must be at least 1/{rate:g}, got {seconds}")
+    return round(seconds * rate)
 
 
 def _check_file(target: Path, rank: int, rate: float) -> None:
@@ -140,8 +149,29 @@ def _method(generator: Generator, num_samples: int, sampling: SamplingOptions) -
     )
 
 
+def _told(
+    generator: Generator, number: int, speaker: str | None, class_name: str | None
+) -> Cond | None:
+    """What prior and decoder are told of each of so many samples."""
+    parts = {"decoder": generator.vqvae.cond}
+    if generator.prior is not None:
+        parts["prior"] = generator.prior.cond
+    told: dict[str, Tensor] = {}
+    for condition, name in (("speaker", speaker), ("class_id", class_name)):
+        if name is None:
+            continue
+        taking = [spec for spec in parts.values() if condition in spec.takes]
+        found = (taking or [generator.vqvae.cond])[0].number(condition, name)
+        told[condition] = torch.full((number,), found)
+    return Cond(**told) if told else None
+
+
 def _imagine(
-    generator: Generator, num_samples: int, num_frames: int | None, options: SamplingOptions
+    generator: Generator,
+    num_samples: int,
+    num_frames: int | None,
+    cond: Cond | None,
+    options: SamplingOptions,
 ) -> Tensor:
     length, *rest = generator.sample_shape or ()
     wanted = length if num_frames is None else num_frames
@@ -149,7 +179,7 @@ def _imagine(
         raise ValueError("this model makes images; num_frames is for video and sound")
     stride = generator.vqvae.downsampling[0]
     shape = (codes_needed(wanted, stride) * stride, *rest)
-    data = generator.sample(num_samples=num_samples, shape=shape, **options)
+    data = generator.sample(num_samples=num_samples, shape=shape, cond=cond, **options)
     return data[:, :, :wanted]
 
 
@@ -158,31 +188,16 @@ def _continue(
     num_samples: int,
     num_frames: int | None,
     prefix: Prefix,
+    cond: Cond | None,
     options: SamplingOptions,
 ) -> tuple[Tensor, dict[str, Any]]:
-    if generator.vqvae.rank != 3:
-        raise ValueError("only a video model can continue a clip")
-    length, height, width = generator.sample_shape or (0, 0, 0)
-    stride = generator.vqvae.downsampling[0]
-    total = num_frames or max(length, prefix.num_frames + stride)
-    generator.vqvae.grid_shape((prefix.num_frames, height, width))
-    info = media.probe(prefix.file)
-    if info.num_frames < prefix.num_frames:
-        raise ValueError(
-            f"{prefix.file} has {info.num_frames} frames; {prefix.num_frames} were asked for as "
-            f"the prefix"
-        )
-    if total <= prefix.num_frames:
-        raise ValueError(
-            f"num_frames is {total} in all, so nothing follows a prefix of {prefix.num_frames}"
-        )
-    first = media.read_video(
-        prefix.file, range(prefix.num_frames), size=(height, width), fit=prefix.fit
-    )
-    frames = first.frames.expand(num_samples, -1, -1, -1, -1)
-    frames = frames.to(next(generator.parameters()).device)
-    clip = generator.continue_clip(frames, total - prefix.num_frames, **options)
-    source = {**vars(prefix), "size": [info.height, info.width], "fps": first.fps}
+    kept = prefix.length(generator)
+    total = num_frames or max((generator.sample_shape or (0,))[0], kept + 1)
+    if total <= kept:
+        raise ValueError(f"num_frames is {total} in all, so nothing follows a prefix of {kept}")
+    first, source = prefix.read(generator)
+    frames = first.expand(num_samples, *first.shape).to(next(generator.parameters()).device)
+    clip = generator.continue_clip(frames, total - kept, cond=cond, **options)
     return clip, source
 
 
@@ -200,11 +215,19 @@ def _write(
             media.write_gif(file, sample, rate, overwrite=overwrite)
         else:
             media.write_video(file, sample, rate, overwrite=overwrite)
-    if rank != 3:
+    if rank == 2:
         return files
     sheet = target.with_suffix(".png")
-    media.write_contact_sheet(sheet, evenly(data), overwrite=overwrite)
+    media.write_contact_sheet(sheet, _shown(data, rate), overwrite=overwrite)
     return [*files, sheet]
+
+
+def _shown(data: Tensor, rate: float) -> Tensor:
+    """Pictures of what moves or sounds, `[n, 3, m, h, w]`."""
+    if data.ndim > 3:
+        return evenly(data)
+    pictures = spectrogram(data[:, 0, : SHOWN_SECONDS * int(rate)].float(), int(rate))
+    return pictures[:, None, None].expand(-1, 3, -1, -1, -1)
 
 
 def _versions() -> dict[str, str]:

@@ -66,10 +66,12 @@ def table(rows: Mapping[str, Any], head: Sequence[str] = ()) -> str:
 
 
 def picture(file: Path, title: str) -> str:
-    """A picture (.png) or a film (.mp4), its bytes put into the page."""
+    """A picture (.png), a film (.mp4) or a sound (.wav), its bytes put into the page."""
     data = base64.b64encode(file.read_bytes()).decode()
     if file.suffix == ".mp4":
         return f'<video src="data:video/mp4;base64,{data}" controls loop autoplay muted></video>'
+    if file.suffix == ".wav":
+        return f'<audio src="data:audio/wav;base64,{data}" controls></audio>'
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(title)}">'
 
 

@@ -16,8 +16,10 @@ FIGURES, PAGE = "evaluation.json", "evaluation.html"
 PICTURES = (
     "reconstructions.png",
     "reconstructions.mp4",
+    "reconstructions.wav",
     "samples.png",
     "samples.mp4",
+    "samples.wav",
     "codebook.png",
 )
 TERMS = {  # of the bound, in the order of reading
@@ -90,6 +92,8 @@ def _nearness(folder: Path, figures: Figures) -> Iterator[str]:
     }
     if "ssim" in means:
         rows["mean SSIM"] = _shown(means["ssim"], 4)
+    if "mel_distance" in means:
+        rows["mean multi-scale mel distance, 1 is 8.7 dB"] = _shown(means["mel_distance"], 3)
     yield table(rows)
     above = "Originals above what their codes keep of them"
     yield from _pictures(folder, "reconstructions", above)
@@ -134,8 +138,8 @@ def _codebook(folder: Path, figures: Figures) -> Iterator[str]:
 
 
 def _pictures(folder: Path, name: str, title: str) -> Iterator[str]:
-    moving = "The same, moving, in rows"
-    for suffix, words in ((".png", title), (".mp4", moving)):
+    moving, heard = "The same, moving, in rows", "The same, to be heard, column by column"
+    for suffix, words in ((".png", title), (".mp4", moving), (".wav", heard)):
         file = (folder / name).with_suffix(suffix)
         if file.is_file():
             yield sentence(f"{words}:")

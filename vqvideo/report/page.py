@@ -22,8 +22,10 @@ PICTURES = {  # in the order in which they are shown
     "curves.png": "Figures over the steps",
     "reconstructions.png": "Held-out clips above what their codes keep of them",
     "reconstructions.mp4": "The same, moving",
+    "reconstructions.wav": "The same, to be heard: each original before its reconstruction",
     "samples.png": "Samples",
     "samples.mp4": "The same, moving",
+    "samples.wav": "The same, to be heard",
     "codebook.png": "The codebook",
 }
 

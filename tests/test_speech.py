@@ -1,0 +1,311 @@
+"""Voices: converted, imagined, continued, decoded from code files, and decoders for given codes."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vqvideo
+from vqvideo import media
+from vqvideo.cli import main
+from vqvideo.cond import Cond
+from vqvideo.jobs.benchmark.decoding import benchmark_decoding, decoding_table
+from vqvideo.jobs.convert_speaker import convert_speaker
+from vqvideo.jobs.decode import decode
+from vqvideo.jobs.encode import encode
+from vqvideo.jobs.evaluate import evaluate
+from vqvideo.jobs.generate import generate_clip
+from vqvideo.jobs.prefix import Prefix
+from vqvideo.jobs.train_prior import train_prior
+from vqvideo.jobs.train_vqvae import train_vqvae
+from vqvideo.training import TrainingConfig
+
+RATE, STRIDE = 16000, 80
+SMALL = {
+    "strides": ((40,), (2,)),
+    "sample_shape": (400,),
+    "encoder": {"hop": 40, "width": 8, "num_bands": 10, "num_blocks": 1},
+    "decoder": {"hop": 40, "width": 8, "num_blocks": 1},
+    "quantizer": {"codebook_size": 6, "code_dim": 4},
+    "prior": {"width": 8, "num_layers": 2},
+}
+NAMES = ("ann", "bob", "eve")
+WAVENET = {"name": "wavenet", "width": 8, "num_layers": 3}
+DRAWN = {
+    "likelihood": {"name": "autoregressive", "features": 4, "mu_law": True, "prior": WAVENET},
+    "decoder": {"name": "patchify", "widths": (4, 8), "num_blocks": (0, 1)},
+}
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def model(folder="model", *, told=True, **changes):
+    """A small untrained model that spreads its codes, told one of three speakers."""
+    torch.manual_seed(0)
+    cond = {"num_speakers": 3, "speaker_names": NAMES} if told else {}
+    generator = vqvideo.build("audio-25hz", **{**SMALL, **changes}, cond=cond)
+    x = 0.3 * torch.randn(4, 1, 400)
+    for _ in range(40):  # warm-up, then a codebook from what the encoder gives
+        generator.vqvae.train()(x)
+        generator.vqvae.quantizer.step()
+    vqvideo.save(generator.eval(), folder)
+    return str(folder)
+
+
+def sound(length, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 0.3 * torch.randn(1, length, generator=generator).clamp(-3, 3)
+
+
+def voices(folder="voices", speakers=("ann", "bob")):
+    rows = []
+    (folder := Path(folder)).mkdir()
+    for number in range(8):
+        name = f"{number}.wav"
+        media.write_audio(folder / name, sound(1000, number), RATE)
+        split = "test" if number > 5 else "train"
+        rows.append({"file": name, "split": split, "speaker": speakers[number % len(speakers)]})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def test_a_converted_voice_is_its_codes_decoded_as_the_other_speaker(capsys):
+    name = model()
+    media.write_audio("in.wav", sound(1030), RATE)
+    arguments = ["in.wav", "out.flac", "--speaker", "bob", "--model", f"./{name}"]
+    assert main(["convert-speaker", *arguments]) == 0
+    assert capsys.readouterr().out.split() == ["out.flac", "out.png", "out.json"]
+    found, vqvae = media.read_audio("out.flac"), vqvideo.load(name).vqvae
+    assert found.sample_rate == RATE
+    x = media.read_audio("in.wav").samples
+    filled = torch.cat([x, x[:, -1:].expand(-1, 1040 - 1030)], dim=1)
+    told = Cond(speaker=torch.tensor([1]))
+    again = vqvae.decode(vqvae.encode(filled[None]), told)[0, :, :1030]
+    assert found.samples.shape == (1, 1030)
+    assert (found.samples - again).abs().max() < 1 / 32768
+    other = vqvae.decode(vqvae.encode(filled[None]), Cond(speaker=torch.tensor([0])))
+    assert not torch.equal(other[0, :, :1030], again)
+    record = json.loads(Path("out.json").read_text())
+    assert record["speaker"] == "bob"
+    assert record["seconds"] == 1030 / RATE
+
+
+def test_sound_at_another_rate_is_brought_to_that_of_the_model():
+    media.write_audio("in.wav", sound(4800), 48000)
+    files, _ = convert_speaker("in.wav", speaker="ann", out="out.wav", model=f"./{model()}")
+    assert media.read_audio(files[0]).samples.shape == (1, 1600)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"speaker": "zoe"}, ValueError, "no speaker 'zoe'; it knows: ann, bob, eve"),
+        ({"out": "out.mp3"}, ValueError, r"must end in \.wav or \.flac, got 'out.mp3'"),
+        ({"file": "none.wav"}, FileNotFoundError, "none.wav"),
+        ({"out": "in.wav"}, FileExistsError, "in.wav exists"),
+        ({"file": "text.wav"}, media.MediaError, "text.wav"),
+        ({"model": "image"}, ValueError, "rank 1; image has rank 2"),
+        ({"model": "./untold"}, ValueError, "knows no speaker by name; train one with --tell"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_and_leaves_nothing(changes, error, message):
+    model()
+    model("untold", told=False)
+    media.write_audio("in.wav", sound(400), RATE)
+    Path("text.wav").write_text("no sound")
+    given = {"file": "in.wav", "speaker": "ann", "out": "out.wav", "model": "./model", **changes}
+    file = given.pop("file")
+    with pytest.raises(error, match=message):
+        convert_speaker(file, **given)
+    assert not Path("out.wav").exists()
+
+
+def test_a_voice_is_imagined_with_its_name_and_as_long_as_asked_for():
+    files = generate_clip(model=f"./{model()}", out="new.wav", seconds=0.0311, speaker="eve")
+    assert [file.name for file in files] == ["new.wav", "new.png", "new.json"]
+    length = round(0.0311 * RATE)
+    generator = vqvideo.load("model")
+    told = Cond(speaker=torch.tensor([2]))
+    shape = (-(-length // STRIDE) * STRIDE,)
+    expected = generator.sample(shape=shape, cond=told)[0, :, :length]
+    assert (media.read_audio("new.wav").samples - expected).abs().max() <= 1 / 32768
+    assert json.loads(files[-1].read_text())["speaker"] == "eve"
+
+
+def test_a_sound_is_continued_and_its_beginning_kept():
+    name = f"./{model()}"
+    media.write_audio("in.wav", sound(3000), RATE)
+    prefix = Prefix(file="in.wav", seconds=0.021)
+    generate_clip(model=name, out="on.wav", num_frames=700, prefix=prefix, speaker="ann", seed=3)
+    found, x = media.read_audio("on.wav").samples, media.read_audio("in.wav").samples
+    assert found.shape == (1, 700)
+    assert torch.equal(found[:, :320], x[:, :320])  # whole codes: 336 samples hold four of 80
+    assert not torch.equal(found[:, 320:], x[:, 320:700])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": 1.0, "num_frames": 80}, "give one"),
+        ({"seconds": 0.0}, "seconds must be at least 1/16000, got 0.0"),
+        ({"speaker": "zoe"}, "no speaker 'zoe'; it knows: ann, bob, eve"),
+        ({"class_name": "dog"}, "knows no class by name"),
+        ({"prefix": Prefix(file="in.wav", seconds=0.001)}, "at least one code, 0.0050 s"),
+        ({"prefix": Prefix(file="in.wav")}, "has 400 samples at 16000 Hz; 16000 were asked for"),
+        ({"prefix": Prefix(file="in.wav", num_frames=80, seconds=1.0)}, "counted in frames"),
+        ({"prefix": Prefix(file="in.wav", num_frames=81)}, "not divisible"),
+    ],
+)
+def test_a_sound_that_cannot_be_made_is_refused(options, message):
+    media.write_audio("in.wav", sound(400), RATE)
+    with pytest.raises(ValueError, match=message):
+        generate_clip(model=f"./{model()}", out="new.wav", **options)
+
+
+def test_images_have_no_seconds():
+    with pytest.raises(ValueError, match="seconds are for video and sound"):
+        generate_clip(model="image", out="new.png", seconds=1.0)
+
+
+def test_codes_in_a_file_are_decoded_in_the_voice_of_who_spoke_if_the_model_knows_it():
+    name = f"./{model()}"
+    encode(voices(speakers=("bob", "zoe")), "codes", model=name)
+    decode("codes", "decoded", model=name)
+    vqvae = vqvideo.load(name).vqvae
+    for file, told in (("0", Cond(speaker=torch.tensor([1]))), ("1", None)):
+        x = media.read_audio(f"voices/{file}.wav").samples
+        filled = torch.cat([x, x[:, -1:].expand(-1, 40)], dim=1)[None]
+        expected = vqvae.decode(vqvae.encode(filled), told)[0, :, :1000]
+        found = media.read_audio(f"decoded/{file}.wav").samples
+        assert (found - expected).abs().max() <= 1 / 32768
+
+
+def train_decoder(out="drawn", *, steps=4, **options):
+    return train_vqvae(
+        model=None,
+        data="voices",
+        out=out,
+        config=TrainingConfig(steps=steps, batch_size=2, eval_every=2),
+        changes=DRAWN,
+        tell=["speaker"],
+        codes_of="./model",
+        **options,
+    )
+
+
+def test_another_decoder_is_trained_for_the_same_codes():
+    model()
+    voices()
+    figures = train_decoder()
+    old, new = vqvideo.load("model"), vqvideo.load("drawn")
+    assert new.vqvae.fingerprint() == old.vqvae.fingerprint()
+    assert new.vqvae.cond.speaker_names == ("ann", "bob")
+    assert figures["bits_per_dim"] > 0
+    started = vqvideo.build("audio-25hz", **{**SMALL, **DRAWN}, cond={"num_speakers": 2})
+    for part in ("decoder", "likelihood", "cond_embedding"):
+        before = dict(getattr(started.vqvae, part).named_parameters())
+        after = dict(getattr(new.vqvae, part).named_parameters())
+        assert before.keys() == after.keys()
+        assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert {"reconstructions.png", "reconstructions.wav"} <= {
+        file.name for file in Path("drawn").iterdir()
+    }
+
+
+def test_a_decoder_whose_training_was_stopped_is_the_one_that_was_not():
+    model()
+    voices()
+    train_decoder("whole", steps=4)
+    stopped = train_decoder_until("stopped", 2)
+    assert stopped
+    train_decoder("stopped", steps=4, resume=True)
+    whole, again = (load_file(f"{run}/model/model.safetensors") for run in ("whole", "stopped"))
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def train_decoder_until(out, step):
+    """As if it had been told to stop after a measurement."""
+    from vqvideo.training.decoder import DecoderTask
+
+    done, evaluate_ = [], DecoderTask.evaluate
+
+    def stop(self):
+        figures = evaluate_(self)
+        done.append(figures)
+        if len(done) == step // 2 + 1:
+            raise KeyboardInterrupt
+        return figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DecoderTask, "evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_decoder(out)
+    return True
+
+
+def test_codes_of_another_kind_are_refused_with_what_differs():
+    model()
+    voices()
+    with pytest.raises(ValueError, match=r"its encoder is .*'width': 8.*this one's .*'width': 4"):
+        train_vqvae(
+            data="voices",
+            out="run",
+            config=TrainingConfig(steps=1),
+            changes={"encoder": {"width": 4}},
+            codes_of="./model",
+        )
+    with pytest.raises(ValueError, match="give one"):
+        train_vqvae(
+            data="voices",
+            out="run",
+            config=TrainingConfig(steps=1),
+            codes_of="./model",
+            init_from="./model",
+        )
+
+
+def test_a_prior_learns_longer_windows_than_the_first_stage_did():
+    name = f"./{model(told=False)}"
+    config = TrainingConfig(steps=2, batch_size=2, eval_every=2)
+    train_prior(vqvae=name, data=voices(), out="prior", config=config, num_frames=800, step=STRIDE)
+    generator = vqvideo.load("prior")
+    assert generator.sample_shape == (800,)
+    assert generator.sample().shape == (1, 1, 800)
+    assert {"samples.png", "samples.wav"} <= {f.name for f in Path("prior").iterdir()}
+    with pytest.raises(ValueError, match="num_frames is for video and sound"):
+        train_prior(vqvae="image", data="voices", out="no", config=config, num_frames=8)
+
+
+def test_sound_is_evaluated_by_its_mel_distance_and_can_be_heard():
+    pytest.importorskip("matplotlib")
+    data = voices(speakers=NAMES)
+    files, figures = evaluate(model=f"./{model()}", data=data, temperatures=[1.0])
+    names = {file.name for file in files}
+    assert {"reconstructions.png", "reconstructions.wav", "samples.wav"} <= names
+    assert figures["means"]["mel_distance"]["mean"] > 0
+    assert any("no distribution stands behind" in note for note in figures["notes"])
+    assert "data:audio/wav;base64" in Path("outputs/evaluation/evaluation.html").read_text()
+    with pytest.raises(ValueError, match="the decoder knows the speakers ann, bob, eve"):
+        evaluate(model="./model", data=voices("others", ("ann", "zoe")), out="no")
+
+
+def test_decoders_of_speech_are_timed_beside_each_other(monkeypatch):
+    monkeypatch.setattr("vqvideo.jobs.benchmark.decoding.SECONDS", 0.002)
+    steps = []
+    found = benchmark_decoding(rounds=1, progress=lambda done, total: steps.append((done, total)))
+    us = found["us"]
+    assert set(us) == {"whole", "field", "cached", "fused", "convolutional"}
+    assert us["whole"] > us["field"] > us["cached"] > us["convolutional"] > 0
+    assert steps == [(1, 2), (2, 2)]
+    text = decoding_table(found)
+    row = next(line.split() for line in text.splitlines() if line.startswith("cached"))
+    assert math.isclose(float(row[2][:-1]), 1e6 / (us["cached"] * 16000), rel_tol=0.01)
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+        benchmark_decoding(rounds=0)
