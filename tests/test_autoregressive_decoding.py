@@ -202,3 +202,51 @@ def test_a_temperature_that_is_none_is_refused():
     for temperature in (-1.0, float("nan")):
         with pytest.raises(ValueError, match=f"temperature must be .*, got {temperature}"):
             vqvae.decode(codes, temperature=temperature)
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+@pytest.mark.parametrize(
+    ("rank", "channels", "steps"), [(1, 1, 7), (1, 2, 20), (2, 3, 5), (3, 2, 2)]
+)
+def test_what_is_known_is_gone_on_from(rank, channels, steps, coordinates):
+    if coordinates and rank != 2:
+        pytest.skip("coordinates are for pictures here")
+    vqvae = small(rank, channels, **({"coordinates": True} if coordinates else {}))
+    codes = codes_of(vqvae, rank)[:, : {1: 9, 2: 2, 3: 2}[rank]]
+    parameters = vqvae.decoder(vqvae.quantizer.decode(codes))
+    known = vqvae.likelihood.from_levels(
+        torch.randint(256, (2, channels, steps, *parameters.shape[3:]))
+    )
+    again = vqvae.decode(codes, seed=5, known=known)
+    assert torch.equal(again[:, :, :steps], known)
+    levels = torch.zeros_like(vqvae.likelihood.to_levels(again))
+    levels[:, :, :steps] = vqvae.likelihood.to_levels(known)
+    grid = levels.movedim(1, -1) if channels > 1 else levels[:, 0]
+    mask = torch.zeros(parameters.shape[2:], dtype=torch.bool)
+    mask[:steps] = True
+    expected = generate(
+        vqvae.likelihood.prior,
+        tuple(parameters.shape[2:]),
+        batch=2,
+        cond=Cond(local=parameters),
+        known=grid,
+        mask=mask,
+        seed=5,
+        method="full",
+    )
+    expected = expected.movedim(-1, 1) if channels > 1 else expected[:, None]
+    assert torch.equal(vqvae.likelihood.to_levels(again), expected)
+    streamed = vqvae.decode_stream(cut(codes, (1, 2)), seed=5, known=known)
+    assert torch.equal(torch.cat(list(streamed), dim=2), again)
+    if rank > 1:  # a few samples further a short field sees nothing of what is known
+        other = vqvae.decode(codes, seed=5, known=-known)
+        assert not torch.equal(other[:, :, steps:], again[:, :, steps:])
+
+
+def test_all_may_be_known_but_no_more():
+    vqvae = small()
+    codes = codes_of(vqvae, 1)[:, :2]
+    known = vqvae.likelihood.from_levels(torch.arange(16).view(2, 1, 8))
+    assert torch.equal(vqvae.decode(codes, known=known), known)
+    with pytest.raises(ValueError, match="9 steps are known, of 8 there are parameters"):
+        vqvae.decode(codes, known=torch.cat([known, known[:, :, :1]], dim=2))

@@ -125,9 +125,9 @@ FAILING = [
     (["reconstruct", "x.mp4", "--model", "no/where"], "no checkpoint folder no/where"),
     (
         ["generate", "--prefix-frames", "4"],
-        "-seconds and --fit are about a --prefix; there is",
+        "--prefix-seconds and --fit are about a --prefix",
     ),
-    (["generate", "--fit", "crop"], "-seconds and --fit are about a --prefix; there is"),
+    (["generate", "--fit", "crop"], "--prefix-seconds and --fit are about a --prefix"),
     (["record-maze", "--out", "x", "--size", "63x64"], "an even height and an even width, got (63"),
 ]
 
@@ -370,7 +370,7 @@ def test_what_to_generate_reaches_the_job(called):
     assert (prefix.file, prefix.num_frames, prefix.fit) == ("a.mp4", 4, "pad")
     assert main(["generate", "--prefix", "a.mp4", "--method", "full"]) == 0
     prefix = called["prefix"]
-    assert (prefix.file, prefix.num_frames, prefix.fit) == ("a.mp4", None, "crop")
+    assert (prefix.file, prefix.num_frames, prefix.fit) == ("a.mp4", None, None)
     assert (called["temperature"], called["top_k"], called["top_p"]) == (1.0, None, None)
     assert (called["seed"], called["method"]) == (0, "full")
     words = "--seconds 2.5 --speaker ann --class dog --prefix a.wav --prefix-seconds 0.5"

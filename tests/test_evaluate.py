@@ -378,7 +378,7 @@ def test_a_conditional_prior_is_told_what_the_data_says(pictures, tmp_path):
 def test_data_of_other_classes_is_refused(pictures, tmp_path):
     cond = {"num_classes": 2, "class_names": ["cat", "cow"]}
     model = built("image", tmp_path / "told", (16, 16), prior={**SMALL["prior"], "cond": cond})
-    message = "the prior knows the classes cat, cow; the data has cat, dog. Give data with"
+    message = "the prior knows the classes cat, cow; the data has dog too. Give data of those"
     with pytest.raises(ValueError, match=message):
         evaluate(model=model, data=pictures)
 

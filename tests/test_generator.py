@@ -122,7 +122,7 @@ def test_the_score_is_the_two_terms_of_the_bound(rank):
 
 
 def test_a_density_gives_no_bits_per_dimension():
-    with pytest.raises(ValueError, match="density, which gives no bits per dimension"):
+    with pytest.raises(ValueError, match="gives no probabilities, so no bits per dimension"):
         _ = small_generator(2).log_prob(data(2)).bits_per_dim
 
 

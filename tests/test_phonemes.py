@@ -393,7 +393,7 @@ def test_models_whose_codes_are_not_one_after_the_other_are_refused(speech, tmp_
     said = refused(capsys, "--data", speech, "--model", twice)
     assert f"a code is mapped to a phone, so --model must have one codebook; {twice} has 2" in said
     said = refused(capsys, "--data", speech, "--model", "image")
-    assert "phones are of sound, so --model must have codes of rank 1; image has rank 2" in said
+    assert "speech takes a model of sound, whose codes have rank 1; image has rank 2" in said
 
 
 def test_what_is_there_is_kept_unless_told_otherwise(model, speech, capsys):

@@ -183,22 +183,23 @@ def test_what_the_likelihood_is_not_for_is_refused():
 def test_a_spectrogram_is_dark_where_and_when_a_sound_is_strong():
     loud = torch.cat([torch.zeros(1, 8000), tone(300, 8000)], dim=1)
     picture = spectrogram(loud, RATE)
-    assert picture.shape == (1, 160, 200)
+    assert picture.shape == (1, 3, 160, 200)
     assert picture.abs().max() <= 1
     assert (picture[..., :80] > 0.99).all()  # silence is white
-    while_it_sounds = picture[0, :, 120:180].mean(dim=1)
+    assert torch.equal(picture[:, 0], picture[:, 2])  # gray
+    while_it_sounds = picture[0, 0, :, 120:180].mean(dim=1)
     assert while_it_sounds[140:].min() < -0.5 and while_it_sounds[:80].min() > 0.3  # low is below
     assert (spectrogram(loud / 8, RATE) >= picture).all()
 
 
 def test_low_is_at_the_bottom_of_a_spectrogram():
     darkest = [
-        spectrogram(tone(hertz, 3210), RATE)[0].mean(dim=1).argmin().item()
+        spectrogram(tone(hertz, 3210), RATE)[0, 0].mean(dim=1).argmin().item()
         for hertz in (200, 800, 3200)
     ]
     assert darkest[0] > darkest[1] > darkest[2]
 
 
 def test_a_spectrogram_has_two_hundred_pixels_a_second_and_the_last_may_be_begun():
-    assert spectrogram(noise(3, 1601), RATE).shape == (3, 160, 22)
-    assert spectrogram(noise(1, 1600), 8000).shape == (1, 160, 40)
+    assert spectrogram(noise(3, 1601), RATE).shape == (3, 3, 160, 22)
+    assert spectrogram(noise(1, 1600), 8000).shape == (1, 3, 160, 40)

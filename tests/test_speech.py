@@ -12,16 +12,20 @@ import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
 from vqvideo.cond import Cond
+from vqvideo.data.clips import ClipDataset
 from vqvideo.jobs.benchmark.decoding import benchmark_decoding, decoding_table
 from vqvideo.jobs.convert_speaker import convert_speaker
 from vqvideo.jobs.decode import decode
 from vqvideo.jobs.encode import encode
 from vqvideo.jobs.evaluate import evaluate
 from vqvideo.jobs.generate import generate_clip
+from vqvideo.jobs.phone_map import find_map
 from vqvideo.jobs.prefix import Prefix
 from vqvideo.jobs.train_prior import train_prior
 from vqvideo.jobs.train_vqvae import train_vqvae
+from vqvideo.sampling import generate
 from vqvideo.training import TrainingConfig
+from vqvideo.training.decoder import DecoderTask
 
 RATE, STRIDE = 16000, 80
 SMALL = {
@@ -160,6 +164,12 @@ def test_a_sound_is_continued_and_its_beginning_kept():
         ({"prefix": Prefix(file="in.wav")}, "has 400 samples at 16000 Hz; 16000 were asked for"),
         ({"prefix": Prefix(file="in.wav", num_frames=80, seconds=1.0)}, "counted in frames"),
         ({"prefix": Prefix(file="in.wav", num_frames=81)}, "not divisible"),
+        (
+            {"prefix": Prefix(file="in.wav", seconds=math.inf)},
+            "one code, 0.0050 s; got inf",
+        ),
+        ({"prefix": Prefix(file="in.wav", fit="pad")}, "fit='pad' is for pictures"),
+        ({"seconds": math.inf}, "seconds must be at least 1/16000, got inf"),
     ],
 )
 def test_a_sound_that_cannot_be_made_is_refused(options, message):
@@ -168,15 +178,38 @@ def test_a_sound_that_cannot_be_made_is_refused(options, message):
         generate_clip(model=f"./{model()}", out="new.wav", **options)
 
 
+def test_what_follows_a_sound_is_as_long_as_what_the_model_makes_where_nobody_says():
+    media.write_audio("in.wav", sound(400), RATE)
+    prefix = Prefix(file="in.wav", num_frames=240)
+    files = generate_clip(model=f"./{model()}", out="on.wav", prefix=prefix)
+    assert media.read_audio(files[0]).samples.shape == (1, 240 + 400)
+
+
+def test_a_decoder_that_draws_has_a_temperature_and_noise_of_its_own():
+    name = f"./{model(**DRAWN)}"
+    for out, options in (("a", {}), ("b", {"decoder_temperature": 0.0}), ("c", {"seed": 1})):
+        generate_clip(model=name, out=f"{out}.wav", speaker="bob", **options)
+    assert json.loads(Path("b.json").read_text())["decoder_temperature"] == 0.0
+    a, b, c = (media.read_audio(f"{out}.wav").samples for out in "abc")
+    vqvae, prior = (generator := vqvideo.load(name)).vqvae, generator.prior
+    codes, told = generate(prior, (5,)), Cond(speaker=torch.tensor([1]))
+    assert (vqvae.decode(codes, told, temperature=0.0)[0] - b).abs().max() <= 1 / 32768
+    assert not torch.equal(a, b)
+    assert not torch.equal(a, c)
+    same_noise = vqvae.decode(codes, told, seed=0)[0]
+    assert (same_noise - a).abs().max() > 0.01
+
+
 def test_images_have_no_seconds():
     with pytest.raises(ValueError, match="seconds are for video and sound"):
         generate_clip(model="image", out="new.png", seconds=1.0)
 
 
-def test_codes_in_a_file_are_decoded_in_the_voice_of_who_spoke_if_the_model_knows_it():
+def test_codes_in_a_file_are_decoded_in_the_voice_of_who_spoke_if_the_model_knows_it(capsys):
     name = f"./{model()}"
     encode(voices(speakers=("bob", "zoe")), "codes", model=name)
     decode("codes", "decoded", model=name)
+    assert "in the voice of nobody, for the decoder does not know: zoe" in capsys.readouterr().err
     vqvae = vqvideo.load(name).vqvae
     for file, told in (("0", Cond(speaker=torch.tensor([1]))), ("1", None)):
         x = media.read_audio(f"voices/{file}.wav").samples
@@ -230,10 +263,28 @@ def test_a_decoder_whose_training_was_stopped_is_the_one_that_was_not():
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+def test_a_decoder_whose_training_goes_on_needs_the_source_of_its_codes_no_more():
+    model()
+    voices()
+    train_decoder_until("drawn", 2)
+    Path("model").rename("elsewhere")
+    train_decoder(resume=True)
+    old, new = vqvideo.load("elsewhere"), vqvideo.load("drawn")
+    assert new.vqvae.fingerprint() == old.vqvae.fingerprint()
+
+
+def test_codes_are_those_of_the_model_whatever_its_decoder_is_trained_in():
+    model()
+    data = ClipDataset(voices(), (400,), sample_rate=RATE)
+    task = DecoderTask(vqvideo.load("model"), data, data)
+    x = torch.stack([data[index]["x"] for index in range(len(data))])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = task._quantized(x).codes
+    assert torch.equal(found, task.vqvae.quantizer(task.vqvae.encoder(x)).codes)
+
+
 def train_decoder_until(out, step):
     """As if it had been told to stop after a measurement."""
-    from vqvideo.training.decoder import DecoderTask
-
     done, evaluate_ = [], DecoderTask.evaluate
 
     def stop(self):
@@ -292,8 +343,66 @@ def test_sound_is_evaluated_by_its_mel_distance_and_can_be_heard():
     assert figures["means"]["mel_distance"]["mean"] > 0
     assert any("no distribution stands behind" in note for note in figures["notes"])
     assert "data:audio/wav;base64" in Path("outputs/evaluation/evaluation.html").read_text()
-    with pytest.raises(ValueError, match="the decoder knows the speakers ann, bob, eve"):
+    with pytest.raises(ValueError, match="knows the speakers ann, bob, eve; the data has zoe too"):
         evaluate(model="./model", data=voices("others", ("ann", "zoe")), out="no")
+
+
+def test_speakers_are_numbered_as_the_model_knows_them():
+    pytest.importorskip("matplotlib")
+    data = voices(speakers=("eve", "bob"))
+    _, figures = evaluate(model=f"./{model()}", data=data, temperatures=[])
+    generator = vqvideo.load("model")
+    x = ClipDataset(data, (400,), split="test", sample_rate=RATE)
+    told = [Cond(speaker=torch.tensor([number])) for number in (2, 2, 1, 1)]  # two windows each
+    expected = [generator.log_prob(x[i]["x"][None], told[i]).reconstruction for i in range(4)]
+    found = figures["means"]["reconstruction_nats"]["mean"]
+    assert found == pytest.approx(torch.cat(expected).mean().item(), rel=1e-5)
+
+
+def test_a_prior_numbers_speakers_as_the_decoder_does():
+    model()
+    data = voices(speakers=("bob", "eve"))
+    with pytest.raises(ValueError, match="the decoder knows the speakers"):
+        train_prior(
+            vqvae="./model",
+            data=data,
+            out="prior",
+            config=TrainingConfig(steps=1),
+            prior={"cond": {"num_speakers": 2}},
+        )
+
+
+def test_phones_that_codes_stand_for_go_where_the_codes_go():
+    model(told=False)
+    Path("model/phones.json").write_text("{}")
+    voices()
+    config = TrainingConfig(steps=1, batch_size=2, eval_every=1)
+    train_prior(vqvae="./model", data="voices", out="prior", config=config)
+    assert Path("prior/phones.json").read_text() == "{}"
+    assert find_map("./prior", None) == Path("prior/phones.json").absolute()
+
+
+def test_who_has_no_file_to_train_on_is_not_told():
+    folder = Path(voices(speakers=("ann", "bob")))
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows = [{**row, "split": "test" if row["speaker"] == "bob" else "train"} for row in rows]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="--tell speaker: of bob there is no file to train on"):
+        train_vqvae(
+            model="audio-25hz",
+            data="voices",
+            out="run",
+            config=TrainingConfig(steps=1),
+            changes=SMALL,
+            tell=["speaker"],
+        )
+
+
+def test_the_rate_of_a_model_is_that_of_all_its_parts():
+    generator = vqvideo.build("audio-25hz", **SMALL, rate=8000.0)
+    assert generator.vqvae.encoder.sample_rate == 8000
+    assert generator.vqvae.likelihood.sample_rate == 8000
 
 
 def test_decoders_of_speech_are_timed_beside_each_other(monkeypatch):

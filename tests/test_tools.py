@@ -175,7 +175,7 @@ def test_bad_input_gets_one_line_and_costs_nothing(small_model, clips, capsys):
         (["--out", "clip.xyz"], "--out must end in .mp4 or .gif for this model, got 'clip.xyz'"),
         (["--fps", "0"], "fps must lie above 0 and up to 240 for a .mp4 file, got 0"),
         (["--out", "x.gif", "--fps", "200"], "up to 50 for a .gif file, got 200"),
-        (["--prefix-frames", "4"], "are about a --prefix; there is none"),
+        (["--prefix-frames", "4"], "are about a --prefix; none is given"),
     ]:
         assert message in wrong([*model, *arguments], capsys), arguments
     assert "did you mean 'video'?" in wrong(["generate", "--model", "vidoe"], capsys)

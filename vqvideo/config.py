@@ -118,6 +118,10 @@ class GeneratorConfig:
             if name not in known:
                 raise ValueError(f"a model has no entry {name!r}; it has: {', '.join(known)}")
             if name == "cond":
+                if not isinstance(change, Mapping):
+                    raise ValueError(
+                        f"cond holds entries of a CondSpec, as num_speakers, got {change!r}"
+                    )
                 change = {**known[name], **change}
             known[name] = (
                 known[name].updated(change) if isinstance(known[name], Part) else _plain(change)
@@ -160,12 +164,14 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
     quantizer = QUANTIZERS.build(config.quantizer.name, config.quantizer.options)
     cond, z_channels = CondSpec.of(config.cond), quantizer.z_channels
     shared = {"rank": config.rank, "strides": config.strides}
+    rate = {"sample_rate": int(config.rate)}
     encoder = ENCODERS.build(
         config.encoder.name,
         config.encoder.options,
         channels=config.channels,
         z_channels=z_channels,
         **shared,
+        **(rate if ENCODERS.takes(config.encoder.name, "sample_rate") else {}),
     )
     decoder = DECODERS.build(
         config.decoder.name,
@@ -193,8 +199,9 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
 
 def build_likelihood(config: GeneratorConfig) -> Likelihood:
     """The likelihood of a config, told the sizes of the data that it asks for."""
-    name, sizes = config.likelihood.name, {"rank": config.rank, "channels": config.channels}
-    asked = {size: number for size, number in sizes.items() if LIKELIHOODS.takes(name, size)}
+    name = config.likelihood.name
+    known = {"rank": config.rank, "channels": config.channels, "sample_rate": int(config.rate)}
+    asked = {entry: number for entry, number in known.items() if LIKELIHOODS.takes(name, entry)}
     return LIKELIHOODS.build(name, config.likelihood.options, **asked)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Unpack
 
@@ -23,6 +23,8 @@ from vqvideo.priors import Prior
 from vqvideo.sampling import SamplingOptions, StreamOptions, generate, stream
 from vqvideo.vqvae import VQVAE, VQVAEOutput
 
+SEEDS_APART = 32_452_843
+
 
 class Score(NamedTuple):
     """The terms of a lower bound of log p(x), per item, in nats `[b]` (section 3.2).
@@ -35,14 +37,14 @@ class Score(NamedTuple):
         uniform: the same under the uniform prior that the first stage is trained with, -N ln K for
             N codes: minus the constant KL of section 3.1.
         num_dims: dimensions of an item.
-        is_density: whether the reconstruction term is a density.
+        gives_bits: whether the reconstruction term is that of probabilities.
     """
 
     reconstruction: Tensor
     prior: Tensor | None
     uniform: Tensor
     num_dims: int
-    is_density: bool
+    gives_bits: bool
 
     @property
     def bound(self) -> Tensor:
@@ -54,9 +56,9 @@ class Score(NamedTuple):
         """Bits per dimension `[b]` by that bound; raises `ValueError` where the likelihood is a
         density.
         """
-        if self.is_density:
+        if not self.gives_bits:
             raise ValueError(
-                "this model's likelihood is a density, which gives no bits per dimension; "
+                "this model's likelihood gives no probabilities, so no bits per dimension follow; "
                 "logistic_mixture, categorical and autoregressive give probabilities to the 256 "
                 "values, bernoulli to two"
             )
@@ -97,6 +99,7 @@ class Generator(nn.Module):
         num_samples: int = 1,
         shape: tuple[int, ...] | None = None,
         cond: Cond | None = None,
+        decoder_temperature: float | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Tensor:
         """New data `[num_samples, c, *shape]` in [-1, 1].
@@ -106,9 +109,10 @@ class Generator(nn.Module):
             shape: axes of the data, each divisible by the downsampling; None takes the shape
                 the model was configured for.
             cond: what prior and decoder are told, each what it takes.
+            decoder_temperature: of a decoder that draws, see `DecodingOptions`; its seed follows
+                from that of the options.
             options: temperature, top_k, top_p, seed, method, progress, as
-                `vqvideo.sampling.generate` takes them; the seed is that of a decoder that draws
-                too.
+                `vqvideo.sampling.generate` takes them.
         """
         axes = shape or self.sample_shape
         if axes is None:
@@ -120,7 +124,12 @@ class Generator(nn.Module):
             cond=self.for_prior(cond),
             **options,
         )
-        return self.vqvae.decode(codes, self.for_decoder(cond), seed=options.get("seed", 0))
+        return self.vqvae.decode(
+            codes,
+            self.for_decoder(cond),
+            temperature=decoder_temperature,
+            seed=_decoder_seed(options.get("seed", 0)),
+        )
 
     def continue_clip(
         self,
@@ -129,6 +138,7 @@ class Generator(nn.Module):
         *,
         actions: Tensor | None = None,
         cond: Cond | None = None,
+        decoder_temperature: float | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Tensor:
         """A clip `[b, c, n + num_frames, ...]` whose first n frames are the given ones.
@@ -142,6 +152,8 @@ class Generator(nn.Module):
             actions: short for `cond=Cond(actions=...)`.
             cond: what prior and decoder are told about the whole clip, each what it takes; actions
                 one per frame, the frames that are cropped at the end included.
+            decoder_temperature: of a decoder that draws, see `DecodingOptions`; its seed follows
+                from that of the options.
             options: temperature, top_k, top_p, seed, method, progress, as
                 `vqvideo.sampling.generate` takes them.
 
@@ -169,9 +181,14 @@ class Generator(nn.Module):
             mask=mask,
             **options,
         )
-        clip = self.vqvae.decode(codes, self.for_decoder(cond), seed=options.get("seed", 0))[
-            :, :, : first_frames.shape[2] + num_frames
-        ]
+        clip = self.vqvae.decode(
+            codes,
+            self.for_decoder(cond),
+            temperature=decoder_temperature,
+            seed=_decoder_seed(options.get("seed", 0)),
+            known=first_frames,
+        )
+        clip = clip[:, :, : first_frames.shape[2] + num_frames]
         clip[:, :, : first_frames.shape[2]] = first_frames
         return clip
 
@@ -182,6 +199,7 @@ class Generator(nn.Module):
         batch: int = 1,
         actions: Tensor | Iterable[Tensor] | None = None,
         cond: Cond | None = None,
+        decoder_temperature: float | None = None,
         **options: Unpack[StreamOptions],
     ) -> Iterator[Tensor]:
         """Frames `[b, c, h, w]` one after the other, without end, in bounded memory.
@@ -199,6 +217,8 @@ class Generator(nn.Module):
                 `[b, t]` (or `[b, t, a]`), or one by one as `[b]` (or `[b, a]`), asked for as they
                 are needed; the frames end where they end.
             cond: what else prior and decoder are told, nothing that differs from frame to frame.
+            decoder_temperature: of a decoder that draws, see `DecodingOptions`; its seed follows
+                from that of the options.
             options: temperature, top_k, top_p, guidance, seed, method, as
                 `vqvideo.sampling.stream` takes them.
 
@@ -227,7 +247,13 @@ class Generator(nn.Module):
             **options,
         )
         codes = itertools.chain([] if known is None else [known], (step[:, None] for step in steps))
-        pieces = vqvae.decode_stream(codes, for_decoder, seed=options.get("seed", 0))
+        pieces = vqvae.decode_stream(
+            codes,
+            for_decoder,
+            temperature=decoder_temperature,
+            seed=_decoder_seed(options.get("seed", 0)),
+            known=first_frames,
+        )
         frames = (frame for piece in pieces for frame in piece.unbind(2))
         return itertools.islice(frames, num_known * stride, None)
 
@@ -255,7 +281,7 @@ class Generator(nn.Module):
                 prior=None if self.prior is None else self.prior.log_prob(codes, told),
                 uniform=torch.full_like(reconstruction, -number * math.log(size)),
                 num_dims=x[0].numel(),
-                is_density=likelihood.is_density,
+                gives_bits=likelihood.gives_bits,
             )
 
     @property
@@ -281,6 +307,13 @@ class Generator(nn.Module):
                 "this model has no prior yet; train one (vqvideo train-prior) or build with prior="
             )
         return self.prior
+
+
+def _decoder_seed(seed: int | Sequence[int]) -> int | list[int]:
+    """Of the decoder's noise, which must not be that the codes were drawn with."""
+    if isinstance(seed, int):
+        return seed + SEEDS_APART
+    return [each + SEEDS_APART for each in seed]
 
 
 def _groups(actions: Iterable[Tensor], stride: int, cond: Cond) -> Iterator[Cond]:

@@ -58,14 +58,17 @@ def mel_distance(x: Tensor, y: Tensor, sample_rate: int) -> Tensor:
 
 
 def spectrogram(x: Tensor, sample_rate: int) -> Tensor:
-    """Pictures `[b, 160, w]` in [-1, 1] of sounds `[b, t]`: time from left to right, mel bands from
-    low at the bottom to high at the top, dark where they are strong; 200 pixels are a second.
+    """Pictures `[b, 3, 160, w]` in [-1, 1] of sounds `[b, t]`.
+
+    Time runs from left to right, 200 pixels a second, mel bands from low at the bottom to high at
+    the top; dark is strong.
     """
     hop = max(1, sample_rate // 100)
     bands = log_mel(F.pad(x, (0, -x.shape[1] % hop)), 4 * hop, hop, 80, sample_rate)
     darkness = (bands - math.log(FLOOR)) / (LOUD - math.log(FLOOR))
     picture = (1 - 2 * darkness.clamp(0, 1)).flip(1)
-    return picture.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    large = picture.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    return large[:, None].expand(-1, 3, -1, -1)
 
 
 def hann(window: int, like: Tensor) -> Tensor:

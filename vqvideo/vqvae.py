@@ -67,11 +67,14 @@ class DecodingOptions(TypedDict, total=False):
             what suits it, 0 unless it is autoregressive.
         seed: decides the noise of a sample; one, or one for each item where the likelihood is
             autoregressive.
+        known: data `[b, c, n, ...]` of the first n steps, which an autoregressive likelihood goes
+            on from.
     """
 
     tile: Sequence[int] | None
     temperature: float | None
     seed: int | Sequence[int]
+    known: Tensor | None
 
 
 class VQVAE(nn.Module):
@@ -262,6 +265,7 @@ class VQVAE(nn.Module):
         tile: Sequence[int] | None = None,
         temperature: float | None = None,
         seed: int | Sequence[int] = 0,
+        known: Tensor | None = None,
     ) -> Iterator[Tensor]:
         several = self.quantizer.num_codebooks > 1
 
@@ -283,7 +287,10 @@ class VQVAE(nn.Module):
         parameters = self._in_blocks(blocks, alike(map(laid_out, pieces)), lambda block: block)
         usual = self.likelihood.usual_temperature
         return self.likelihood.drawn(
-            parameters, temperature=usual if temperature is None else temperature, seed=seed
+            parameters,
+            temperature=usual if temperature is None else temperature,
+            seed=seed,
+            known=known,
         )
 
     def _in_blocks(

@@ -29,13 +29,18 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, help="of the file; default: the prefix's or model's")
     parser.add_argument("--prefix", metavar="FILE", help="a video, or a sound, to continue")
     parser.add_argument("--prefix-frames", type=int, metavar="N", help="how many; default 8")
-    parser.add_argument("--prefix-seconds", type=float, metavar="S", help="of sound; default 1")
+    parser.add_argument(
+        "--prefix-seconds", type=float, metavar="S", help="of sound, in whole codes; default 1"
+    )
     parser.add_argument("--speaker", metavar="ID", help="who speaks, if the model can be told")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="likewise, a class")
     parser.add_argument(
         "--fit", choices=("crop", "pad", "refuse"), help="a prefix of another size; default crop"
     )
     parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
+    parser.add_argument(
+        "--decoder-temperature", type=float, metavar="T", help="of one that draws (default 1)"
+    )
     parser.add_argument("--top-k", type=int, metavar="K", help="only the K most probable codes")
     parser.add_argument("--top-p", type=float, metavar="P", help="only codes that make up P")
     parser.add_argument("--seed", type=int, default=0)
@@ -61,7 +66,9 @@ def _generate(options: argparse.Namespace) -> Any:
     if options.prefix is not None:
         prefix = Prefix(file=options.prefix, **given)
     elif given:
-        raise ValueError("--prefix-frames, -seconds and --fit are about a --prefix; there is none")
+        raise ValueError(
+            "--prefix-frames, --prefix-seconds and --fit are about a --prefix; none is given"
+        )
     return generate_clip(
         model=options.model,
         out=options.out,
@@ -72,6 +79,7 @@ def _generate(options: argparse.Namespace) -> Any:
         prefix=prefix,
         speaker=options.speaker,
         class_name=options.class_name,
+        decoder_temperature=options.decoder_temperature,
         temperature=options.temperature,
         top_k=options.top_k,
         top_p=options.top_p,

@@ -19,7 +19,7 @@ def add_convert_speaker(parser: argparse.ArgumentParser) -> None:
         "--model", default="audio-25hz", help="a shipped model or the folder of a run"
     )
     parser.add_argument(
-        "--temperature", type=float, metavar="T", help="of a decoder that draws; default 1"
+        "--decoder-temperature", type=float, metavar="T", help="of one that draws (default 1)"
     )
     parser.add_argument("--seed", type=int, default=0)
     add_device(parser)
@@ -35,7 +35,7 @@ def _convert_speaker(options: argparse.Namespace) -> Any:
         speaker=options.speaker,
         out=options.out,
         model=options.model,
-        temperature=options.temperature,
+        decoder_temperature=options.decoder_temperature,
         seed=options.seed,
         device=options.device,
         overwrite=options.overwrite,

@@ -76,6 +76,16 @@ def _add_init_from(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_tell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tell",
+        action="append",
+        choices=("speaker", "class"),
+        default=[],
+        help="let the decoder know who speaks in a file, or its class; repeatable",
+    )
+
+
 def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
     """Options of `vqvideo train-vqvae`."""
     _add_model(parser, needed=False)
@@ -86,13 +96,7 @@ def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
         metavar="RUN|NAME",
         help="train only a decoder, for the codes of this model, which stay as they are",
     )
-    parser.add_argument(
-        "--tell",
-        action="append",
-        choices=("speaker", "class"),
-        default=[],
-        help="let the decoder know who speaks in a file, or its class; repeatable",
-    )
+    _add_tell(parser)
     parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
     )
@@ -136,6 +140,7 @@ def add_train_joint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
     )
+    _add_tell(parser)
     parser.set_defaults(run=_train_joint)
 
 
@@ -148,6 +153,7 @@ def _train_joint(options: argparse.Namespace) -> Any:
         out=options.out,
         config=_training_config(options),
         rate_weight=options.rate_weight,
+        tell=options.tell,
         changes=_changes(options.set),
         step=options.clip_step,
         fps=options.fps,

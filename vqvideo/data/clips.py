@@ -172,6 +172,11 @@ class ClipDataset(Dataset[Sample]):
             raise
 
     @property
+    def items(self) -> list[Item]:
+        """The files of the split that can be measured, in their order."""
+        return list(self._items)
+
+    @property
     def windows(self) -> list[Window]:
         """All windows, in their order: which file each is of, and where it starts."""
         files = zip(self._items, self._starts, strict=True)

@@ -31,7 +31,7 @@ def convert_speaker(
     speaker: str,
     out: str,
     model: str = "audio-25hz",
-    temperature: float | None = None,
+    decoder_temperature: float | None = None,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
@@ -49,7 +49,8 @@ def convert_speaker(
             picture (.png), the spectrograms of both, one above the other, at most six seconds; and
             a .json with everything needed to make it again.
         model: of speech, by its name or the folder of a trained one.
-        temperature, seed: of a decoder that draws, such as a WaveNet; see `DecodingOptions`.
+        decoder_temperature, seed: of a decoder that draws, such as a WaveNet; see
+            `DecodingOptions`.
         device: see `open_model`.
         overwrite: replace files that exist.
         progress: called with (codes decoded, codes in all).
@@ -66,21 +67,25 @@ def convert_speaker(
     output_files(target, 1, overwrite, ".png", ".json")
     generator = open_speech_model(model, device)
     number = generator.vqvae.cond.number("speaker", speaker)
+    if generator.vqvae.cond.takes != ("speaker",):
+        raise ValueError(
+            f"{model} is told more than who speaks: {', '.join(generator.vqvae.cond.takes)}; take "
+            f"a model trained with --tell speaker alone"
+        )
     rate = sample_rate(generator)
     sound = media.read_audio(file, sample_rate=rate).samples
     again = in_the_voice_of(
-        generator, sound, number, temperature=temperature, seed=seed, progress=progress
+        generator, sound, number, temperature=decoder_temperature, seed=seed, progress=progress
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     media.write_audio(target, again, rate, overwrite=overwrite)
     shown = torch.stack([sound[0], again[0]])[:, : SHOWN_SECONDS * rate]
-    rows = spectrogram(shown, rate)[:, None, None].expand(-1, 3, -1, -1, -1)
-    media.write_contact_sheet(picture, rows, overwrite=overwrite)
+    media.write_contact_sheet(picture, spectrogram(shown, rate)[:, :, None], overwrite=overwrite)
     record = {
         "file": file,
         "speaker": speaker,
         "model": model,
-        "temperature": temperature,
+        "decoder_temperature": decoder_temperature,
         "seed": seed,
         "seconds": sound.shape[1] / rate,
         "seconds_of_work": round(time.monotonic() - started, 2),

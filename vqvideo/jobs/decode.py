@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -81,6 +82,11 @@ def decode(
         file.check_fingerprint(generator.vqvae.fingerprint())
     if files[0].header.coder is not None:
         coder_of(generator).check_fingerprint(files[0].header.coder)
+    unknown = {clip.speaker for file in files for clip in file.clips if clip.speaker}
+    unknown -= set(generator.vqvae.cond.speaker_names)
+    if unknown and generator.vqvae.cond.speaker_names:
+        names = ", ".join(sorted(unknown))
+        print(f"in the voice of nobody, for the decoder does not know: {names}", file=sys.stderr)
     targets = _targets(Path(out), [clip for file in files for clip in file.clips], suffix)
     threads = max(1, (os.cpu_count() or 1) // num_processes) if num_processes > 1 else None
     tasks, first = [], 0

@@ -18,7 +18,7 @@ from vqvideo.jobs.evaluate_figures import figures_of
 from vqvideo.jobs.evaluate_pass import Row, nearness, score_items, told
 from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.folder import folder_of_whole_files
-from vqvideo.jobs.model import check_names, open_model, output_files
+from vqvideo.jobs.model import number_as, open_model, output_files
 from vqvideo.jobs.train_vqvae import windows
 from vqvideo.metrics import ssim_measure
 from vqvideo.report.evaluation import FIGURES, PAGE, PICTURES, write_evaluation
@@ -83,7 +83,7 @@ def evaluate(
     if rank > 1:
         ssim_measure()  # missing, it is better known before the pass than after
     clips = windows(data, generator.config, split, None, max_corrupt=max_corrupt)
-    check_names(generator, clips)
+    number_as(generator, clips)
     indices = _spread(len(clips), max_items or len(clips))
     most = min(len(indices), SHOWN[rank])
     drawn = temperatures if generator.prior else ()

@@ -43,6 +43,7 @@ def figures_of(
         "codebook_size": vqvae.quantizer.codebook_size,
         "likelihood": config.likelihood.name,
         "is_density": vqvae.likelihood.is_density,
+        "gives_bits": vqvae.likelihood.gives_bits,
         "prior": config.prior.name if prior else None,
         "notes": list(_notes(generator, means)),
         "means": means,
@@ -143,8 +144,9 @@ def _notes(generator: Generator, means: dict[str, Any]) -> Iterator[str]:
     if likelihood.is_autoregressive:
         both = "PSNR and SSIM are" if "ssim" in means else "PSNR is"
         yield (
-            f"The likelihood is {config.likelihood.name}: a reconstruction takes a pass for each "
-            f"value, so {both} of {means['psnr_db']['num_items']} items only, evenly spread."
+            f"The likelihood is {config.likelihood.name}: a reconstruction is drawn, a pass for "
+            f"each value, so {both} of {means['psnr_db']['num_items']} items only, evenly spread, "
+            f"and of samples, not of what is most probable."
         )
     if config.rank > 1 and "ssim" not in means:
         size = " x ".join(map(str, config.sample_shape[-2:]))

@@ -136,7 +136,7 @@ def terms_of(score: Score) -> Iterator[dict[str, float]]:
     prior where there is none.
 
     >>> terms = torch.tensor([-6.0]), torch.tensor([-2.0]), torch.tensor([-4.0])
-    >>> list(terms_of(Score(*terms, num_dims=2, is_density=True)))[0]["uniform_bound_nats"]
+    >>> list(terms_of(Score(*terms, num_dims=2, gives_bits=False)))[0]["uniform_bound_nats"]
     -10.0
     """
     reconstruction, uniform = _wide(score.reconstruction), _wide(score.uniform)
@@ -146,7 +146,7 @@ def terms_of(score: Score) -> Iterator[dict[str, float]]:
         nats |= {"prior": prior, "bound": reconstruction + prior}
     nats |= {"uniform": uniform, "uniform_bound": reconstruction + uniform}
     columns = {f"{name}_nats": value for name, value in nats.items()}
-    if not score.is_density:
+    if score.gives_bits:
         for name, value in nats.items():
             columns[f"{name}_bits_per_dim"] = bits_per_dim(-value, score.num_dims)
     for item in range(len(reconstruction)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shlex
 import sys
@@ -39,6 +40,7 @@ def generate_clip(
     prefix: Prefix | None = None,
     speaker: str | None = None,
     class_name: str | None = None,
+    decoder_temperature: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
     **sampling: Unpack[SamplingOptions],
@@ -58,6 +60,7 @@ def generate_clip(
         fps: of the file; None is the prefix's own rate, else the model's.
         prefix: a real clip, or sound, to continue.
         speaker, class_name: what prior and decoder are told, by the names that they know.
+        decoder_temperature: of a decoder that draws, such as a WaveNet; see `DecodingOptions`.
         device: see `open_model`.
         overwrite: replace files that exist.
         sampling: temperature, top_k, top_p, seed, method, progress; see
@@ -82,11 +85,15 @@ def generate_clip(
     _check_file(target, rank, rate)
     beside = (".json",) if rank == 2 else (".png", ".json")
     files = output_files(target, num_samples, overwrite, *beside)
-    cond = _told(generator, num_samples, speaker, class_name)
+    told: Any = {
+        "cond": _told(generator, num_samples, speaker, class_name),
+        "decoder_temperature": decoder_temperature,
+        **sampling,
+    }
     if prefix is None:
-        data, source = _imagine(generator, num_samples, num_frames, cond, sampling), None
+        data, source = _imagine(generator, num_samples, num_frames, told), None
     else:
-        data, source = _continue(generator, num_samples, num_frames, prefix, cond, sampling)
+        data, source = _continue(generator, num_samples, num_frames, prefix, told)
     written = _write(files, target, data.cpu(), rate, overwrite)
     drawn = {name: value for name, value in sampling.items() if name != "progress"}
     method = _method(generator, num_samples, sampling)
@@ -100,6 +107,7 @@ def generate_clip(
         "prefix": source,
         "speaker": speaker,
         "class": class_name,
+        "decoder_temperature": decoder_temperature,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": _versions(),
         "step": single_samples(generator.prior)
@@ -118,7 +126,7 @@ def _frames_in(seconds: float, rate: float, num_frames: int | None) -> int:
         raise ValueError("num_frames and seconds both say how long it is to be; give one")
     if not rate:
         raise ValueError("this model makes images; seconds are for video and sound")
-    if not seconds * rate >= 1:
+    if not (math.isfinite(seconds) and seconds * rate >= 1):
         raise ValueError(f"seconds must be at least 1/{rate:g}, got {seconds}")
     return round(seconds * rate)
 
@@ -170,8 +178,7 @@ def _imagine(
     generator: Generator,
     num_samples: int,
     num_frames: int | None,
-    cond: Cond | None,
-    options: SamplingOptions,
+    options: dict[str, Any],
 ) -> Tensor:
     length, *rest = generator.sample_shape or ()
     wanted = length if num_frames is None else num_frames
@@ -179,7 +186,7 @@ def _imagine(
         raise ValueError("this model makes images; num_frames is for video and sound")
     stride = generator.vqvae.downsampling[0]
     shape = (codes_needed(wanted, stride) * stride, *rest)
-    data = generator.sample(num_samples=num_samples, shape=shape, cond=cond, **options)
+    data = generator.sample(num_samples=num_samples, shape=shape, **options)
     return data[:, :, :wanted]
 
 
@@ -188,16 +195,16 @@ def _continue(
     num_samples: int,
     num_frames: int | None,
     prefix: Prefix,
-    cond: Cond | None,
-    options: SamplingOptions,
+    options: dict[str, Any],
 ) -> tuple[Tensor, dict[str, Any]]:
     kept = prefix.length(generator)
-    total = num_frames or max((generator.sample_shape or (0,))[0], kept + 1)
+    own = (generator.sample_shape or (0,))[0]  # of sound, as much again follows
+    total = num_frames or (kept + own if generator.vqvae.rank == 1 else max(own, kept + 1))
     if total <= kept:
         raise ValueError(f"num_frames is {total} in all, so nothing follows a prefix of {kept}")
     first, source = prefix.read(generator)
     frames = first.expand(num_samples, *first.shape).to(next(generator.parameters()).device)
-    clip = generator.continue_clip(frames, total - kept, cond=cond, **options)
+    clip = generator.continue_clip(frames, total - kept, **options)
     return clip, source
 
 
@@ -226,8 +233,7 @@ def _shown(data: Tensor, rate: float) -> Tensor:
     """Pictures of what moves or sounds, `[n, 3, m, h, w]`."""
     if data.ndim > 3:
         return evenly(data)
-    pictures = spectrogram(data[:, 0, : SHOWN_SECONDS * int(rate)].float(), int(rate))
-    return pictures[:, None, None].expand(-1, 3, -1, -1, -1)
+    return spectrogram(data[:, 0, : SHOWN_SECONDS * int(rate)].float(), int(rate))[:, :, None]
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqvideo.checkpoint import find, load
+from vqvideo.checkpoint import MODEL, find, load
 from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
 from vqvideo.hub import is_hub_name
@@ -36,6 +36,13 @@ def open_model(model: str, device: str = "auto") -> Generator:
 def model_folder(model: str) -> Path:
     """Where the files lie that `open_model` reads."""
     return find(model) if is_hub_name(model) or _is_folder(model) else shipped(model)
+
+
+def places_of(model: str) -> list[Path]:
+    """Where files about a model lie: its folder, and that of the run that it lies in."""
+    folder = model_folder(model)
+    is_of_run = folder.name == MODEL and (folder.parent / "training.json").is_file()
+    return [folder, folder.parent] if is_of_run else [folder]
 
 
 def from_anywhere(model: str) -> str:
@@ -66,23 +73,26 @@ def choose_device(device: str) -> torch.device:
         raise ValueError(f"device {device!r} cannot be used here: {cause}") from cause
 
 
-def check_names(generator: Generator, data: ClipDataset) -> None:
-    """Raise `ValueError` unless the numbers of classes and speakers mean what prior and decoder
-    learnt.
+def number_as(generator: Generator, data: ClipDataset) -> None:
+    """Let a data set number its classes and speakers as prior and decoder have learnt them.
+
+    Raises:
+        ValueError: it has others too.
     """
     specs = {"decoder": generator.vqvae.cond}
     if generator.prior is not None:
         specs["prior"] = generator.prior.cond
     for part, spec in specs.items():
-        for kind, known, given in (
-            ("classes", spec.class_names, data.classes),
-            ("speakers", spec.speaker_names, data.speakers),
-        ):
-            if known and given and list(known) != given:
+        for kind, known in (("classes", spec.class_names), ("speakers", spec.speaker_names)):
+            given = getattr(data, kind)
+            unknown = [name for name in given if known and name not in known]
+            if unknown:
                 raise ValueError(
                     f"the {part} knows the {kind} {', '.join(known)}; the data has "
-                    f"{', '.join(given)}. Give data with the same {kind}"
+                    f"{', '.join(unknown)} too. Give data of those it knows"
                 )
+            if given and known:
+                setattr(data, kind, list(known))
 
 
 def output_files(out: Path, number: int, overwrite: bool, *beside: str) -> list[Path]:

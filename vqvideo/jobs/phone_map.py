@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqvideo.checkpoint import PHONES
-from vqvideo.jobs.model import model_folder
+from vqvideo.jobs.model import places_of
 from vqvideo.vqvae import VQVAE
 
 
@@ -70,12 +70,13 @@ class PhoneMap:
 
 
 def find_map(model: str, given: str | None) -> Path:
-    """The file `given`, else the one in the folder of the model.
+    """The file `given`, else the one in the folder of the model or of its run.
 
     Raises:
         FileNotFoundError: there is none; the message says how to learn one.
     """
-    path = model_folder(model) / PHONES if given is None else Path(given)
+    places = [Path(given)] if given is not None else [p / PHONES for p in places_of(model)]
+    path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
         raise FileNotFoundError(
             f"no file {path}, which says what phone each code of {model} stands for; "

@@ -19,7 +19,13 @@ from vqvideo.jobs.folder import folder_of_whole_files
 from vqvideo.jobs.model import output_files
 from vqvideo.jobs.phone_map import PhoneMap
 from vqvideo.jobs.phonemes_figures import Frames, Split, figures_of, most_frequent, split_of
-from vqvideo.jobs.speech import codes_of, open_speech_model, sample_rate, seconds_per_frame
+from vqvideo.jobs.speech import (
+    check_one_codebook,
+    codes_of,
+    open_speech_model,
+    sample_rate,
+    seconds_per_frame,
+)
 from vqvideo.report.machine import setting
 from vqvideo.report.phonemes import write_codes, write_confusion
 from vqvideo.report.phonemes_page import FIGURES, PAGE, PICTURES, write_phonemes
@@ -74,6 +80,7 @@ def learn_phones(
     train, test = labelled_items(data, "train"), labelled_items(test_data or data, "test")
     left_out = _check_items(train, test, silence)
     generator = open_speech_model(model, device)
+    check_one_codebook(generator, model)
     frames = list(_frames(generator, [*train, *test], progress))
     size = generator.vqvae.quantizer.codebook_size
     everything = split_of(frames[: len(train)], frames[len(train) :], size)

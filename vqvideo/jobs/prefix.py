@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,15 +23,15 @@ class Prefix:
         file: a video, or a file with sound for a model of sound.
         num_frames: how many of its frames, or samples at the model's rate, to keep: a multiple of
             the model's temporal stride. None is 8 frames, or `seconds` of sound.
-        seconds: of sound to keep, in whole codes, the last of which need not be full.
-        fit: "crop" cuts, "pad" adds borders, "refuse" raises when the sizes differ; of no meaning
-            for sound.
+        seconds: of sound to keep, rounded down to whole codes.
+        fit: "crop" cuts, "pad" adds borders, "refuse" raises when the sizes of pictures differ;
+            None crops.
     """
 
     file: str
     num_frames: int | None = None
     seconds: float | None = None
-    fit: Literal["crop", "pad", "refuse"] = "crop"
+    fit: Literal["crop", "pad", "refuse"] | None = None
 
     def length(self, generator: Generator) -> int:
         """Frames or samples that are kept for a model.
@@ -44,12 +45,15 @@ class Prefix:
             raise ValueError("only a model of video or sound can continue a clip")
         if self.seconds is not None and (rank == 3 or self.num_frames is not None):
             raise ValueError("a prefix of video is counted in frames, seconds are for sound alone")
+        if self.fit is not None and rank == 1:
+            raise ValueError(f"fit={self.fit!r} is for pictures; sound has no size to be fitted")
         if self.num_frames is not None:
             return self.num_frames
         if rank == 3:
             return FRAMES
         seconds = SECONDS if self.seconds is None else self.seconds
-        codes = int(seconds * generator.config.rate) // stride
+        is_length = math.isfinite(seconds) and seconds > 0
+        codes = int(seconds * generator.config.rate) // stride if is_length else 0
         if codes < 1:
             raise ValueError(
                 f"a prefix must hold at least one code, {stride / generator.config.rate:.4f} s; "
@@ -74,9 +78,10 @@ class Prefix:
         info = media.probe(self.file)
         self._check(info.num_frames, kept, "frames")
         height, width = rest
-        video = media.read_video(self.file, range(kept), size=(height, width), fit=self.fit)
+        fit = self.fit or "crop"
+        video = media.read_video(self.file, range(kept), size=(height, width), fit=fit)
         size = [info.height, info.width]
-        found = {"file": self.file, "num_frames": kept, "fit": self.fit, "size": size}
+        found = {"file": self.file, "num_frames": kept, "fit": fit, "size": size}
         return video.frames, {**found, "fps": video.fps}
 
     def _check(self, length: int, kept: int, unit: str) -> None:

@@ -11,28 +11,31 @@ from vqvideo.jobs.model import open_model
 
 
 def open_speech_model(model: str, device: str) -> Generator:
-    """A model of sound that gives one code at a time.
+    """A model of sound.
 
     Args:
         model: see `open_model`.
         device: see `open_model`.
 
     Raises:
-        ValueError: it is of images or video, or has several codebooks; or as `open_model`.
+        ValueError: it is of images or video; or as `open_model`.
     """
     generator = open_model(model, device)
-    vqvae = generator.vqvae
-    if vqvae.rank != 1:
+    if generator.vqvae.rank != 1:
         raise ValueError(
-            f"phones are of sound, so --model must have codes of rank 1; {model} has rank "
-            f"{vqvae.rank}"
-        )
-    if vqvae.quantizer.num_codebooks > 1:
-        raise ValueError(
-            f"a code is mapped to a phone, so --model must have one codebook; {model} has "
-            f"{vqvae.quantizer.num_codebooks}"
+            f"speech takes a model of sound, whose codes have rank 1; {model} has rank "
+            f"{generator.vqvae.rank}"
         )
     return generator
+
+
+def check_one_codebook(generator: Generator, model: str) -> None:
+    """Raise `ValueError` where there are several codes at a time, of which none is a phone's."""
+    number = generator.vqvae.quantizer.num_codebooks
+    if number > 1:
+        raise ValueError(
+            f"a code is mapped to a phone, so --model must have one codebook; {model} has {number}"
+        )
 
 
 def sample_rate(generator: Generator) -> int:

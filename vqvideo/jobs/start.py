@@ -6,6 +6,7 @@ quantizer counts too, so that training goes on as if it had never been saved.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 
 from torch import nn
 
-from vqvideo.checkpoint import MODEL, NOTICE, offline
+from vqvideo.checkpoint import MODEL, NOTICE, PHONES, offline
 from vqvideo.config import MODELS, GeneratorConfig, build_generator
 from vqvideo.generator import Generator
-from vqvideo.jobs.model import model_folder, open_model
+from vqvideo.jobs.model import model_folder, open_model, places_of
 from vqvideo.training.state import FILE
 
 FIRST_STAGE = ("channels", "strides", "encoder", "quantizer", "decoder", "likelihood", "cond")
@@ -170,6 +171,16 @@ def keep_notices(out: str, sources: Sequence[str | None]) -> None:
         notice.write_text("\n".join(texts), encoding="utf-8")
     else:
         notice.unlink(missing_ok=True)
+
+
+def keep_phones(out: str, source: str) -> None:
+    """Put into the run's folder the phones that codes stand for, where `source` makes the same
+    codes and knows them.
+    """
+    known = [place / PHONES for place in places_of(source) if (place / PHONES).is_file()]
+    if known:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(known[0], Path(out) / PHONES)
 
 
 def _take_over(other: nn.Module, into: nn.Module, name: str, differing: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from vqvideo.jobs.finish import finished
 from vqvideo.jobs.start import about_data, built, config_of, goes_on, keep_notices
-from vqvideo.jobs.train_vqvae import check_run_folder, windows
+from vqvideo.jobs.train_vqvae import check_run_folder, told_of, windows
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_joint as fit
 
@@ -27,6 +27,7 @@ def train_joint(
     fps: float | None = None,
     cache: str | None = None,
     resume: bool = False,
+    tell: Sequence[str] = (),
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
@@ -43,6 +44,7 @@ def train_joint(
             side.
         fps: frames per second of the clips, and so of the model; None keeps those of each file.
         cache: a folder for the decoded files; None decodes anew in every pass.
+        tell: what the decoder is told of each file, see `train_vqvae`.
         resume: go on with the run in `out` where it was stopped, if there is one; the rest must be
             what it was begun with.
         overwrite: train into a folder that holds a run already.
@@ -52,12 +54,12 @@ def train_joint(
     torch.manual_seed(config.seed)
     rate = {} if fps is None else {"rate": fps}
     begins = not goes_on(out, resume)
-    found = config_of(model, None, None)
-    generator = built(found.updated(**{**rate, **(changes or {})}), begins=begins)
+    found = config_of(model, None, None).updated(**{**rate, **(changes or {})})
     train, test = (
-        windows(data, generator.config, split, step, fps=fps, cache=cache, progress=progress)
+        windows(data, found, split, step, fps=fps, cache=cache, progress=progress)
         for split in ("train", "test")
     )
+    generator = built(found.updated(cond=told_of(train, tell)), begins=begins)
     if begins:
         keep_notices(out, [])  # begun anew, it keeps none of a run before
     about = {"model": model, "rate_weight": rate_weight, **about_data(data, train, test)}

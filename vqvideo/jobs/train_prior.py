@@ -18,7 +18,7 @@ from vqvideo.generator import Generator
 from vqvideo.jobs.encode import EncodeOptions, encode
 from vqvideo.jobs.finish import finished
 from vqvideo.jobs.model import open_model
-from vqvideo.jobs.start import about_data, goes_on, keep_notices, start_prior
+from vqvideo.jobs.start import about_data, goes_on, keep_notices, keep_phones, start_prior
 from vqvideo.jobs.train_vqvae import check_run_folder, windows
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_prior as fit
@@ -113,6 +113,7 @@ def train_prior(
     _keep_names(generator, sets[0].names)
     if begins:
         keep_notices(out, [vqvae, init_from])
+        keep_phones(out, vqvae)
     about = {"vqvae": vqvae, "init_from": init_from, **about_data(data, *sets)}
     told = replace(config, about=about)
     with finished(out):
@@ -149,9 +150,12 @@ def _keep_names(generator: Generator, names: Mapping[str, list[str]]) -> None:
                 f"the prior takes {number} {plural}, the data has {len(given)}: "
                 f"{', '.join(given)}; set {size}={len(given)}"
             )
-        known = getattr(prior.cond, entry)
-        if known and list(known) != list(given):
-            raise ValueError(f"the prior knows the {plural} {known}, the data has {tuple(given)}")
+        for part, spec in (("prior", prior.cond), ("decoder", generator.vqvae.cond)):
+            known = getattr(spec, entry)
+            if known and list(known) != list(given):
+                raise ValueError(
+                    f"the {part} knows the {plural} {known}, the data has {tuple(given)}"
+                )
         cond[entry] = tuple(given)
     if cond:
         prior.cond = CondSpec.of({**asdict(prior.cond), **cond})

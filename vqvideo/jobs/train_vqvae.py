@@ -14,13 +14,14 @@ from vqvideo.checkpoint import MODEL, check_free, recover
 from vqvideo.config import GeneratorConfig
 from vqvideo.data.clips import ClipDataset
 from vqvideo.jobs.finish import finished
-from vqvideo.jobs.model import check_names
+from vqvideo.jobs.model import number_as
 from vqvideo.jobs.start import (
     about_data,
     built,
     config_of,
     goes_on,
     keep_notices,
+    keep_phones,
     start_codes,
     start_vqvae,
 )
@@ -93,13 +94,17 @@ def train_vqvae(
         for split in ("train", "test")
     )
     generator = built(found.updated(cond=told_of(train, tell)), begins=begins)
-    check_names(generator, train)
+    for clips in (train, test):
+        number_as(generator, clips)
     if begins and init_from is not None:
         start_vqvae(generator, init_from)
     if codes_of is not None:
-        start_codes(generator, codes_of)
+        own = Path(out) / MODEL  # which a run that goes on has, once it has measured
+        start_codes(generator, codes_of if begins or not own.is_dir() else str(own))
     if begins:
         keep_notices(out, [init_from, codes_of])
+        if codes_of is not None:
+            keep_phones(out, codes_of)
     sources = {"init_from": init_from, "codes_of": codes_of}
     about = {"model": model, **sources, **about_data(data, train, test)}
     fit = train_whole if codes_of is None else train_decoder
@@ -147,7 +152,8 @@ def told_of(data: ClipDataset, tell: Sequence[str]) -> dict[str, Any]:
     """Entries of a `CondSpec`: as many speakers or classes as the data has, and their names.
 
     Raises:
-        ValueError: the data does not say who speaks, or which class a file is of.
+        ValueError: the data does not say who speaks, or which class a file is of, or somebody has
+            no file to train on.
     """
     cond: dict[str, Any] = {}
     for what, plural, names in (
@@ -160,6 +166,13 @@ def told_of(data: ClipDataset, tell: Sequence[str]) -> dict[str, Any]:
                 f"metadata.jsonl"
             )
         if what in tell:
+            told = "class_name" if what == "class" else what
+            heard = {getattr(item, told) for item in data.items}
+            if lacking := sorted(set(names) - heard):
+                raise ValueError(
+                    f"--tell {what}: of {', '.join(lacking)} there is no file to train on, so what "
+                    f"is told of them would mean nothing; put their files into another folder"
+                )
             cond |= {f"num_{plural}": len(names), f"{what}_names": tuple(names)}
     return cond
 

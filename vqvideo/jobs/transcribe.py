@@ -15,7 +15,13 @@ from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.folder import folder_of_whole_files
 from vqvideo.jobs.model import output_files
 from vqvideo.jobs.phone_map import PhoneMap, find_map
-from vqvideo.jobs.speech import codes_of, open_speech_model, sample_rate, seconds_per_frame
+from vqvideo.jobs.speech import (
+    check_one_codebook,
+    codes_of,
+    open_speech_model,
+    sample_rate,
+    seconds_per_frame,
+)
 from vqvideo.report.machine import setting
 from vqvideo.report.phonemes import write_transcript
 from vqvideo.report.picture import matplotlib_figure
@@ -59,6 +65,7 @@ def transcribe(
         output_files(folder / name, 1, overwrite)
     matplotlib_figure()  # missing, it is better known before the work than after
     generator = open_speech_model(model, device)
+    check_one_codebook(generator, model)
     path = find_map(model, phone_map)
     said = PhoneMap.read(path, generator.vqvae, model).phones_with_silence
     rate = sample_rate(generator)

@@ -87,11 +87,15 @@ class AutoregressiveLikelihood(Bytes):
         *,
         temperature: float = 0.0,
         seed: int | Sequence[int] = 0,
+        known: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """As of any likelihood; each value is told those of earlier pieces too, and where pieces
-        are cut decides nothing.
+        are cut decides nothing. What is known is given back as the nearest of the 256 values.
 
         A prior that cannot go on without end waits for the last piece.
+
+        Raises:
+            ValueError: more is known than the pieces are long.
         """
         options: dict[str, Any] = {"temperature": temperature, "seed": seed}
         each = (piece for piece in pieces if piece.shape[2])
@@ -100,15 +104,36 @@ class AutoregressiveLikelihood(Bytes):
         if not self._goes_on:
             whole = list(parts)
             parts = iter([torch.cat(whole, dim=2)] if whole else [])
+        number = 0 if known is None else known.shape[2]
+        told, parts = _first_steps(parts, number)
+        if known is not None and number:
+            codes = self._as_codes(known)
+            options |= {"known": codes, "cond": Cond(local=told)}
+            yield self._values(codes)
         for first in parts:
-            shape, batch = tuple(first.shape[2:]), len(first)
-            if not self._goes_on:
-                cond = Cond(local=first)
-                yield self._values(generate(self.prior, shape, batch=batch, cond=cond, **options))
-                return
-            conds = (Cond(local=part) for part in itertools.chain([first], parts))
-            blocks = stream_blocks(self.prior, shape[1:], batch=batch, conds=conds, **options)
-            yield from map(self._values, blocks)
+            inner, batch = tuple(first.shape[3:]), len(first)
+            if self._goes_on:
+                conds = (Cond(local=part) for part in itertools.chain([first], parts))
+                blocks = stream_blocks(self.prior, inner, batch=batch, conds=conds, **options)
+                yield from map(self._values, blocks)
+            else:
+                yield self._values(self._after(first, **options))
+
+    def _after(
+        self, rest: Tensor, known: Tensor | None = None, cond: Cond | None = None, **options: Any
+    ) -> Tensor:
+        """Codes drawn for `rest`, behind those that are known, told `cond`."""
+        masked: dict[str, Any] = {}
+        local, steps = rest, 0
+        if known is not None and cond is not None and cond.local is not None:
+            local, steps = torch.cat([cond.local, rest], dim=2), known.shape[1]
+            mask = torch.zeros(local.shape[2:], dtype=torch.bool)
+            mask[:steps] = True
+            empty = known.new_zeros(len(known), rest.shape[2], *known.shape[2:])
+            masked = {"known": torch.cat([known, empty], dim=1), "mask": mask}
+        shape, cond = tuple(local.shape[2:]), Cond(local=local)
+        codes = generate(self.prior, shape, batch=len(local), cond=cond, **masked, **options)
+        return codes[:, steps:]
 
     @property
     def _goes_on(self) -> bool:
@@ -122,3 +147,20 @@ class AutoregressiveLikelihood(Bytes):
     def _as_codes(self, x: Tensor) -> Tensor:
         levels = self.to_levels(x)
         return levels.movedim(1, -1) if self.channels > 1 else levels[:, 0]
+
+
+def _first_steps(parts: Iterator[Tensor], number: int) -> tuple[Tensor | None, Iterator[Tensor]]:
+    """The first steps along the first axis, so many, and all parts that follow."""
+    held: list[Tensor] = []
+    lacking = number
+    while lacking > 0:
+        part = next(parts, None)
+        if part is None:
+            raise ValueError(
+                f"{number} steps are known, of {number - lacking} there are parameters"
+            )
+        held.append(part[:, :, :lacking])
+        rest, lacking = part[:, :, lacking:], lacking - part.shape[2]
+    if not held:
+        return None, parts
+    return torch.cat(held, dim=2), itertools.chain([rest] if rest.shape[2] else [], parts)

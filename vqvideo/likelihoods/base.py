@@ -28,8 +28,8 @@ OUTSIDE = 1e-3  # by which rounding may put data outside of [-1, 1]
 class Likelihood(nn.Module, ABC):
     """Interface of likelihoods; `vqvideo.testing.check_likelihood` holds its laws.
 
-    A registered builder is given `rank` and `channels` of the data if it takes them, besides its
-    own options.
+    A registered builder is given `rank`, `channels` and `sample_rate` (in Hz) of the data if it
+    takes them, besides its own options.
 
     Attributes:
         num_values: how many values a dimension can take, those that `from_levels` gives; None for
@@ -52,9 +52,14 @@ class Likelihood(nn.Module, ABC):
         return float(self.is_autoregressive)
 
     @property
+    def gives_bits(self) -> bool:
+        """Whether `log_prob` is that of probabilities, so that bits per dimension follow."""
+        return self.num_values is not None
+
+    @property
     def is_density(self) -> bool:
         """Whether `log_prob` is that of a density, which gives no bits per dimension."""
-        return self.num_values is None
+        return self.is_normalized and not self.gives_bits
 
     @abstractmethod
     def num_parameters(self, channels: int) -> int:
@@ -84,6 +89,7 @@ class Likelihood(nn.Module, ABC):
         *,
         temperature: float = 0.0,
         seed: int | Sequence[int] = 0,
+        known: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Data for parameters that come in pieces along the first axis, as they come.
 
@@ -91,6 +97,8 @@ class Likelihood(nn.Module, ABC):
             pieces: parameters; where they are cut decides which noise meets which of them.
             temperature: 0 gives the mode, 1 a sample, in between less noise than a sample has.
             seed: decides all noise; an autoregressive likelihood takes one for each item too.
+            known: data `[b, c, n, ...]` of the first n steps, which an autoregressive likelihood
+                goes on from; to any other it says nothing about the rest.
         """
         if temperature and not isinstance(seed, int):
             raise ValueError("this likelihood draws a batch from one seed, got several")

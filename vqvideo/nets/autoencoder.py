@@ -36,7 +36,7 @@ class Encoder(Blockwise):
     """Interface of encoders.
 
     A registered builder takes `rank`, `channels` (of the data), `z_channels` and `strides`
-    besides its own options.
+    besides its own options, and is given the `sample_rate` (in Hz) of sound if it takes that.
 
     Attributes:
         rank: number of axes.

@@ -67,7 +67,7 @@ def _unreadable(figures: Figures) -> Iterator[str]:
 
 
 def _bound(figures: Figures) -> Iterator[str]:
-    means, has_bits = figures["means"], not figures["is_density"]
+    means, has_bits = figures["means"], figures["gives_bits"]
     yield heading("The bound on log p(x)")
     rows = {}
     for name, title in TERMS.items():

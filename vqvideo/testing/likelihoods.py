@@ -83,7 +83,7 @@ def _samples_are_data(build: Build, rank: int) -> None:
 def _there_are_no_samples(build: Build, rank: int) -> None:
     """Of what is no distribution; whoever asks is told."""
     likelihood, parameters, _ = _case(build, rank)
-    assert likelihood.is_density, "what is not normalised gives no bits: num_values must be None"
+    assert not likelihood.gives_bits, "what is no distribution has no bits: num_values must be None"
     try:
         likelihood.sample(parameters)
     except ValueError:
@@ -170,7 +170,7 @@ def _autocast_changes_little(build: Build, rank: int) -> None:
 def _probabilities_sum_to_one(build: Build, rank: int, channels: int) -> None:
     """Over all values of one position of so many channels, under a few draws of parameters."""
     likelihood = _built(build, rank, channels).double()
-    assert likelihood.is_density == (likelihood.num_values is None), (
+    assert likelihood.gives_bits == (likelihood.num_values is not None), (
         "num_values must say over how many values there are probabilities, None for a density"
     )
     if likelihood.num_values is None:

@@ -71,11 +71,17 @@ class DecoderTask(VQVAETask):
     def after_step(self) -> None:
         """The codebook stays as it is."""
 
+    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
+        found = super().warnings(figures, epochs)
+        return {name: said for name, said in found.items() if name != "collapse"}
+
     def like_weights(self, x: Tensor) -> Tensor:
         self.vqvae.to(next(self.vqvae.decoder.parameters()).device)  # where the loop has put that
         return super().like_weights(x)
 
     @torch.no_grad()
     def _quantized(self, x: Tensor) -> Quantized:
-        with evaluating(self.vqvae.encoder), evaluating(self.vqvae.quantizer):
+        # In float32 whatever the networks are trained in: these are the codes that others see too.
+        full = torch.autocast(x.device.type, enabled=False)
+        with full, evaluating(self.vqvae.encoder), evaluating(self.vqvae.quantizer):
             return self.vqvae.quantizer(self.vqvae.z_e(x))  # type: ignore[no-any-return]

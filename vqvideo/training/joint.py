@@ -24,6 +24,7 @@ from vqvideo.generator import Generator
 from vqvideo.metrics import entropy_nats
 from vqvideo.modes import evaluating
 from vqvideo.priors import Prior
+from vqvideo.sampling import generate
 from vqvideo.training.loop import train
 from vqvideo.training.pictures import num_shown, show_rows
 from vqvideo.training.task import TrainingConfig
@@ -188,7 +189,10 @@ class JointTask:
         if self.prior.rank > 1:
             few = self.told[: num_shown(self.generator.vqvae.likelihood)]
             batch = {name: torch.stack([each[name] for each in few]) for name in few[0]}
-            samples = self.generator.sample(num_samples=len(few), cond=self._told(batch))
+            vqvae = self.generator.vqvae
+            shape = vqvae.grid_shape(self.generator.sample_shape or ())
+            codes = generate(self.prior, shape, batch=len(few), cond=self._told(batch))
+            samples = vqvae.decode(codes, self.first.told(batch))
             rate = self.generator.config.rate
             pictures |= show_rows(folder, "samples", [samples], rate)
         return pictures

@@ -40,7 +40,6 @@ def show_sounds(
     """
     sounds = torch.stack(rows).cpu().float()
     pictures = torch.stack([spectrogram(row[:, 0], int(sample_rate)) for row in sounds])
-    pictures = pictures[:, :, None].expand(-1, -1, 3, -1, -1)
     sheet = rearrange(pictures, "r n c h w -> r c n h w")
     write_contact_sheet(folder / f"{name}.png", sheet, overwrite=True)
     in_turn = rearrange(sounds, "r n 1 t -> 1 (n r t)")

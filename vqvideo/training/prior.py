@@ -16,6 +16,7 @@ from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import evaluating
 from vqvideo.quantizers import Quantizer
+from vqvideo.sampling import generate
 from vqvideo.training.loop import train
 from vqvideo.training.pictures import num_shown, show_rows, show_sounds
 from vqvideo.training.task import TrainingConfig
@@ -122,7 +123,10 @@ class PriorTask:
         number = num_shown(self.generator.vqvae.likelihood)
         batch = next(iter(DataLoader(self.held_out, batch_size=number)))
         self.generator.to(self.prior.device)
-        samples = self.generator.sample(num_samples=len(batch["codes"]), cond=self._told(batch))
+        vqvae = self.generator.vqvae
+        shape = vqvae.grid_shape(self.generator.sample_shape or ())
+        codes = generate(self.prior, shape, batch=len(batch["codes"]), cond=self._told(batch))
+        samples = vqvae.decode(codes)  # in the voice of nobody, if it is told one
         show = show_sounds if self.prior.rank == 1 else show_rows
         return show(folder, "samples", [samples], self.generator.config.rate)
 

@@ -22,6 +22,7 @@ from vqvideo.training.task import TrainingConfig
 from vqvideo.vqvae import VQVAELoss
 
 HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
+DRAWN = 4096  # samples of sound that pictures show, where each takes a pass
 FEW = 50  # clips, which a model of millions of weights learns by heart
 CODES_PER_ENTRY = 10  # fewer say little about which entries are used
 MEMORY_FORMAT = {  # how convolutions on a CPU like their data
@@ -125,7 +126,7 @@ class VQVAETask:
         figures = {"loss": loss / number}
         if self._has_psnr:
             figures["psnr_db"] = psnr_db_of_mse(squared / self.held_out.numel())
-        if not likelihood.is_density:
+        if likelihood.gives_bits:
             dims, codes = self.held_out[0].numel(), int(counts.sum()) / number
             nats = nats / number + codes * math.log(self.vqvae.quantizer.codebook_size)
             figures["bits_per_dim"] = nats / (dims * math.log(2))
@@ -161,6 +162,9 @@ class VQVAETask:
     def show(self, folder: Path) -> dict[str, Tensor]:
         number = num_shown(self.vqvae.likelihood)
         x = self.like_weights(self.held_out[:number])
+        if self.vqvae.rank == 1 and self.vqvae.likelihood.is_autoregressive:
+            step = self.vqvae.downsampling[0]  # a pass for each sample
+            x = x[:, :, : -(-min(DRAWN, x.shape[2]) // step) * step]
         cond = self.told({name: each[:number] for name, each in self.samples.items()})
         again = self.vqvae.decode(self.vqvae.encode(x), cond)
         show = show_sounds if self.vqvae.rank == 1 else show_rows

@@ -185,7 +185,7 @@ def _most(likelihood: Likelihood, given: int | None) -> int | None:
 
 def _values(likelihood: Likelihood) -> str | None:
     """What there are bits of; None for a density."""
-    if likelihood.is_density:
+    if not likelihood.gives_bits:
         return None
     scale = "mu-law" if isinstance(likelihood, Bytes) and likelihood.mu_law else "evenly spaced"
     return f"{likelihood.num_values} {scale} levels"

@@ -99,7 +99,7 @@ class SpeechPass:
         distance = mel_distance(samples, again, self._rate).item()
         figures["mel_distance"].append(Tally(speaker, distance))
         figures["si_snr_db"].append(Tally(speaker, si_snr_db(again, samples)))
-        if not self.generator.vqvae.likelihood.is_density:
+        if self.generator.vqvae.likelihood.gives_bits:
             number = None if told is None else self._number(told)
             bits, count = bits_of(self.generator, samples, number)
             figures["bits_per_sample"].append(Tally(speaker, bits * count, count))

@@ -76,7 +76,7 @@ def _loudest(samples: Tensor, length: int) -> slice:
 
 def _draw(axes: Any, version: Version, sample_rate: int, shown: slice) -> None:
     axes.imshow(
-        spectrogram(version.samples[:, shown], sample_rate)[0].numpy(),
+        spectrogram(version.samples[:, shown], sample_rate)[0, 0].numpy(),
         cmap="gray",
         vmin=-1,
         vmax=1,
