@@ -1,10 +1,18 @@
 """What several tests share: a small trained-looking model on disk, and a folder of clips."""
 
+import os
+
 import pytest
 import torch
 
 import vqvideo
 from vqvideo import media
+
+
+# Tests that run side by side (pytest -n 2) share the cores.
+torch.set_num_threads(
+    max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,6 @@
 """Every block of the README runs, as written but shorter, and what it says is so."""
 
+import json
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from vqvideo.cli import main
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHORTER = {"--num-episodes": "4", "--steps": "1"}
+OVER = {command: ["--overwrite"] for command in ("convert-speaker", "phonemes")}
 
 
 def blocks(language, text=README):
@@ -52,6 +54,35 @@ def test_what_the_page_on_images_shows_runs(monkeypatch, tmp_path):
     assert names["levels"].prior.latents(codes).shape == (1, 4, 4)
 
 
+def test_what_the_page_on_speech_shows_runs(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    pitch = torch.sin(torch.arange(34000) * 0.05)[None] * 0.3
+    media.write_audio("IN.wav", pitch, 16000)
+    for folder, speakers in (("data/an4", ("mblb", "fbbh")), ("data/an4-unseen", ("fejs",))):
+        Path(folder).mkdir(parents=True)
+        rows = []
+        for number in range(4):
+            row = {"file": f"{number}.flac", "split": "train" if number < 2 else "test"}
+            row |= {"speaker": speakers[number % len(speakers)], "segments": [[0.1, 2, "AA"]]}
+            media.write_audio(Path(folder, row["file"]), pitch * (1 - number / 10), 16000)
+            rows.append(json.dumps(row) + "\n")
+        Path(folder, "metadata.jsonl").write_text("".join(rows))
+    page = (ROOT / "docs" / "speech.md").read_text()
+    for block in blocks("bash", page):
+        for line in block.splitlines():
+            arguments = shlex.split(line)[1:]
+            for option, value in SHORTER.items():
+                if option in arguments:
+                    arguments[arguments.index(option) + 1] = value
+            assert main([*arguments, *OVER.get(arguments[0], [])]) == 0, line
+    names = {}
+    for block in blocks("python", page):
+        exec(compile(block, "speech.md", "exec"), names)
+    assert names["sound"].shape == (1, 1, 16000)
+    assert media.read_audio("outputs/on.wav").samples.shape == (1, 64000)
+
+
 def test_what_the_page_on_files_shows_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     page, names = (ROOT / "docs" / "files.md").read_text(), {}
@@ -74,6 +105,8 @@ def test_what_the_page_on_files_shows_runs(monkeypatch, tmp_path):
 def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     pytest.importorskip("vizdoom")
     monkeypatch.chdir(tmp_path)
+    pitch = torch.sin(torch.arange(16000) * 0.05)[None] * 0.3
+    media.write_audio("IN.wav", pitch, 16000)  # whatever somebody says
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     ran = 0
     for line in lines:
@@ -87,10 +120,12 @@ def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
                 arguments[arguments.index(option) + 1] = value
         assert main(arguments) == 0, line
         ran += 1
-    assert ran == 12
+    assert ran == 14
     assert Path("outputs/mine.mp4").is_file()
     assert Path("outputs/evaluation/evaluation.html").is_file()
     assert Path("outputs/walk.mp4").is_file()
+    assert Path("OUT.wav").is_file() and Path("OUT.png").is_file()
+    assert Path("outputs/phonemes/IN/phonemes.png").is_file()
     assert Path("outputs/codebook.png").is_file()
 
 
