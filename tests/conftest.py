@@ -8,7 +8,6 @@ import torch
 import vqvideo
 from vqvideo import media
 
-
 # Tests that run side by side (pytest -n 2) share the cores.
 torch.set_num_threads(
     max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))

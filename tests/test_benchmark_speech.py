@@ -17,14 +17,14 @@ from vqvideo.cli import main
 from vqvideo.cond import Cond
 from vqvideo.data.metadata import Item, Segment, write_metadata
 from vqvideo.generator import Generator
-from vqvideo.jobs.benchmark import speech
-from vqvideo.jobs.benchmark.speech import SpeechBench, benchmark_speech
-from vqvideo.jobs.benchmark.speech_figures import Judgement, Tally, judged, over_speakers
-from vqvideo.jobs.benchmark.speech_items import recordings_of
-from vqvideo.jobs.benchmark.speech_picture import PICTURE, SOUNDS
-from vqvideo.jobs.benchmark.speech_table import speech_table
-from vqvideo.jobs.benchmark.voices import SHRINKAGE, Voices, voice_print
-from vqvideo.jobs.phone_map import PhoneMap
+from vqvideo.jobs.benchmark.speech import run as speech
+from vqvideo.jobs.benchmark.speech.figures import Judgement, Tally, judged, over_speakers
+from vqvideo.jobs.benchmark.speech.items import recordings_of
+from vqvideo.jobs.benchmark.speech.picture import PICTURE, SOUNDS
+from vqvideo.jobs.benchmark.speech.run import SpeechBench, benchmark_speech
+from vqvideo.jobs.benchmark.speech.table import speech_table
+from vqvideo.jobs.benchmark.speech.voices import SHRINKAGE, Voices, voice_print
+from vqvideo.jobs.speech.phone_map import PhoneMap
 from vqvideo.likelihoods import CategoricalLikelihood
 from vqvideo.likelihoods.base import mu_law
 from vqvideo.metrics import mean_and_interval

@@ -16,9 +16,9 @@ from vqvideo import media
 from vqvideo.cli import main
 from vqvideo.data.metadata import Item, Segment, read_metadata, write_metadata
 from vqvideo.generator import Generator
-from vqvideo.jobs.phonemes import FILES, learn_phones
-from vqvideo.jobs.phonemes_figures import Frames, figures_of, most_frequent, split_of
-from vqvideo.jobs.transcribe import transcribe
+from vqvideo.jobs.speech.phonemes import FILES, learn_phones
+from vqvideo.jobs.speech.phonemes_figures import Frames, figures_of, most_frequent, split_of
+from vqvideo.jobs.speech.transcribe import transcribe
 
 pytest.importorskip("matplotlib")
 

@@ -14,13 +14,13 @@ from vqvideo.cli import main
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset
 from vqvideo.jobs.benchmark.decoding import benchmark_decoding, decoding_table
-from vqvideo.jobs.convert_speaker import convert_speaker
 from vqvideo.jobs.decode import decode
 from vqvideo.jobs.encode import encode
 from vqvideo.jobs.evaluate import evaluate
 from vqvideo.jobs.generate import generate_clip
-from vqvideo.jobs.phone_map import find_map
 from vqvideo.jobs.prefix import Prefix
+from vqvideo.jobs.speech.convert_speaker import convert_speaker
+from vqvideo.jobs.speech.phone_map import find_map
 from vqvideo.jobs.train_prior import train_prior
 from vqvideo.jobs.train_vqvae import train_vqvae
 from vqvideo.sampling import generate

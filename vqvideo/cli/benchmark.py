@@ -296,8 +296,8 @@ def _add_speech(parser: argparse.ArgumentParser) -> None:
 
 
 def _speech(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.benchmark.speech import SpeechBench, benchmark_speech
-    from vqvideo.jobs.benchmark.speech_table import speech_table
+    from vqvideo.jobs.benchmark.speech.run import SpeechBench, benchmark_speech
+    from vqvideo.jobs.benchmark.speech.table import speech_table
 
     names = ("model", "data", "unseen", "max_utterances", "num_targets", "seed", "device")
     files, found = benchmark_speech(

@@ -28,7 +28,7 @@ def add_convert_speaker(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert_speaker(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.convert_speaker import convert_speaker
+    from vqvideo.jobs.speech.convert_speaker import convert_speaker
 
     files, record = convert_speaker(
         options.file,

@@ -60,7 +60,7 @@ def _phonemes(options: argparse.Namespace) -> Any:
 
 
 def _learn(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.phonemes import learn_phones
+    from vqvideo.jobs.speech.phonemes import learn_phones
 
     if options.map is not None:
         raise ValueError("--map is about a FILE; --data learns a map of its own")
@@ -80,7 +80,7 @@ def _learn(options: argparse.Namespace) -> Any:
 
 
 def _transcribe(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.transcribe import transcribe
+    from vqvideo.jobs.speech.transcribe import transcribe
 
     if options.test_data is not None or options.silence is not None:
         raise ValueError("--test-data and --silence are about --data; a FILE takes neither")

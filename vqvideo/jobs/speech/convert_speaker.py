@@ -16,7 +16,7 @@ from vqvideo.cond import Cond
 from vqvideo.generator import Generator
 from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.model import output_files
-from vqvideo.jobs.speech import open_speech_model, sample_rate
+from vqvideo.jobs.speech.model import open_speech_model, sample_rate
 from vqvideo.media.files import output_file
 from vqvideo.report.machine import setting
 from vqvideo.spectra import spectrogram

@@ -14,14 +14,14 @@ from vqvideo.data.utterances import Utterance
 from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.folder import folder_of_whole_files
 from vqvideo.jobs.model import output_files
-from vqvideo.jobs.phone_map import PhoneMap, find_map
-from vqvideo.jobs.speech import (
+from vqvideo.jobs.speech.model import (
     check_one_codebook,
     codes_of,
     open_speech_model,
     sample_rate,
     seconds_per_frame,
 )
+from vqvideo.jobs.speech.phone_map import PhoneMap, find_map
 from vqvideo.report.machine import setting
 from vqvideo.report.phonemes import write_transcript
 from vqvideo.report.picture import matplotlib_figure

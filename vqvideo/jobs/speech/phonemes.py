@@ -17,15 +17,15 @@ from vqvideo.generator import Generator
 from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.folder import folder_of_whole_files
 from vqvideo.jobs.model import output_files
-from vqvideo.jobs.phone_map import PhoneMap
-from vqvideo.jobs.phonemes_figures import Frames, Split, figures_of, most_frequent, split_of
-from vqvideo.jobs.speech import (
+from vqvideo.jobs.speech.model import (
     check_one_codebook,
     codes_of,
     open_speech_model,
     sample_rate,
     seconds_per_frame,
 )
+from vqvideo.jobs.speech.phone_map import PhoneMap
+from vqvideo.jobs.speech.phonemes_figures import Frames, Split, figures_of, most_frequent, split_of
 from vqvideo.report.machine import setting
 from vqvideo.report.phonemes import write_codes, write_confusion
 from vqvideo.report.phonemes_page import FIGURES, PAGE, PICTURES, write_phonemes

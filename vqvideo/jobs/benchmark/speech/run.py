@@ -21,10 +21,10 @@ import torch
 from vqvideo.data.metadata import Item
 from vqvideo.data.utterances import read_utterances
 from vqvideo.generator import Generator
-from vqvideo.jobs.benchmark.speech_figures import Tally, judged, means_of, over_speakers
-from vqvideo.jobs.benchmark.speech_items import Recordings, recordings_of, speaker_of, spread
-from vqvideo.jobs.benchmark.speech_pass import SpeechPass, si_snr_db
-from vqvideo.jobs.benchmark.speech_picture import (
+from vqvideo.jobs.benchmark.speech.figures import Tally, judged, means_of, over_speakers
+from vqvideo.jobs.benchmark.speech.items import Recordings, recordings_of, speaker_of, spread
+from vqvideo.jobs.benchmark.speech.measuring import SpeechPass, si_snr_db
+from vqvideo.jobs.benchmark.speech.picture import (
     NAMES,
     PICTURE,
     SOUNDS,
@@ -32,12 +32,12 @@ from vqvideo.jobs.benchmark.speech_picture import (
     draw_speech,
     write_sounds,
 )
-from vqvideo.jobs.benchmark.voices import Voices, voice_print
+from vqvideo.jobs.benchmark.speech.voices import Voices, voice_print
 from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.folder import folder_of_whole_files
 from vqvideo.jobs.model import output_files
-from vqvideo.jobs.phone_map import PhoneMap, find_map
-from vqvideo.jobs.speech import open_speech_model, sample_rate
+from vqvideo.jobs.speech.model import open_speech_model, sample_rate
+from vqvideo.jobs.speech.phone_map import PhoneMap, find_map
 from vqvideo.likelihoods import Likelihood
 from vqvideo.likelihoods.base import Bytes
 from vqvideo.report.machine import setting

@@ -13,12 +13,12 @@ from vqvideo.cond import Cond
 from vqvideo.data.metadata import Item
 from vqvideo.data.utterances import Utterance, frame_labels, read_utterances
 from vqvideo.generator import Generator
-from vqvideo.jobs.benchmark.speech_figures import Judgement, Tally
-from vqvideo.jobs.benchmark.speech_items import speaker_of
-from vqvideo.jobs.benchmark.voices import Voices, voice_print
-from vqvideo.jobs.convert_speaker import in_the_voice_of
-from vqvideo.jobs.phone_map import PhoneMap
-from vqvideo.jobs.speech import codes_of, sample_rate, seconds_per_frame
+from vqvideo.jobs.benchmark.speech.figures import Judgement, Tally
+from vqvideo.jobs.benchmark.speech.items import speaker_of
+from vqvideo.jobs.benchmark.speech.voices import Voices, voice_print
+from vqvideo.jobs.speech.convert_speaker import in_the_voice_of
+from vqvideo.jobs.speech.model import codes_of, sample_rate, seconds_per_frame
+from vqvideo.jobs.speech.phone_map import PhoneMap
 from vqvideo.metrics import bits_per_dim
 from vqvideo.spectra import mel_distance
 

@@ -1,0 +1,1 @@
+"""The figures of `vqvideo benchmark speech`: reconstructions, conversions, and who judges them."""

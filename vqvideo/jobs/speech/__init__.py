@@ -1,0 +1,1 @@
+"""The commands about speech: another voice, and phones."""
