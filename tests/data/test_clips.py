@@ -445,11 +445,11 @@ def test_a_file_that_is_no_video_is_named(tmp_path):
 
 def test_a_model_is_told_what_it_takes_and_nothing_else(tmp_path):
     batch = next(iter(DataLoader(labelled(tmp_path), batch_size=3)))
-    assert cond_of(batch, CondSpec()) is None
-    cond = cond_of(batch, CondSpec(num_speakers=3))
+    assert cond_of(batch, CondSpec().takes) is None
+    cond = cond_of(batch, CondSpec(num_speakers=3).takes)
     assert cond.speaker.tolist() == [2, 0, 0]
     assert (cond.class_id, cond.actions, cond.local) == (None, None, None)
-    both = cond_of(batch, CondSpec(num_speakers=3, num_classes=3))
+    both = cond_of(batch, CondSpec(num_speakers=3, num_classes=3).takes)
     assert (both.class_id.tolist(), both.speaker.tolist()) == ([2, 1, 2], [2, 0, 0])
     both.check(CondSpec(num_speakers=3, num_classes=3), 3, (2, 4, 6))
 
@@ -457,7 +457,7 @@ def test_a_model_is_told_what_it_takes_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("sizes", [{"num_actions": 4}, {"action_dim": 2}])
 def test_actions_of_both_kinds_are_told_as_actions(sizes):
     actions = torch.zeros(2, 4)
-    assert cond_of({"actions": actions}, CondSpec(**sizes)).actions is actions
+    assert cond_of({"actions": actions}, CondSpec(**sizes).takes).actions is actions
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_actions_of_both_kinds_are_told_as_actions(sizes):
 def test_data_that_lacks_what_a_model_takes_is_refused(videos, sizes, missing):
     batch = next(iter(DataLoader(ClipDataset(videos, SHAPE), batch_size=2)))
     with pytest.raises(ValueError, match=f"the model takes {missing}, which the data does not hav"):
-        cond_of(batch, CondSpec(**sizes))
+        cond_of(batch, CondSpec(**sizes).takes)
 
 
 def test_sound_needs_a_sample_rate(tmp_path):

@@ -500,8 +500,8 @@ def report_the_tempered_log_prob(monkeypatch):
 def forget_the_known_steps(monkeypatch):
     begin = streaming._begin
 
-    def careless(prior, batch, inner, known, cond):
-        return begin(prior, batch, inner, known if known is None else known * 0, cond)
+    def careless(prior, batch, inner, known, number, cond):
+        return begin(prior, batch, inner, known if known is None else known * 0, number, cond)
 
     monkeypatch.setattr(streaming, "_begin", careless)
 
