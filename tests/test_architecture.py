@@ -19,7 +19,7 @@ FLOORS = [
     ["config", "formats"],
     ["presets", "checkpoint", "testing"],
     ["models", "training", "report", "card"],
-    ["jobs"],
+    ["jobs", "demo"],
     ["cli"],
 ]
 NAMED = {  # rooms of the lower floors name what they may import

@@ -60,6 +60,32 @@ def test_without_conditions_a_stream_has_no_end(rank, num_codebooks):
     assert torch.equal(torch.stack(drawn, dim=1), whole)
 
 
+@pytest.mark.parametrize("method", ["cached", "fused"])
+def test_the_temperature_may_change_from_step_to_step(method):
+    prior = small_prior(3).float()
+    asked = []
+
+    def temperatures():
+        for temperature in (0.5, 0.5, 0, 2.0):
+            asked.append(temperature)
+            yield temperature
+
+    if method == "fused":
+        pytest.importorskip("numba")
+    drawn = stream(prior, INNER[3], temperature=temperatures(), seed=4, method=method)
+    first = torch.stack([next(drawn), next(drawn)], dim=1)
+    assert asked == [0.5, 0.5]  # each when its step is asked for
+    whole = generate(prior, (2, *INNER[3]), temperature=0.5, seed=4, method=method)
+    assert torch.equal(first, whole)
+    coldest = stream(prior, INNER[3], known=first, temperature=0, method=method)
+    third = next(drawn)
+    assert torch.equal(third, next(coldest))
+    known = torch.cat([first, third[:, None]], dim=1)
+    hot = stream(prior, INNER[3], known=known, temperature=2.0, seed=4, method=method)
+    assert torch.equal(next(drawn), next(hot))
+    assert next(drawn, None) is None  # it ends where they end
+
+
 def test_a_sequence_goes_on_beyond_what_its_history_has_room_for():
     prior = small_prior(1, num_layers=5)
     drawn = torch.stack(list(itertools.islice(stream(prior, ()), 2200)), dim=1)

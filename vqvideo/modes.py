@@ -15,12 +15,12 @@ def evaluating(module: object) -> Iterator[None]:
     Unlike `module.eval()` and then `module.train()`, a part that was in another mode than the
     whole (frozen, say) is so again afterwards.
     """
-    parts = list(module.modules()) if isinstance(module, nn.Module) else []
-    modes = [part.training for part in parts]
-    for part in parts:
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    changed = [part for part in parts if part.training]  # setting a flag takes longer than reading
+    for part in changed:
         part.training = False
     try:
         yield
     finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
+        for part in changed:
+            part.training = True

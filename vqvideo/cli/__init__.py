@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None) -> 
     except KeyboardInterrupt as stop:
         print(f"{parser.prog}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    if os.environ.get("RANK", "0") == "0":  # of several processes, the first speaks for all
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes, the first for all
+    if speaks and result is not None:
         _print(result, options.json)
     return 0
 

@@ -16,6 +16,7 @@ from vqvideo.cli.doctor import add_doctor
 from vqvideo.cli.evaluate import add_evaluate
 from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 from vqvideo.cli.phonemes import add_phonemes
+from vqvideo.cli.play import add_play
 from vqvideo.cli.push import add_push
 from vqvideo.cli.training import add_train_joint, add_train_prior, add_train_vqvae
 
@@ -189,6 +190,7 @@ def _plugins(options: argparse.Namespace) -> Any:
 # A command has options, a group has commands of its own.
 COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] = {
     "generate": ("Imagine a clip, or continue a real one.", _add_generate),
+    "play": ("Walk through what a model imagines, on a page in the browser.", add_play),
     "reconstruct": ("Show what the codes of a video keep, beside x264.", _add_reconstruct),
     "encode": ("Encode a folder into code files.", add_encode),
     "decode": ("Decode code files into media files.", add_decode),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def stream_blocks(
     known: Tensor | None = None,
     cond: Cond | None = None,
     conds: Iterable[Cond] | None = None,
-    temperature: float = 1.0,
+    temperature: float | Iterable[float] = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
     guidance: float | None = None,
@@ -70,7 +71,9 @@ def stream_blocks(
         conds: what holds for the steps that follow, asked for when they begin, each for as many
             steps as its local map has, for one if it has none; the stream ends where they end. For
             what is known only as it comes.
-        temperature, top_k, top_p, guidance, seed, method: as for `generate`.
+        temperature: as for `generate`, or one for each condition, asked for after it: for what
+            changes as it goes.
+        top_k, top_p, guidance, seed, method: as for `generate`.
 
     Raises:
         ValueError: something does not fit, or the prior cannot go on; before the first step where
@@ -95,7 +98,11 @@ def stream_blocks(
         )
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    if isinstance(temperature, Iterable):
+        sampling, temperatures = Sampling(top_k=top_k, top_p=top_p), temperature
+    else:
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        temperatures = itertools.repeat(temperature)
     sampling.check(prior.codebook_size)
     guided = under_guidance(prior, guidance, cond if conds is None else conds)
     inner = tuple(inner)
@@ -111,13 +118,15 @@ def stream_blocks(
 
     def blocks() -> Iterator[Tensor]:
         state: PriorState | None = None
-        for told in itertools.repeat(cond) if conds is None else conds:
+        each_told = itertools.repeat(cond) if conds is None else conds
+        for told, warmth in zip(each_told, temperatures, strict=False):
             local = None if conds is None or told is None else told.local
             number = 1 if local is None else local.shape[2]
             shape = (batch, number, *inner, *each)
             codes = torch.zeros(shape, dtype=torch.int64, device=prior.device)
             free = torch.zeros(math.prod(shape[1:]), dtype=torch.bool)
-            task = Task(sampling, codes, free, noise, lambda done, total: None)
+            now = replace(sampling, temperature=warmth)
+            task = Task(now, codes, free, noise, lambda done, total: None)
             with evaluating(prior), torch.inference_mode():
                 begins = state is None
                 if state is None:

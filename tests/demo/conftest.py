@@ -1,0 +1,64 @@
+"""A small untrained model with the six actions of the maze, and a server of it."""
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+import vqvideo
+from vqvideo import media
+from vqvideo.demo import Server, read_start
+
+
+def built(**prior):
+    torch.manual_seed(0)
+    nets = {"widths": (8, 8, 12), "num_blocks": (0, 0, 1), "linear": False}
+    generator = vqvideo.build(
+        "video",
+        strides=[[1, 2, 2]] * 3,
+        encoder=nets,
+        decoder=nets,
+        quantizer={"codebook_size": 32, "code_dim": 8, "start": "data", "warmup_steps": 1},
+        prior={"width": 16, "num_layers": 3, **prior},
+    )
+    generator.vqvae.train().loss(torch.rand(2, 3, 16, 64, 64) * 2 - 1)
+    return generator.eval()
+
+
+@pytest.fixture(scope="session")
+def walkable_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "walkable"
+    vqvideo.save(built(cond={"num_actions": 6}), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def walkable(walkable_folder):
+    return vqvideo.load(walkable_folder)
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory):
+    """A file of another size than the model's."""
+    file = tmp_path_factory.mktemp("pictures") / "door.png"
+    media.write_image(file, torch.linspace(-1, 1, 100).expand(3, 80, 100))
+    return file
+
+
+@contextmanager
+def running(server):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def server(walkable, picture):
+    with running(Server(walkable, "walkable", [read_start(picture, walkable)], port=0)) as server:
+        yield server

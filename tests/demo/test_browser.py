@@ -1,0 +1,173 @@
+"""The page in a real browser, where there is one: keys that are pressed, what is seen then."""
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from vqvideo import media
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
+
+KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
+PICTURE = "document.getElementById('frame').toDataURL()"
+NUMBER = "+document.getElementById('figures').textContent.match(/frame (\\d+)/)?.[1]"
+
+
+class Browser:
+    """A headless Chromium, told what to do through a pair of pipes (its DevTools protocol)."""
+
+    def __init__(self, folder):
+        from_here, to_browser = os.pipe()
+        from_browser, to_here = os.pipe()
+
+        def as_it_expects():
+            ends = [os.dup2(end, number) for end, number in ((from_here, 13), (to_here, 14))]
+            for end, number in zip(ends, (3, 4), strict=True):
+                os.dup2(end, number)
+
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
+        self.process = subprocess.Popen(
+            [BROWSER, *options, f"--user-data-dir={folder}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=as_it_expects,
+            close_fds=False,
+        )
+        os.close(from_here)
+        os.close(to_here)
+        self.orders, self.answers = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
+        self.numbers, self.rest, self.session = itertools.count(1), b"", None
+        [target] = [
+            each for each in self.tell("Target.getTargets")["targetInfos"] if each["type"] == "page"
+        ]
+        attached = self.tell("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self.session = attached["sessionId"]
+
+    def tell(self, method, **parameters):
+        order = {"id": next(self.numbers), "method": method, "params": parameters}
+        if self.session:
+            order["sessionId"] = self.session
+        self.orders.write(json.dumps(order).encode() + b"\0")
+        self.orders.flush()
+        while True:
+            while b"\0" not in self.rest:
+                self.rest += os.read(self.answers.fileno(), 2**16)
+            message, self.rest = self.rest.split(b"\0", 1)
+            answer = json.loads(message)
+            if answer.get("id") == order["id"]:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def see(self, expression):
+        told = self.tell("Runtime.evaluate", expression=expression, awaitPromise=True)
+        return told["result"].get("value")
+
+    def wait(self, expression, seconds=20):
+        end = time.monotonic() + seconds
+        while not self.see(expression):
+            assert time.monotonic() < end, expression
+            time.sleep(0.02)
+
+    def key(self, kind, key):
+        self.tell("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=KEYS[key])
+
+    def tap(self, key):
+        self.key("rawKeyDown", key)
+        self.key("keyUp", key)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+        self.orders.close()
+        self.answers.close()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    browser = Browser(tmp_path / "user")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The browser, the page open in it."""
+    browser.tell("Page.enable")
+    browser.tell("Page.navigate", url=server.address)
+    browser.wait(f"{NUMBER} === 0")
+    return browser
+
+
+def test_keys_walk_a_reload_goes_on_and_a_hundred_presses_do_not_pile_up(page, server, tmp_path):
+    pictures = [page.see(PICTURE)]
+    page.tap("ArrowUp")
+    page.wait(f"{NUMBER} === 1")
+    pictures.append(page.see(PICTURE))
+
+    page.key("rawKeyDown", "ArrowUp")
+    page.key("rawKeyDown", "ArrowLeft")
+    page.wait(f"{NUMBER} >= 4")
+    on = "document.querySelector('#actions .on').textContent"
+    assert page.see(on) == "forward left"
+    page.key("keyUp", "ArrowUp")
+    page.key("keyUp", "ArrowLeft")
+    page.wait("!walking")
+    assert page.see("document.querySelector('#actions .on')") is None
+    number = page.see(NUMBER)
+    pictures.append(page.see(PICTURE))
+    assert len(set(pictures)) == 3
+
+    page.tell("Page.reload")
+    page.wait(f"document.readyState === 'complete' && {NUMBER} === {number}")
+    assert page.see(PICTURE) == pictures[-1]
+    assert len(server.sessions) == 1
+
+    for _ in range(100):
+        page.tap("ArrowRight")
+    page.wait("!walking")
+    assert number < page.see(NUMBER) <= number + 100
+    assert page.see("document.getElementById('message').textContent") == ""
+
+    shot = base64.b64decode(page.tell("Page.captureScreenshot")["data"])
+    (tmp_path / "page.png").write_bytes(shot)
+    assert media.read_image(tmp_path / "page.png").std() > 0.1
+
+
+def test_buttons_walk_while_they_are_down_and_a_start_begins_anew(page):
+    page.see("document.querySelector('[data-action=\"3\"]').scrollIntoView()")
+    corner = "document.querySelector('[data-action=\"3\"]').getBoundingClientRect()"
+    place = {axis: page.see(f"{corner}.{axis}") + 5 for axis in "xy"}
+    mouse = {"method": "Input.dispatchMouseEvent", "button": "left", "clickCount": 1, **place}
+    page.tell(**mouse, type="mousePressed")
+    page.wait(f"{NUMBER} >= 3")
+    page.tell(**mouse, type="mouseReleased")
+    page.wait("!walking")
+    number, warmth = page.see(NUMBER), "document.getElementById('temperature')"
+    page.see(f"{warmth}.value = 0; {warmth}.dispatchEvent(new Event('input'))")
+    assert page.see("document.getElementById('warmth').textContent") == "0.00"
+    page.tap("ArrowUp")
+    page.wait(f"{NUMBER} === {number + 1}")
+    page.see("document.querySelector('#starts button:last-child').click()")  # nothing
+    page.wait(f"{NUMBER} === 0")
+
+
+def test_what_goes_wrong_is_said_on_the_page_and_the_walk_goes_on(page, server):
+    page.see("order('upload', new Blob(['no picture']))")
+    message = "document.getElementById('message').textContent"
+    assert "cannot be read as a picture or a video" in page.see(message)
+    page.see("document.querySelector('[data-action=\"3\"]').click()")
+    page.wait(f"{NUMBER} === 1")
+
+    server.sessions._known.clear()  # as if left alone for too long
+    page.tap("ArrowUp")
+    page.wait(f"{message}.includes('Here begins another')")
+    assert page.see(NUMBER) == 0

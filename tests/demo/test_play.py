@@ -1,0 +1,117 @@
+"""The command: where it listens, what it begins with, how it ends, what it refuses."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pytest
+
+from vqvideo import demo
+from vqvideo.cli import main
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The server that the command would run, instead of running it."""
+    servers = []
+
+    def serve(server, say, *, browser):
+        say(server.address)
+        server.server_close()
+        servers.append((server, browser))
+
+    monkeypatch.setattr(demo, "serve", serve)
+    return servers
+
+
+def walk_to_the_end(address):
+    def ask(path):
+        with urllib.request.urlopen(address + path, data=b"{}") as answer:
+            return json.load(answer)
+
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        word = ask("session")["session"]
+        while True:
+            ask(f"session/{word}/step")
+
+
+def test_it_runs_until_it_is_interrupted_and_ends_cleanly(walkable_folder):
+    command = [sys.executable, "-m", "vqvideo", "play", "--model", str(walkable_folder)]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--no-browser"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONWARNINGS": "error"},
+    ) as process:
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address) as answer:
+            assert b"</html>" in answer.read()
+        walkers = [threading.Thread(target=walk_to_the_end, args=(address,)) for _ in range(3)]
+        for walker in walkers:
+            walker.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20) == ("", "")
+        assert process.returncode == 0
+    for walker in walkers:
+        walker.join()
+
+
+def test_a_port_in_use_is_one_line_that_names_the_option(server, walkable_folder, capsys):
+    port = str(server.server_address[1])
+    assert main(["play", "--model", str(walkable_folder), "--port", port, "--no-browser"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"vqvideo: port {port} is in use; choose another with --port, 0 for any\n"
+
+
+def test_a_port_that_is_none_is_refused(walkable_folder, capsys):
+    assert main(["play", "--model", str(walkable_folder), "--port", "70000"]) == 1
+    assert "--port must lie in 0..65535, got 70000" in capsys.readouterr().err
+
+
+def test_pictures_beside_the_weights_are_offered(walkable_folder, picture, tmp_path, served):
+    folder = shutil.copytree(walkable_folder, tmp_path / "model")
+    for number in (2, 1):
+        shutil.copy(picture, folder / f"start_{number}.png")
+    assert main(["play", "--model", str(folder), "--port", "0"]) == 0
+    [(server, browser)] = served
+    assert [start.name for start in server.starts] == ["start_1.png", "start_2.png"]
+    assert browser
+
+
+def test_files_that_are_named_are_offered_instead(walkable_folder, picture, served, capsys):
+    arguments = ["play", "--model", str(walkable_folder), "--port", "0", "--no-browser"]
+    assert main([*arguments, "--start", str(picture), str(picture), "--json"]) == 0
+    [(server, browser)] = served
+    assert [start.name for start in server.starts] == ["door.png"] * 2
+    assert not browser
+    assert capsys.readouterr().out == f'{{"address": "{server.address}"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vidoe"], "did you mean 'video'?"),
+        (["--model", "image"], "takes a model of video in colour"),
+        (["--start", "none.png"], "none.png does not exist"),
+        (["--start", __file__], "test_play.py cannot be read as a picture or a video"),
+    ],
+)
+def test_what_cannot_be_played_is_one_line(walkable_folder, arguments, message, capsys):
+    model = [] if "--model" in arguments else ["--model", str(walkable_folder)]
+    assert main(["play", *model, *arguments, "--port", "0", "--no-browser"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
