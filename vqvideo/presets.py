@@ -31,6 +31,23 @@ def video() -> GeneratorConfig:
     )
 
 
+@MODELS.register("maze")
+def maze() -> GeneratorConfig:
+    """Walks through a maze, 64x64 frames as 16x16 codes of 1,024 each, told what is done.
+
+    Every frame has codes of its own, so what is decided between two frames shows in the next; the
+    prior is told the action that led to each.
+    """
+    nets = {"widths": (64, 128), "num_blocks": (1, 3)}
+    prior = {"width": 96, "num_layers": 8, "dropout": 0.1, "cond": {"num_actions": 6}}
+    return video().updated(
+        strides=((1, 2, 2), (1, 2, 2)),
+        encoder=nets,
+        decoder=nets,
+        prior=prior,
+    )
+
+
 @MODELS.register("video-timm")
 def video_timm() -> GeneratorConfig:
     """As `video`, but each frame is first seen by a backbone of timm's, at a quarter of its size.

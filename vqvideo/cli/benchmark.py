@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vqvideo.cli.maze import add_benchmark_maze
 from vqvideo.cli.optimizer import FIRST_STAGE, add_optimizer, optimizer_config
 from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 
@@ -314,6 +315,7 @@ BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     "sampling": ("Time how priors draw codes, beside recomputing everything.", _add_sampling),
     "decoding": ("Time how codes of speech become sound, by a WaveNet and not.", _add_decoding),
     "speech": ("Measure a model of speech: voices kept, converted, and phones.", _add_speech),
+    "maze": ("Measure a model of walks: does it imagine what it is told?", add_benchmark_maze),
     "streaming": (
         "Encode long video: memory, and time beside one call.",
         _add_streaming,

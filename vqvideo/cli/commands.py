@@ -14,6 +14,7 @@ from vqvideo.cli.codes import add_decode, add_encode
 from vqvideo.cli.convert_speaker import add_convert_speaker
 from vqvideo.cli.doctor import add_doctor
 from vqvideo.cli.evaluate import add_evaluate
+from vqvideo.cli.maze import add_walk
 from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 from vqvideo.cli.phonemes import add_phonemes
 from vqvideo.cli.play import add_play
@@ -191,6 +192,7 @@ def _plugins(options: argparse.Namespace) -> Any:
 COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] = {
     "generate": ("Imagine a clip, or continue a real one.", _add_generate),
     "play": ("Walk through what a model imagines, on a page in the browser.", add_play),
+    "walk": ("Film a recorded walk beside what a model imagines of it.", add_walk),
     "reconstruct": ("Show what the codes of a video keep, beside x264.", _add_reconstruct),
     "encode": ("Encode a folder into code files.", add_encode),
     "decode": ("Decode code files into media files.", add_decode),

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from vqvideo.data.metadata import Item, read_metadata
+
+T = TypeVar("T")
 
 
 def list_items(folder: str | Path | Sequence[str | Path], suffixes: tuple[str, ...]) -> list[Item]:
@@ -70,3 +73,13 @@ def starts_of_the_only_file(starts: range, split: str, length: int) -> range:
 def different_names(given: Sequence[str | None]) -> list[str]:
     """The different names of classes or speakers, sorted; none at all unless every file has one."""
     return sorted({name for name in given if name}) if all(given) else []
+
+
+def spread(things: Sequence[T], most: int | None) -> list[T]:
+    """At most so many of some things, evenly spread; None is all.
+
+    >>> spread(range(10), 3)
+    [1, 5, 8]
+    """
+    number = len(things) if most is None else min(most, len(things))
+    return [things[(2 * i + 1) * len(things) // (2 * number)] for i in range(number)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vqvideo.report.machine import as_line
@@ -47,6 +47,19 @@ def short(number: float | None) -> str:
     if number is None:
         return "-"
     return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"
+
+
+def with_interval(figure: Mapping[str, Any], digits: int, times: float = 1, unit: str = "") -> str:
+    """A mean and half of its interval, where there is one.
+
+    >>> with_interval({"mean": 0.25, "ci95": (0.2, 0.3)}, 2)
+    '0.25 ± 0.05'
+    """
+    text = f"{times * figure['mean']:.{digits}f}"
+    if figure["ci95"] is not None:
+        low, high = figure["ci95"]
+        text += f" ± {times * (high - low) / 2:.{digits}f}"
+    return text + unit
 
 
 def _ms(name: str) -> Callable[[Row], str]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from vqvideo.data.clips import SUFFIXES
 from vqvideo.data.items import items_of, list_items
 from vqvideo.data.metadata import Item
-
-T = TypeVar("T")
 
 
 class Recordings(NamedTuple):
@@ -75,16 +73,6 @@ def speaker_of(item: Item) -> str:
             f'{item.path} has no speaker; name one for every file in metadata.jsonl ("speaker")'
         )
     return item.speaker
-
-
-def spread(things: Sequence[T], most: int | None) -> list[T]:
-    """At most so many of some things, evenly spread; None is all.
-
-    >>> spread(range(10), 3)
-    [1, 5, 8]
-    """
-    number = len(things) if most is None else min(most, len(things))
-    return [things[(2 * i + 1) * len(things) // (2 * number)] for i in range(number)]
 
 
 def _halves(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:

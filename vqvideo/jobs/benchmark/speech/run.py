@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
+from vqvideo.data.items import spread
 from vqvideo.data.metadata import Item
 from vqvideo.data.utterances import read_utterances
 from vqvideo.generator import Generator
 from vqvideo.jobs.benchmark.speech.figures import Tally, judged, means_of, over_speakers
-from vqvideo.jobs.benchmark.speech.items import Recordings, recordings_of, speaker_of, spread
+from vqvideo.jobs.benchmark.speech.items import Recordings, recordings_of, speaker_of
 from vqvideo.jobs.benchmark.speech.measuring import SpeechPass, si_snr_db
 from vqvideo.jobs.benchmark.speech.picture import (
     NAMES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vqvideo.jobs.benchmark.table import aligned
+from vqvideo.jobs.benchmark.table import aligned, with_interval
 from vqvideo.report.machine import as_line
 
 GROUPS = {
@@ -58,8 +58,11 @@ def _reconstruction(groups: Mapping[str, Any]) -> list[list[str]]:
     lines = [["", "mel distance", "SI-SNR, dB", "bits/sample"]]
     for name, title in GROUPS.items():
         figures = groups[name]
-        bits = _number(figures["bits_per_sample"], 3) if "bits_per_sample" in figures else "-"
-        distance, ratio = _number(figures["mel_distance"], 3), _number(figures["si_snr_db"], 1)
+        bits = with_interval(figures["bits_per_sample"], 3) if "bits_per_sample" in figures else "-"
+        distance, ratio = (
+            with_interval(figures["mel_distance"], 3),
+            with_interval(figures["si_snr_db"], 1),
+        )
         lines.append([title, distance, ratio, bits])
     return lines
 
@@ -78,7 +81,7 @@ def _conversion(versions: Mapping[str, Any]) -> list[list[str]]:
     for name, title in VERSIONS.items():
         figures = versions[name]
         shares = [_percent(figures[share]) for share in SHARES]
-        lines.append([title, *shares, _number(figures["target_rank"], 1)])
+        lines.append([title, *shares, with_interval(figures["target_rank"], 1)])
     return lines
 
 
@@ -91,17 +94,4 @@ def _phones(versions: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _percent(figure: Mapping[str, Any]) -> str:
-    return _number({"mean": figure["mean"], "ci95": figure["ci95"]}, 1, 100, " %")
-
-
-def _number(figure: Mapping[str, Any], digits: int, times: float = 1, unit: str = "") -> str:
-    """A mean and half of its interval, where there is one.
-
-    >>> _number({"mean": 0.25, "ci95": (0.2, 0.3)}, 2)
-    '0.25 ± 0.05'
-    """
-    text = f"{times * figure['mean']:.{digits}f}"
-    if figure["ci95"] is not None:
-        low, high = figure["ci95"]
-        text += f" ± {times * (high - low) / 2:.{digits}f}"
-    return text + unit
+    return with_interval({"mean": figure["mean"], "ci95": figure["ci95"]}, 1, 100, " %")

@@ -1,0 +1,65 @@
+"""The commands about walks through a maze: film one, measure a model of them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from vqvideo.cli.options import add_device, add_overwrite, progress_bar
+
+
+def add_walk(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo walk`."""
+    parser.add_argument("file", help="a recording of record-maze, its .actions.npy beside it")
+    parser.add_argument("--model", default="maze", help="a shipped model or the folder of a run")
+    parser.add_argument("--out", default="outputs/walk.gif", help=".gif or .mp4")
+    parser.add_argument("--num-frames", type=int, help="in all, six real ones included")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=int, default=3, help="how many times larger (default 3)")
+    add_device(parser)
+    add_overwrite(parser)
+    parser.set_defaults(run=_walk)
+
+
+def _walk(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.walk import film_walk
+
+    names = ("model", "out", "num_frames", "temperature", "seed", "scale", "device", "overwrite")
+    chosen = {name: getattr(options, name) for name in names}
+    return [film_walk(options.file, **chosen, progress=progress_bar("code"))]
+
+
+def add_benchmark_maze(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo benchmark maze`."""
+    parser.add_argument("--model", required=True, help="told the actions of record-maze")
+    parser.add_argument(
+        "--data", required=True, metavar="FOLDER", help="recordings, a part of them held out"
+    )
+    parser.add_argument("--other", metavar="FOLDER", help="recordings of another map")
+    parser.add_argument(
+        "--max-episodes", type=int, metavar="N", help="measured of each folder (default all)"
+    )
+    parser.add_argument(
+        "--num-frames", type=int, default=100, help="imagined of each episode (default 100)"
+    )
+    parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="outputs/maze", metavar="FOLDER")
+    add_device(parser)
+    add_overwrite(parser)
+    parser.set_defaults(run=_benchmark_maze)
+
+
+def _benchmark_maze(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.benchmark.maze.run import MazeBench, benchmark_maze
+    from vqvideo.jobs.benchmark.maze.table import maze_table
+
+    names = ("model", "data", "other", "max_episodes", "num_frames", "temperature", "seed")
+    files, found = benchmark_maze(
+        MazeBench(device=options.device, **{name: getattr(options, name) for name in names}),
+        out=options.out,
+        overwrite=options.overwrite,
+        progress=progress_bar("part"),
+    )
+    return {"files": files, **found} if options.json else [maze_table(found), "", *files]
