@@ -39,7 +39,7 @@ def maze() -> GeneratorConfig:
     prior is told the action that led to each.
     """
     nets = {"widths": (64, 128), "num_blocks": (1, 3)}
-    prior = {"width": 96, "num_layers": 8, "dropout": 0.1, "cond": {"num_actions": 6}}
+    prior = {"width": 64, "num_layers": 8, "dropout": 0.1, "cond": {"num_actions": 6}}
     return video().updated(
         strides=((1, 2, 2), (1, 2, 2)),
         encoder=nets,
