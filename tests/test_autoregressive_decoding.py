@@ -204,13 +204,11 @@ def test_a_temperature_that_is_none_is_refused():
             vqvae.decode(codes, temperature=temperature)
 
 
-@pytest.mark.parametrize("coordinates", [False, True])
 @pytest.mark.parametrize(
-    ("rank", "channels", "steps"), [(1, 1, 7), (1, 2, 20), (2, 3, 5), (3, 2, 2)]
+    ("rank", "channels", "steps", "coordinates"),
+    [(1, 1, 7, False), (1, 2, 20, False), (2, 3, 5, False), (2, 3, 5, True), (3, 2, 2, False)],
 )
 def test_what_is_known_is_gone_on_from(rank, channels, steps, coordinates):
-    if coordinates and rank != 2:
-        pytest.skip("coordinates are for pictures here")
     vqvae = small(rank, channels, **({"coordinates": True} if coordinates else {}))
     codes = codes_of(vqvae, rank)[:, : {1: 9, 2: 2, 3: 2}[rank]]
     parameters = vqvae.decoder(vqvae.quantizer.decode(codes))

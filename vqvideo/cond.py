@@ -114,6 +114,11 @@ class CondSpec:
         }
         return tuple(name for name, taken in wanted.items() if taken)
 
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """What the numbers of a condition stand for, where that is known."""
+        return {"class_id": self.class_names, "speaker": self.speaker_names}
+
     def number(self, condition: str, name: str) -> int:
         """The number of a class or speaker that a model of this spec knows by name.
 
@@ -127,7 +132,7 @@ class CondSpec:
         >>> CondSpec(num_speakers=2, speaker_names=("ann", "bob")).number("speaker", "bob")
         1
         """
-        known = {"class_id": self.class_names, "speaker": self.speaker_names}[condition]
+        known = self.names[condition]
         kind = {"class_id": "class", "speaker": "speaker"}[condition]
         if name in known:
             return known.index(name)

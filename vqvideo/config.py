@@ -177,7 +177,7 @@ def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Gene
         config.decoder.name,
         config.decoder.options,
         channels=likelihood.num_parameters(config.channels),
-        z_channels=z_channels if cond.is_empty else 2 * z_channels,  # see VQVAE
+        z_channels=z_channels if cond.is_empty else 2 * z_channels,  # see ToldBeside
         **shared,
     )
     prior = None

@@ -8,7 +8,8 @@ from typing import Any
 
 from vqvideo.cli.maze import add_benchmark_maze
 from vqvideo.cli.optimizer import FIRST_STAGE, add_optimizer, optimizer_config
-from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
+from vqvideo.cli.options import AddOptions, add_overwrite, progress_bar, size
+from vqvideo.cli.speech import add_benchmark_speech
 
 
 def _add_quantizer(parser: argparse.ArgumentParser) -> None:
@@ -273,48 +274,14 @@ def _bound(options: argparse.Namespace) -> Any:
     return [*lines, Path(options.out) / "bound.png"]
 
 
-def _add_speech(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="of speech, told who speaks")
-    parser.add_argument(
-        "--data", required=True, metavar="FOLDER", help="speakers that it was trained on"
-    )
-    parser.add_argument("--unseen", required=True, metavar="FOLDER", help="other speakers")
-    parser.add_argument("--map", metavar="FILE", help="phones.json; default: the model's, if any")
-    parser.add_argument(
-        "--max-utterances",
-        type=int,
-        metavar="N",
-        help="measured of each folder (default all; 8 where the likelihood is autoregressive)",
-    )
-    parser.add_argument(
-        "--num-targets", type=int, default=6, help="voices to convert to (default 6)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of a decoder that draws")
-    parser.add_argument("--out", default="outputs/speech", metavar="FOLDER")
-    add_device(parser)
-    add_overwrite(parser)
-    parser.set_defaults(run=_speech)
-
-
-def _speech(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.benchmark.speech.run import SpeechBench, benchmark_speech
-    from vqvideo.jobs.benchmark.speech.table import speech_table
-
-    names = ("model", "data", "unseen", "max_utterances", "num_targets", "seed", "device")
-    files, found = benchmark_speech(
-        SpeechBench(phone_map=options.map, **{name: getattr(options, name) for name in names}),
-        out=options.out,
-        overwrite=options.overwrite,
-        progress=progress_bar("utterance"),
-    )
-    return {"files": files, **found} if options.json else [speech_table(found), "", *files]
-
-
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
     "quantizer": ("Compare our quantizer with a peer, in time and memory.", _add_quantizer),
     "sampling": ("Time how priors draw codes, beside recomputing everything.", _add_sampling),
     "decoding": ("Time how codes of speech become sound, by a WaveNet and not.", _add_decoding),
-    "speech": ("Measure a model of speech: voices kept, converted, and phones.", _add_speech),
+    "speech": (
+        "Measure a model of speech: voices, and what they say.",
+        add_benchmark_speech,
+    ),
     "maze": ("Measure a model of walks: does it imagine what it is told?", add_benchmark_maze),
     "streaming": (
         "Encode long video: memory, and time beside one call.",

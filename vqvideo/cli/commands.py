@@ -11,7 +11,6 @@ from typing import Any
 import vqvideo
 from vqvideo.cli.benchmark import BENCHMARKS
 from vqvideo.cli.codes import add_decode, add_encode
-from vqvideo.cli.convert_speaker import add_convert_speaker
 from vqvideo.cli.doctor import add_doctor
 from vqvideo.cli.evaluate import add_evaluate
 from vqvideo.cli.maze import add_walk
@@ -19,6 +18,7 @@ from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_
 from vqvideo.cli.phonemes import add_phonemes
 from vqvideo.cli.play import add_play
 from vqvideo.cli.push import add_push
+from vqvideo.cli.speech import add_convert_speaker
 from vqvideo.cli.training import add_train_joint, add_train_prior, add_train_vqvae
 
 

@@ -196,7 +196,6 @@ def _cond(vqvae: VQVAE, clip: CodeClip) -> Cond | None:
     takes, else nothing.
     """
     spec, said = vqvae.cond, {"class_id": clip.class_name, "speaker": clip.speaker}
-    known = {"class_id": spec.class_names, "speaker": spec.speaker_names}
-    if spec.is_empty or any(said[name] not in known[name] for name in spec.takes):
+    if spec.is_empty or any(said[name] not in spec.names[name] for name in spec.takes):
         return None
-    return Cond(**{n: torch.tensor([known[n].index(said[n] or "")]) for n in spec.takes})
+    return Cond(**{n: torch.tensor([spec.number(n, said[n] or "")]) for n in spec.takes})

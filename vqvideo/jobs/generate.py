@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any, Unpack
@@ -18,6 +16,7 @@ from vqvideo import media
 from vqvideo.cond import Cond
 from vqvideo.generator import Generator
 from vqvideo.grid import codes_needed
+from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.model import evenly, open_model, output_files
 from vqvideo.jobs.prefix import Prefix
 from vqvideo.sampling import SamplingOptions, method_for, single_samples
@@ -108,7 +107,7 @@ def generate_clip(
         "speaker": speaker,
         "class": class_name,
         "decoder_temperature": decoder_temperature,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
         "versions": _versions(),
         "step": single_samples(generator.prior)
         if generator.prior and method == "fused"

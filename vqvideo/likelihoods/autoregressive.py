@@ -101,7 +101,8 @@ class AutoregressiveLikelihood(Bytes):
         each = (piece for piece in pieces if piece.shape[2])
         parts: Iterator[Tensor]
         parts = (widened(part) for piece in each for part in piece.split(AT_ONCE, dim=2))
-        if not self._goes_on:
+        goes_on = self._goes_on
+        if not goes_on:
             whole = list(parts)
             parts = iter([torch.cat(whole, dim=2)] if whole else [])
         number = 0 if known is None else known.shape[2]
@@ -112,7 +113,7 @@ class AutoregressiveLikelihood(Bytes):
             yield self._values(codes)
         for first in parts:
             inner, batch = tuple(first.shape[3:]), len(first)
-            if self._goes_on:
+            if goes_on:
                 conds = (Cond(local=part) for part in itertools.chain([first], parts))
                 blocks = stream_blocks(self.prior, inner, batch=batch, conds=conds, **options)
                 yield from map(self._values, blocks)

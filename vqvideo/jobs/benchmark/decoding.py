@@ -60,7 +60,7 @@ def benchmark_decoding(
     assert prior.receptive_field is not None
     field = prior.receptive_field.left + 1
     told = torch.randn(1, likelihood.features, rate)
-    codes = torch.randint(fast.vqvae.quantizer.codebook_size, (1, rate // 640))
+    codes = torch.randint(fast.vqvae.quantizer.codebook_size, (1, *fast.vqvae.grid_shape((rate,))))
     few = int(SECONDS * rate)
 
     def over(length: int) -> Timed:
