@@ -31,10 +31,10 @@ class FusedVertical(Vertical):
 
     def step(self, row: Tensor, past: Tensor | None, maps: Tensor | None) -> None:
         stream = array(row[0]).copy()
-        for index, layer in enumerate(self.calls):
-            given = self.none if past is None else array(past[index, 0])
-            told = self.none if maps is None else array(maps[index, 0])
-            vertical(*layer, given, told, stream)
+        given = [self.none] * len(self.calls) if past is None else array(past[:, 0])
+        told = [self.none] * len(self.calls) if maps is None else array(maps[:, 0])
+        for layer, from_past, from_cond in zip(self.calls, given, told, strict=True):
+            vertical(*layer, from_past, from_cond, stream)
 
 
 def array(tensor: Tensor) -> np.ndarray[Any, Any]:

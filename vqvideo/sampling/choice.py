@@ -114,9 +114,10 @@ class GumbelNoise:
         if self.used == len(self.block):
             shape = (POSITIONS_AT_ONCE, self.codebook_size)
             uniform = np.stack([stream.random(shape) for stream in self.streams], axis=1)
-            exponential = torch.from_numpy(uniform).log_().neg_().float()
-            self.block = exponential.log_().neg_().to(self.device)
-            self.each = self.block.unbind(0)
+            with np.errstate(divide="ignore"):  # a zero becomes -inf: a code that is not drawn
+                exponential = -np.log(uniform, out=uniform).astype(np.float32)
+                gumbel = -np.log(exponential, out=exponential)
+            self.block = torch.from_numpy(gumbel).to(self.device)
             self.used = 0
         return self.block[self.used : self.used + most]
 
@@ -125,7 +126,7 @@ class GumbelNoise:
         if self.used == len(self.block):
             self.ahead(1)
         self.used += 1
-        return self.each[self.used - 1]
+        return self.block[self.used - 1]
 
     def skip(self, positions: int) -> None:
         """Go on by so many positions."""

@@ -58,7 +58,6 @@ def walk(task: Task, state: PriorState, drawer: Drawer | None, num_codebooks: in
         state.prefill(task.codes, positions)
         task.noise.skip(index)
         task.report(index, total)
-    each = flat.unbind(1)
     while index < last:
         if drawer and not fixed[index]:
             window = fixed[index : min(last, index + POSITIONS_AT_ONCE)]
@@ -69,7 +68,7 @@ def walk(task: Task, state: PriorState, drawer: Drawer | None, num_codebooks: in
             task.report(index, total)
             if drawn:
                 continue
-        codes = each[index]
+        codes = flat.select(1, index)
         if not fixed[index]:
             logits = state.logits()
             codes.copy_(task.sampling.choose(logits, task.noise.next()))

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from vqvideo.cond import Cond
 from vqvideo.entropy import PriorCoder
-from vqvideo.testing.grids import GRIDS, SMALL_GRIDS
+from vqvideo.priors import Prior
+from vqvideo.testing.grids import GRIDS, SMALL_GRIDS, share
+from vqvideo.testing.laws import hold, name_of
 from vqvideo.testing.prior_setup import Build, drawn_codes, of_every_kind, redrawn, told
+
+READ = '"Compressed codes" in docs/files.md'
 
 CHECKS, FLUSH = 6, 8  # bytes of a segment beyond its codes: two checks, the end of the coder
 
@@ -26,8 +30,7 @@ def check_entropy_coding(build: Build, rank: int, *, num_codebooks: int = 1) -> 
     """
     if num_codebooks > 1:
         build = functools.partial(build, num_codebooks=num_codebooks)
-    for law in LAWS:
-        law(build, rank)
+    hold(LAWS, name_of(redrawn(build, rank), Prior), build, rank)
 
 
 def codes_come_back(build: Build, rank: int) -> None:
@@ -88,6 +91,4 @@ def _item(cond: Cond | None, item: int) -> Cond | None:
 
 
 def _require_same(one: Tensor, other: Tensor, where: str) -> None:
-    assert torch.equal(one, other), (
-        f"{where}: {int((one != other).sum())} of {one.numel()} frequencies differ"
-    )
+    assert torch.equal(one, other), f"{where}: {share(one, other)} frequencies differ"

@@ -1,4 +1,4 @@
-"""The grids that laws are checked on, and how two states are compared."""
+"""The grids that laws are checked on, and how two tensors and two states are compared."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ LONG_GRIDS: dict[int, list[tuple[int, ...]]] = {
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
     """Names of the tensors that are not equal to the bit."""
     return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def share(one: Tensor, other: Tensor) -> str:
+    """How many numbers of two tensors are not equal, in words.
+
+    >>> share(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 4]))
+    '1 of 3'
+    """
+    return f"{int((one != other).sum())} of {one.numel()}"
 
 
 def require_equal(one: nn.Module, other: nn.Module, what: str) -> None:

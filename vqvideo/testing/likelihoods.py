@@ -13,7 +13,9 @@ from torch import Tensor
 
 from vqvideo.likelihoods import Likelihood
 from vqvideo.testing.grids import GRIDS
+from vqvideo.testing.laws import hold, name_of
 
+READ = '"A likelihood" in docs/architecture.md'
 Build = Callable[..., Likelihood]
 
 DRAWS = 4000  # samples that are counted
@@ -35,43 +37,43 @@ def check_likelihood(
         counted: channels of a position, of which every value it can have is gone through; two of
             256 values each take a while.
     """
+    likelihood = _built(build, ranks[0], 3)
+    name = name_of(likelihood, Likelihood)
+    special = LAWS_OF_A_DISTRIBUTION if likelihood.is_normalized else LAWS_OF_A_SCORE
     for rank in ranks:
-        _an_item_is_scored_by_itself(build, rank)
-        _the_mode_is_data(build, rank)
-        _what_is_drawn_is_mode_or_sample(build, rank)
-        _far_parameters_give_numbers(build, rank)
-        _autocast_changes_little(build, rank)
-        if not _built(build, rank, 3).is_normalized:
-            _there_are_no_samples(build, rank)
-            continue
-        _samples_are_data(build, rank)
-        _pieces_of_an_autoregressive_one_decide_nothing(build, rank)
+        hold([*LAWS, *special], name, build, rank)
     for channels in counted:
-        _probabilities_sum_to_one(build, ranks[0], channels)
-        _samples_come_as_often_as_they_are_probable(build, ranks[0], channels)
-    if _built(build, ranks[0], 3).is_normalized:
-        _a_lower_temperature_is_less_random(build, ranks[0])
+        hold(LAWS_OF_PROBABILITIES, name, build, ranks[0], channels)
+    if likelihood.is_normalized:
+        hold([a_lower_temperature_is_less_random], name, build, ranks[0])
 
 
-def _an_item_is_scored_by_itself(build: Build, rank: int) -> None:
+def an_item_is_scored_by_itself(build: Build, rank: int) -> None:
+    """`log_prob` is `[b]`, and that of an item does not depend on the others in its batch."""
     likelihood, parameters, x = _case(build, rank)
     nats = likelihood.log_prob(parameters, x)
     assert nats.shape == (2,), f"log_prob must be [b], got {list(nats.shape)}"
     alone = likelihood.log_prob(parameters[1:], x[1:])
-    assert torch.allclose(nats[1:], alone), "the likelihood of an item depends on its batch"
-
-
-def _the_mode_is_data(build: Build, rank: int) -> None:
-    likelihood, parameters, x = _case(build, rank)
-    mode = likelihood.mode(parameters)
-    _require_data("mode", mode, likelihood, x)
-    best = likelihood.log_prob(parameters, mode)
-    assert (best > likelihood.log_prob(parameters, x)).all(), (
-        "random data is more probable than the mode"
+    assert torch.allclose(nats[1:], alone), (
+        f"rank {rank}: the likelihood of an item depends on its batch: {nats[1].item():.4f} nats "
+        f"in it, {alone[0].item():.4f} alone"
     )
 
 
-def _samples_are_data(build: Build, rank: int) -> None:
+def the_mode_is_data(build: Build, rank: int) -> None:
+    """The mode is data in [-1, 1], of the values that are scored, and more probable than noise."""
+    likelihood, parameters, x = _case(build, rank)
+    mode = likelihood.mode(parameters)
+    _require_data("mode", mode, likelihood, x)
+    best, noise = (likelihood.log_prob(parameters, each) for each in (mode, x))
+    assert (best > noise).all(), (
+        f"rank {rank}: random data is more probable than the mode: {noise.tolist()} nats against "
+        f"{best.tolist()}"
+    )
+
+
+def samples_are_data(build: Build, rank: int) -> None:
+    """Samples are data in [-1, 1], of the values that are scored; their seed decides them."""
     likelihood, parameters, x = _case(build, rank)
     sample = likelihood.sample(parameters, seed=3)
     _require_data("sample", sample, likelihood, x)
@@ -80,8 +82,8 @@ def _samples_are_data(build: Build, rank: int) -> None:
     assert not torch.equal(other, sample), "every seed gives the same sample"
 
 
-def _there_are_no_samples(build: Build, rank: int) -> None:
-    """Of what is no distribution; whoever asks is told."""
+def there_are_no_samples(build: Build, rank: int) -> None:
+    """What is no distribution draws none: `sample` raises `ValueError`."""
     likelihood, parameters, _ = _case(build, rank)
     assert not likelihood.gives_bits, "what is no distribution has no bits: num_values must be None"
     try:
@@ -91,8 +93,10 @@ def _there_are_no_samples(build: Build, rank: int) -> None:
     raise AssertionError("it says it is not normalised, and yet it gives samples")
 
 
-def _what_is_drawn_is_mode_or_sample(build: Build, rank: int) -> None:
-    """`drawn` from one piece, in evaluation mode and without gradients."""
+def what_is_drawn_is_mode_or_sample(build: Build, rank: int) -> None:
+    """`drawn` gives the mode at temperature 0 and the sample of its seed at 1, in evaluation mode
+    and without gradients.
+    """
     likelihood, parameters, _ = _case(build, rank)
     likelihood.train()
     cold = _drawn(likelihood, [parameters.requires_grad_()], temperature=0.0)
@@ -115,8 +119,10 @@ def _what_is_drawn_is_mode_or_sample(build: Build, rank: int) -> None:
     raise AssertionError("a temperature below 0 was accepted")
 
 
-def _pieces_of_an_autoregressive_one_decide_nothing(build: Build, rank: int) -> None:
-    """Each value is told all those before it, also those of the pieces before."""
+def pieces_of_an_autoregressive_one_decide_nothing(build: Build, rank: int) -> None:
+    """Each value is told all those before it, also those of the pieces before, wherever the
+    parameters are cut.
+    """
     likelihood, parameters, _ = _case(build, rank)
     if not likelihood.is_autoregressive:
         return
@@ -131,8 +137,8 @@ def _pieces_of_an_autoregressive_one_decide_nothing(build: Build, rank: int) -> 
             )
 
 
-def _a_lower_temperature_is_less_random(build: Build, rank: int) -> None:
-    """What is drawn is more probable on average."""
+def a_lower_temperature_is_less_random(build: Build, rank: int) -> None:
+    """What is drawn at a low temperature is more probable on average than at 1."""
     likelihood, parameters, _ = _case(build, rank)
     with torch.no_grad():
         cold, usual = (
@@ -145,8 +151,10 @@ def _a_lower_temperature_is_less_random(build: Build, rank: int) -> None:
     )
 
 
-def _far_parameters_give_numbers(build: Build, rank: int) -> None:
-    """At both ends of the range and in the middle: finite, and a gradient that is."""
+def far_parameters_give_numbers(build: Build, rank: int) -> None:
+    """`log_prob` and its gradient are finite for parameters far off, at both ends of the range of
+    data and in the middle.
+    """
     likelihood, parameters, x = _case(build, rank)
     for value in (-1.0, 0.0, 1.0):
         far = (parameters * FAR).requires_grad_()
@@ -158,17 +166,20 @@ def _far_parameters_give_numbers(build: Build, rank: int) -> None:
         )
 
 
-def _autocast_changes_little(build: Build, rank: int) -> None:
+def autocast_changes_little(build: Build, rank: int) -> None:
+    """Under autocast `log_prob` is still float32, and the same to 2 %."""
     likelihood, parameters, x = _case(build, rank)
     nats = likelihood.log_prob(parameters, x)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = likelihood.log_prob(parameters, x)
     assert rounded.dtype == torch.float32, f"under autocast log_prob is {rounded.dtype}"
-    assert torch.allclose(nats, rounded, rtol=0.02), "autocast changes log_prob by over 2 %"
+    assert torch.allclose(nats, rounded, rtol=0.02), (
+        f"autocast changes log_prob by over 2 %: {nats.tolist()} nats become {rounded.tolist()}"
+    )
 
 
-def _probabilities_sum_to_one(build: Build, rank: int, channels: int) -> None:
-    """Over all values of one position of so many channels, under a few draws of parameters."""
+def probabilities_sum_to_one(build: Build, rank: int, channels: int) -> None:
+    """The probabilities of all values of a position add up to 1, whatever the parameters."""
     likelihood = _built(build, rank, channels).double()
     assert likelihood.gives_bits == (likelihood.num_values is not None), (
         "num_values must say over how many values there are probabilities, None for a density"
@@ -190,9 +201,9 @@ def _probabilities_sum_to_one(build: Build, rank: int, channels: int) -> None:
         )
 
 
-def _samples_come_as_often_as_they_are_probable(build: Build, rank: int, channels: int) -> None:
-    """The joint distribution function of the channels of a position, of samples beside that of
-    `log_prob` (as Kolmogorov and Smirnov compare them).
+def samples_come_as_often_as_they_are_probable(build: Build, rank: int, channels: int) -> None:
+    """Samples are distributed as `log_prob` says: the joint distribution function of the channels
+    of a position, counted and summed (as Kolmogorov and Smirnov compare them).
     """
     likelihood, number = _built(build, rank, channels).double(), DRAWS * channels
     if likelihood.num_values is None:
@@ -216,10 +227,24 @@ def _samples_come_as_often_as_they_are_probable(build: Build, rank: int, channel
     )
 
 
+LAWS = (
+    an_item_is_scored_by_itself,
+    the_mode_is_data,
+    what_is_drawn_is_mode_or_sample,
+    far_parameters_give_numbers,
+    autocast_changes_little,
+)
+LAWS_OF_A_DISTRIBUTION = (samples_are_data, pieces_of_an_autoregressive_one_decide_nothing)
+LAWS_OF_A_SCORE = (there_are_no_samples,)
+LAWS_OF_PROBABILITIES = (probabilities_sum_to_one, samples_come_as_often_as_they_are_probable)
+
+
 def _require_data(name: str, data: Tensor, likelihood: Likelihood, x: Tensor) -> None:
     """Shaped like x, within [-1, 1], and of a discrete likelihood one of the values it scores."""
     assert data.shape == x.shape, f"{name} must be {list(x.shape)}, got {list(data.shape)}"
-    assert data.abs().max() <= 1, f"{name} leaves [-1, 1]"
+    assert data.abs().max() <= 1, (
+        f"{name} leaves [-1, 1]: values from {data.min().item():.3g} to {data.max().item():.3g}"
+    )
     if likelihood.num_values is not None:
         nearest = likelihood.from_levels(likelihood.to_levels(data))
         assert (data - nearest).abs().max() < 1e-5, (

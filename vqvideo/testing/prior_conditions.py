@@ -8,8 +8,10 @@ from torch import Tensor
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.priors import Prior
 from vqvideo.sampling import generate
-from vqvideo.testing.grids import SMALL_GRIDS
+from vqvideo.testing.grids import SMALL_GRIDS, share
 from vqvideo.testing.prior_setup import DRAWS, Build, drawn_codes, redrawn, told, with_conditions
+
+READ = '"Conditions" in docs/priors.md'
 
 
 @torch.no_grad()
@@ -91,14 +93,21 @@ def guidance_goes_from_no_condition_to_the_condition(build: Build, rank: int) ->
             generate(prior, grid, batch=3, seed=1, cond=cond, guidance=guidance)
             for guidance in (0, 1)
         )
-        assert torch.equal(zero, free), f"{where}: guidance 0 is not sampling without a condition"
-        assert torch.equal(one, under), f"{where}: guidance 1 is not sampling under the condition"
+        for guidance, found, expected, how in (
+            (0, zero, free, "without a"),
+            (1, one, under, "under the"),
+        ):
+            assert torch.equal(found, expected), (
+                f"{where}: guidance {guidance} is not sampling {how} condition: "
+                f"{share(found, expected)} codes differ"
+            )
         past, past_full = (
             generate(prior, grid, batch=3, seed=1, cond=cond, guidance=2.5, method=method)
             for method in ("auto", "fixed_point")
         )
         assert torch.equal(past, past_full), (
-            f"{where}: auto and fixed-point sampling differ under guidance"
+            f"{where}: auto and fixed-point sampling differ under guidance in "
+            f"{share(past, past_full)} codes"
         )
 
 

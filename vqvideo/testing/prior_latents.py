@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from vqvideo.sampling import generate
-from vqvideo.testing.grids import SMALL_GRIDS
+from vqvideo.testing.grids import SMALL_GRIDS, share
 from vqvideo.testing.prior_setup import Build, drawn_codes, redrawn, told, with_conditions
+
+READ = '"A prior with latents" in docs/architecture.md'
 
 
 def codes_are_drawn_given_latents_that_the_seed_decides(build: Build, rank: int) -> None:
@@ -18,13 +20,18 @@ def codes_are_drawn_given_latents_that_the_seed_decides(build: Build, rank: int)
     cond = prior.draw_latents(3, grid, seed=4)
     beside = generate(prior.drawn_from, grid, batch=3, cond=cond, seed=4)
     assert torch.equal(drawn, beside), (
-        f"rank {rank}: generate does not draw what drawn_from draws, told of draw_latents"
+        f"rank {rank}: generate does not draw what drawn_from draws, told of draw_latents: "
+        f"{share(drawn, beside)} codes differ"
     )
     for method in ("full", "fixed_point"):
         other = generate(prior, grid, batch=3, seed=4, method=method)
-        assert torch.equal(other, drawn), f"rank {rank}: {method} sampling draws other codes"
+        assert torch.equal(other, drawn), (
+            f"rank {rank}: {method} sampling draws {share(other, drawn)} codes otherwise"
+        )
     alone = generate(prior, grid, batch=1, seed=4)
-    assert torch.equal(alone, drawn[:1]), f"rank {rank}: a sample depends on its batch"
+    assert torch.equal(alone, drawn[:1]), (
+        f"rank {rank}: a sample depends on its batch: {share(alone, drawn[:1])} codes differ"
+    )
     coldest = [
         prior.draw_latents(2, grid, seed=seed, temperature=0.0).local  # type: ignore[union-attr]
         for seed in (4, 5)
@@ -40,7 +47,10 @@ def latents_are_of_the_codes_alone(build: Build, rank: int) -> None:
     prior = redrawn(build, rank)
     codes = drawn_codes(prior, 3, SMALL_GRIDS[rank])
     whole, alone = prior.log_prob(codes), prior.log_prob(codes[1:2])
-    assert torch.allclose(whole[1:2], alone), f"rank {rank}: the bound depends on the batch"
+    assert torch.allclose(whole[1:2], alone), (
+        f"rank {rank}: the bound depends on the batch: {whole[1].item():.6f} nats in it, "
+        f"{alone[0].item():.6f} alone"
+    )
     for kind, conditioned in with_conditions(build, rank):
         cond = told(conditioned, 3, SMALL_GRIDS[rank])
         assert not torch.equal(conditioned.log_prob(codes, cond), conditioned.log_prob(codes)), (

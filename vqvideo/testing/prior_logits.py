@@ -15,6 +15,8 @@ from vqvideo.priors import Prior
 from vqvideo.testing.grids import FEW_GRIDS, GRIDS, LONG_GRIDS, NARROW_GRIDS, TINY_GRIDS
 from vqvideo.testing.prior_setup import DRAWS, Build, drawn_codes, redrawn, shape_of
 
+READ = '"A prior" in docs/architecture.md'
+
 
 def no_logit_sees_its_own_code_or_a_later_one(build: Build, rank: int) -> None:
     """Changing codes from some position on changes no logit up to that position, to the bit."""

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from vqvideo.sampling import Method, generate
-from vqvideo.testing.grids import FEW_GRIDS, FEWEST_GRIDS, GRIDS, SMALL_GRIDS, TINY_GRIDS
+from vqvideo.testing.grids import FEW_GRIDS, FEWEST_GRIDS, GRIDS, SMALL_GRIDS, TINY_GRIDS, share
 from vqvideo.testing.prior_setup import Build, drawn_codes, redrawn, shape_of
+
+READ = '"Drawing codes" in docs/priors.md'
 
 MASKS = 12  # of known codes, at random: a cache can be right for most
 SAMPLES = 1200
@@ -99,14 +101,17 @@ def all_methods_draw_the_same_codes(build: Build, rank: int) -> None:
         for method in ("auto", "full") if trial < 2 else ("auto",):
             other = generate(prior, grid, batch=3, method=method, **given)
             assert torch.equal(other, fixed_point), (
-                f"rank {rank}: {method} and fixed-point sampling differ"
+                f"rank {rank}: {method} and fixed-point sampling differ in "
+                f"{share(other, fixed_point)} codes"
             )
-        assert torch.equal(fixed_point[:, mask], known[:, mask]), "a known code was changed"
+        changed = share(fixed_point[:, mask], known[:, mask])
+        assert changed.startswith("0 "), f"rank {rank}: {changed} known codes were changed"
     together = generate(prior, grid, batch=3, seed=4)
     for batch in (1, 2):
         fewer = generate(prior, grid, batch=batch, seed=4)
         assert torch.equal(fewer, together[:batch]), (
-            f"rank {rank}: a sample depends on its neighbours"
+            f"rank {rank}: a sample depends on its neighbours: {share(fewer, together[:batch])} "
+            f"codes differ between a batch of 3 and one of {batch}"
         )
 
 
@@ -127,8 +132,9 @@ def a_fused_step_draws_the_same_codes(build: Build, rank: int) -> None:
             generate(prior, grid, method=method, seed=rank, **options)
             for method in ("fused", "cached")
         )
-        assert torch.equal(fused, cached), f"rank {rank}: fused and cached sampling differ" + (
-            f" with {', '.join(options)}" if options else ""
+        assert torch.equal(fused, cached), (
+            f"rank {rank}: fused and cached sampling differ in {share(fused, cached)} codes"
+            + (f" with {', '.join(options)}" if options else "")
         )
 
 

@@ -76,8 +76,15 @@ def drawn_codes(prior: Prior, batch: int, grid: tuple[int, ...]) -> Tensor:
 
 def told(prior: Prior, batch: int, grid: tuple[int, ...], seed: int = 0) -> Cond | None:
     """All that the prior can be told of a grid, at random; None if that is nothing."""
-    spec, draw = prior.cond, torch.Generator().manual_seed(seed)
     dtype = next((p.dtype for p in prior.parameters()), torch.float64)
+    return told_by(prior.cond, batch, grid, seed, dtype)
+
+
+def told_by(
+    spec: CondSpec, batch: int, grid: tuple[int, ...], seed: int, dtype: torch.dtype
+) -> Cond | None:
+    """All that a part of this spec can be told of a grid, at random; None if that is nothing."""
+    draw = torch.Generator().manual_seed(seed)
     frames = grid[0] * spec.actions_per_code
 
     def ids(number: int, *shape: int) -> Tensor | None:

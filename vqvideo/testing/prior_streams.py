@@ -12,8 +12,10 @@ from torch import Tensor
 from vqvideo.cond import Cond
 from vqvideo.priors import Prior
 from vqvideo.sampling import generate, stream
-from vqvideo.testing.grids import SMALL_GRIDS, TINY_GRIDS, differing
+from vqvideo.testing.grids import SMALL_GRIDS, TINY_GRIDS, differing, share
 from vqvideo.testing.prior_setup import Build, drawn_codes, of_every_kind, redrawn, told, told_of
+
+READ = '"Drawing codes" in docs/priors.md'
 
 STEPS, KNOWN, BATCH = 5, 2, 16
 
@@ -40,7 +42,8 @@ def a_stream_is_the_longer_grid(build: Build, rank: int) -> None:
                     return
                 assert torch.equal(step, whole[:, number]), (
                     f"rank {rank} under {kind}: step {number} of a stream, of which {known} were "
-                    f"known, is not that of the longer grid"
+                    f"known, is not that of the longer grid: {share(step, whole[:, number])} "
+                    f"codes differ"
                 )
             assert cond is None or next(steps, None) is None, "a stream outlives its conditions"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 
+from vqvideo.priors import Prior
+from vqvideo.testing.laws import hold, name_of
 from vqvideo.testing.prior_conditions import (
     every_condition_reaches_the_logits,
     guidance_goes_from_no_condition_to_the_condition,
@@ -81,5 +83,5 @@ def check_prior(build: Build, rank: int, *, num_codebooks: int = 1) -> None:
     if num_codebooks > 1:
         build = functools.partial(build, num_codebooks=num_codebooks)
     prior = redrawn(build, rank)
-    for law in LAWS if prior.drawn_from is prior else LAWS_WITH_LATENTS:
-        law(build, rank)
+    laws = LAWS if prior.drawn_from is prior else LAWS_WITH_LATENTS
+    hold(laws, name_of(prior, Prior), build, rank)

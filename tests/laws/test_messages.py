@@ -1,0 +1,79 @@
+"""What is said when a law breaks: whose part, which law, what is wrong, where to read on."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import vqvideo.testing
+from vqvideo.testing.laws import hold
+
+DOCS = Path(__file__).parents[2] / "docs"
+MODULES = [
+    importlib.import_module(f"vqvideo.testing.{found.name}")
+    for found in pkgutil.iter_modules(vqvideo.testing.__path__)
+]
+LAW_MODULES = [module for module in MODULES if hasattr(module, "READ")]
+READ = '"Codes" in docs/somewhere.md'
+
+
+def codes_are_seven(codes):
+    """Every code is 7,
+    in spite of all.
+
+    Nobody knows why.
+    """
+    if codes != 7:
+        raise AssertionError(f"the code is {codes}")
+
+
+def test_a_broken_law_names_the_part_the_law_what_is_wrong_and_where_to_read_on():
+    with pytest.raises(AssertionError) as raised:
+        hold([codes_are_seven], "Six", 6)
+    assert str(raised.value) == (
+        "Six breaks the law codes_are_seven: the code is 6\n"
+        "The law: Every code is 7, in spite of all.\n"
+        'Read on: "Codes" in docs/somewhere.md'
+    )
+    assert raised.traceback[-1].name == "codes_are_seven"  # the line that found it is still shown
+
+
+def test_an_error_of_the_part_itself_goes_through_with_a_note_on_the_law():
+    def codes_can_be_asked_for(part):
+        """Whatever is asked."""
+        raise KeyError("codes")
+
+    with pytest.raises(KeyError) as raised:
+        hold([codes_can_be_asked_for], "Silent", 6)
+    assert raised.value.__notes__ == [
+        "raised by Silent under the law codes_can_be_asked_for\n"
+        'The law: Whatever is asked.\nRead on: "Codes" in docs/somewhere.md'
+    ]
+
+
+def test_laws_are_checked_in_their_order_up_to_the_first_that_breaks():
+    seen = []
+    laws = [lambda each, n=n: seen.append((n, each)) for n in range(2)]
+    with pytest.raises(AssertionError, match=r"^Six breaks the law codes_are_seven"):
+        hold([*laws, codes_are_seven, lambda each: seen.append("later")], "Six", 6)
+    assert seen == [(0, 6), (1, 6)]
+
+
+@pytest.mark.parametrize("module", LAW_MODULES, ids=lambda module: module.__name__)
+def test_the_page_to_read_on_exists_and_has_that_place(module):
+    place, file = re.fullmatch(r'"(.+)" in docs/(.+)', module.READ).groups()
+    text = (DOCS / file).read_text()
+    marked = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    marked += [each.rstrip(".") for each in re.findall(r"^\*\*(.+?)\*\*", text, flags=re.MULTILINE)]
+    assert any(each == place or each.startswith(place + " ") for each in marked), marked
+
+
+@pytest.mark.parametrize("module", LAW_MODULES, ids=lambda module: module.__name__)
+def test_every_law_says_what_holds(module):
+    """All public functions of such a file are laws, but for the checks and what those ask for."""
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if inspect.unwrap(function).__module__ == module.__name__ and not name.startswith("_"):
+            assert inspect.getdoc(function), name
