@@ -10,7 +10,18 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vqvideo"
 
 FLOORS = [
-    ["registry", "grid", "cond", "metrics", "spectra", "modes", "processes", "media", "hub"],
+    [
+        "plugins",
+        "registry",
+        "grid",
+        "cond",
+        "metrics",
+        "spectra",
+        "modes",
+        "processes",
+        "media",
+        "hub",
+    ],
     ["quantizers", "nets", "sampling", "data"],
     ["priors"],
     ["likelihoods"],
@@ -24,6 +35,7 @@ FLOORS = [
 ]
 NAMED = {  # rooms of the lower floors name what they may import
     **{room: set() for room in FLOORS[0]},
+    "registry": {"plugins"},
     "quantizers": {"registry", "metrics", "processes"},
     "nets": {"registry", "grid", "cond", "spectra"},
     "sampling": {"cond", "modes"},

@@ -186,6 +186,7 @@ def test_the_header_says_what_is_stored_in_plain_json(stored):
         "dtype": "float32",
         "has_prior": True,
         "model": json.loads(json.dumps(build().config.to_dict())),
+        "plugins": [],
     }
 
 
@@ -222,7 +223,8 @@ def test_a_header_that_is_not_json_is_named(stored, content):
 def test_json_that_is_no_header_is_told_what_a_header_holds(stored, content):
     (stored / CONFIG).write_text(content)
     with pytest.raises(
-        CheckpointError, match=r"must hold exactly dtype, format_version, has_prior, model$"
+        CheckpointError,
+        match=r"must hold exactly dtype, format_version, has_prior, model, plugins$",
     ):
         vqvideo.load(stored)
 
@@ -250,6 +252,22 @@ def test_a_header_with_an_entry_of_another_kind_is_refused(stored, change):
     rewrite_header(stored, **change)
     with pytest.raises(CheckpointError, match=r"run/config\.json must hold exactly dtype"):
         vqvideo.load(stored)
+
+
+ORIGIN = {"kind": "prior", "name": "spiral", "package": "spirals", "version": "1.0"}
+
+
+@pytest.mark.parametrize(
+    "plugins",
+    [None, {}, ["spirals"], [{**ORIGIN, "version": 1}], [{**ORIGIN, "colour": "red"}], [{}]],
+    ids=str,
+)
+def test_a_header_says_of_plugins_four_words_each_and_nothing_else(stored, plugins):
+    rewrite_header(stored, plugins=plugins)
+    with pytest.raises(CheckpointError, match="must hold exactly dtype"):
+        vqvideo.load(stored)
+    rewrite_header(stored, plugins=[ORIGIN])
+    assert_same_weights(vqvideo.load(stored), build())
 
 
 @pytest.mark.parametrize("news", [{}, {"tokenizer": "none"}], ids=["same entries", "more entries"])
@@ -630,7 +648,9 @@ def test_a_checkpoint_of_each_older_format_gives_what_it_gave(version):
 
 def of_format(version: int, encoder: dict) -> dict:
     told = {"cond": {}} if version >= 4 else {}
-    return {"format_version": version, "model": {"channels": 3, "encoder": encoder, **told}}
+    whose = {"plugins": []} if version >= 5 else {}
+    model = {"channels": 3, "encoder": encoder, **told}
+    return {"format_version": version, "model": model, **whose}
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -651,7 +671,8 @@ def test_other_encoders_of_format_2_stay_as_they_are():
 def test_a_decoder_of_format_3_is_told_nothing():
     other = {"name": "conv", "width": 5}
     model = {"channels": 3, "encoder": other, "cond": {}}
-    assert upgraded(of_format(3, other)) == {"format_version": FORMAT_VERSION, "model": model}
+    today = {"format_version": FORMAT_VERSION, "model": model, "plugins": []}
+    assert upgraded(of_format(3, other)) == today
     stored = Path(__file__).parent / "checkpoints" / "v3"
     assert "cond" not in json.loads((stored / CONFIG).read_text())["model"]
     generator = vqvideo.load(stored)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vqvideo
-from vqvideo import registry
+from vqvideo import plugins
 from vqvideo.cli import COMMANDS, main
 
 TRAIN = ["train-vqvae", "--model", "video", "--data", "in", "--out", "run", "--steps", "3"]
@@ -42,12 +42,14 @@ def plugin(tmp_path, monkeypatch):
     about = tmp_path / "spirals-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spirals\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[vqvideo.priors]\nspiral = spirals:build\n")
+    (about / "entry_points.txt").write_text(
+        "[vqvideo.priors]\nspiral = spirals:build\n[vqvideo.api]\n1 = spirals\n"
+    )
     (tmp_path / "spirals.py").write_text("raise RuntimeError('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    registry._scan.cache_clear()
+    plugins.found.cache_clear()
     yield
-    registry._scan.cache_clear()
+    plugins.found.cache_clear()
 
 
 # -- exit codes and streams -----------------------------------------------------------------
@@ -242,11 +244,12 @@ def test_plugins_are_rows_or_json_and_are_not_imported(plugin, capsys):
     assert main(["plugins", "--json"]) == 0
     rows = [row for row in json.loads(capsys.readouterr().out) if row["package"] == "spirals"]
     expected = ["prior", "spiral", "spirals", "1.0", "available"]
-    assert rows == [
-        dict(zip(("kind", "name", "package", "version", "status"), expected, strict=True))
-    ]
+    columns = ["kind", "name", "package", "version", "status", "error"]
+    assert rows == [dict(zip(columns, [*expected, ""], strict=True))]
     assert main(["plugins"]) == 0
-    assert "  ".join(expected) in capsys.readouterr().out.split("\n")
+    lines = [line.split() for line in capsys.readouterr().out.split("\n")]
+    assert lines[0] == columns
+    assert expected in lines
     assert "spirals" not in sys.modules
 
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from vqvideo.cond import Cond
     from vqvideo.generator import Generator
     from vqvideo.jobs.push import push_to_hub
-    from vqvideo.models import build, list_models
-    from vqvideo.registry import list_plugins
+    from vqvideo.models import build, list_models, list_plugins
     from vqvideo.report import codebook_report
     from vqvideo.vqvae import VQVAE
 
@@ -46,7 +45,7 @@ _HOME = {
     "build": "models",
     "codebook_report": "report",
     "list_models": "models",
-    "list_plugins": "registry",
+    "list_plugins": "models",
     "load": "checkpoint",
     "push_to_hub": "jobs.push",
     "save": "checkpoint",

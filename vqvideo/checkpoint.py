@@ -28,6 +28,7 @@ from vqvideo.formats import FORMAT_VERSION, upgraded
 from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
 from vqvideo.nets import DECODERS, ENCODERS
+from vqvideo.plugins import ORIGIN, named_in, what_is_missing
 from vqvideo.registry import Registry, UnknownNameError
 
 SCALE = ".int8_scale"
@@ -80,11 +81,13 @@ def save(
     tensors: dict[str, Tensor] = {}
     for name, tensor in generator.state_dict().items():
         tensors.update(_for_disk(name, tensor, dtype if name in parameters else "float32"))
+    model, has_prior = offline(generator.config.to_dict()), generator.prior is not None
     header = {
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
-        "has_prior": generator.prior is not None,
-        "model": offline(generator.config.to_dict()),
+        "has_prior": has_prior,
+        "model": model,
+        "plugins": named_in({k: v for k, v in model.items() if has_prior or k != "prior"}),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -115,8 +118,9 @@ def load(name: str | Path) -> Generator:
         ValueError: a name on the hub that is none.
         HubError: the hub does not have it or cannot be reached (an `OSError`).
         CheckpointError: a file is missing or damaged, the format is newer than this version of
-            vqvideo, the config names a part that nobody registered, or names or shapes of
-            weights differ from what the config builds.
+            vqvideo, the config names a part that nobody registered or a plugin that fails (the
+            message says which package to install), or names or shapes of weights differ from
+            what the config builds.
     """
     folder = find(name)
     try:
@@ -164,8 +168,9 @@ def _read(folder: Path) -> Generator:
     try:
         config = GeneratorConfig.from_dict(offline(header["model"]))
         generator = build_generator(config, with_prior=header["has_prior"])
-    except (ValueError, TypeError, RuntimeError) as cause:
-        raise CheckpointError(f"{folder / CONFIG}: {cause}") from cause
+    except (ValueError, TypeError, RuntimeError, ImportError) as cause:
+        said = "; ".join([str(cause), *what_is_missing(header["plugins"])])
+        raise CheckpointError(f"{folder / CONFIG}: {said}") from cause
     try:
         stored = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as cause:
@@ -197,7 +202,7 @@ def _read_header(file: Path) -> dict[str, Any]:
         header = json.loads(file.read_text())
     except ValueError as cause:  # JSONDecodeError, UnicodeDecodeError
         raise CheckpointError(f"{file} is not JSON: {cause}") from cause
-    expected = {"format_version", "dtype", "has_prior", "model"}
+    expected = {"format_version", "dtype", "has_prior", "model", "plugins"}
     wrong = CheckpointError(f"{file} must hold exactly {', '.join(sorted(expected))}")
     if not isinstance(header, dict) or "format_version" not in header:
         raise wrong
@@ -213,10 +218,20 @@ def _read_header(file: Path) -> dict[str, Any]:
         or header["dtype"] not in get_args(DType)
         or not isinstance(header["has_prior"], bool)
         or not isinstance(header["model"], dict)
+        or not _are_origins(header["plugins"])
     ):
         raise wrong
     read: dict[str, Any] = header
     return read
+
+
+def _are_origins(plugins: object) -> bool:
+    return isinstance(plugins, list) and all(
+        isinstance(origin, dict)
+        and set(origin) == set(ORIGIN)
+        and all(isinstance(text, str) for text in origin.values())
+        for origin in plugins
+    )
 
 
 def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:

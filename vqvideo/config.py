@@ -150,7 +150,7 @@ class GeneratorConfig:
         return cls(**entries)
 
 
-MODELS: Registry[GeneratorConfig] = Registry("model")
+MODELS: Registry[GeneratorConfig] = Registry("model", GeneratorConfig)
 
 
 def build_generator(config: GeneratorConfig, *, with_prior: bool = True) -> Generator:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 Header = dict[str, Any]
 
 
@@ -46,8 +46,14 @@ def decoders_were_told_nothing(header: Header) -> Header:
     return {**header, "model": {**header["model"], "cond": {}}}
 
 
+def nobody_said_whose_parts_they_are(header: Header) -> Header:
+    """Version 4: it was not written down which packages the parts of plugins came from."""
+    return {**header, "plugins": []}
+
+
 UPGRADES: dict[int, Callable[[Header], Header]] = {
     1: patchify_had_relu_before_its_heads,
     2: timm_encoders_were_their_backbone_alone,
     3: decoders_were_told_nothing,
+    4: nobody_said_whose_parts_they_are,
 }

@@ -1,7 +1,8 @@
-"""Models by name: build one, with or without the weights that ship with the package."""
+"""Models by name: build one, with or without the weights that ship; list what there is."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,18 @@ from vqvideo import presets  # noqa: F401 - registers the built-in models
 from vqvideo.checkpoint import load
 from vqvideo.config import MODELS, build_generator
 from vqvideo.generator import Generator
+from vqvideo.likelihoods import LIKELIHOODS
+from vqvideo.nets import DECODERS, ENCODERS
+from vqvideo.plugins import Plugin, found
+from vqvideo.priors import PRIORS
+from vqvideo.quantizers import QUANTIZERS
+from vqvideo.registry import Registry
 
 SHIPPED = Path(__file__).parent / "weights"
+REGISTRIES: dict[str, Registry[Any]] = {
+    registry.kind: registry
+    for registry in (MODELS, ENCODERS, DECODERS, QUANTIZERS, PRIORS, LIKELIHOODS)
+}
 
 
 def build(model: str, *, pretrained: bool = False, **changes: Any) -> Generator:
@@ -34,7 +45,7 @@ def build(model: str, *, pretrained: bool = False, **changes: Any) -> Generator:
     >>> generator.vqvae.quantizer.codebook_size
     64
     """
-    config = MODELS.get(model)()
+    config = MODELS.build(model)
     if not pretrained:
         return build_generator(config.updated(**changes)).eval()
     if changes:
@@ -66,3 +77,23 @@ def list_models(pattern: str = "*") -> list[str]:
     (True, False)
     """
     return MODELS.names(pattern)
+
+
+def list_plugins(*, load: bool = False) -> tuple[Plugin, ...]:
+    """All parts that installed packages offer, and how each fares; see `vqvideo.plugins`.
+
+    The environment variable `VQVIDEO_DISABLE_PLUGINS=1` turns them off.
+
+    Args:
+        load: import each, so that those that fail are known. Otherwise none is imported, and one
+            that is "available" may yet fail.
+
+    >>> [str(plugin) for plugin in list_plugins() if plugin.package == "vqvideo"]
+    []
+    """
+    for registry in REGISTRIES.values():
+        for plugin in registry.plugins():  # which says those of them that are hidden
+            if load and plugin.status == "available":
+                with contextlib.suppress(Exception):  # its status and error tell
+                    registry.load(plugin)
+    return found()

@@ -1,10 +1,10 @@
 """Names for the parts a plugin may add, and the errors that help when a name is wrong.
 
 One flat `Registry` per kind of part. A name is written once, where the part is defined; the
-builder's keyword-only signature is the schema of its options. Plugins are entry points of the
-group `vqvideo.<kind>s`: their names are listed without importing anything, and a plugin is
-imported only when somebody asks for its name. One that fails is reported by name with its cause
-and hurts nobody else.
+builder's keyword-only signature is the schema of its options. The parts of installed packages
+(plugins.py) stand beside ours: they are listed without being imported, and one is imported only
+when somebody asks for its name. One that fails is reported by name with its cause and hurts nobody
+else; one that is hidden by a part of the same name is named in a warning.
 
 Not here: what the parts are. A config read from a file can name registered parts only, never an
 import path.
@@ -14,89 +14,31 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import functools
 import inspect
-import os
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from vqvideo.plugins import DISABLE, KINDS, Plugin, are_disabled, found, name_error
 
 T = TypeVar("T")
 Builder = Callable[..., T]
 BuilderT = TypeVar("BuilderT", bound=Callable[..., Any])
-
-KINDS = ("model", "encoder", "decoder", "quantizer", "prior", "likelihood")
 
 
 class UnknownNameError(ValueError):
     """A name that no registered part and no installed plugin has."""
 
 
-@dataclass
-class Plugin:
-    """One entry point of an installed package: a part that can be built by name.
-
-    `status` is "available" (found, not imported yet), "loaded", "failed" (see `error`) or
-    "shadowed" (a built-in part or an earlier package has the same name and is used instead).
-    """
-
-    kind: str
-    name: str
-    package: str
-    version: str
-    entry_point: EntryPoint
-    status: Literal["available", "loaded", "failed", "shadowed"] = "available"
-    error: str = ""
-
-    def load(self) -> Builder[Any]:
-        """Import the plugin; `ImportError` names the plugin, its package and the cause."""
-        try:
-            builder = self.entry_point.load()
-        except Exception as cause:  # whatever a stranger's module raises, name the stranger
-            self.status, self.error = "failed", f"{type(cause).__name__}: {cause}"
-            raise ImportError(
-                f"{self.kind} {self.name!r} comes from {self.package} {self.version} "
-                f"({self.entry_point.value}), which failed to import: {self.error}"
-            ) from cause
-        if not callable(builder):
-            self.status, self.error = "failed", f"{self.entry_point.value} is not callable"
-            raise ImportError(f"{self.kind} {self.name!r} of {self.package}: {self.error}")
-        self.status = "loaded"
-        return builder  # type: ignore[no-any-return]
-
-
-@functools.cache
-def _scan() -> tuple[Plugin, ...]:
-    """Every vqvideo entry point of the environment, found once, nothing imported."""
-    if os.environ.get("VQVIDEO_DISABLE_PLUGINS", "") not in ("", "0"):
-        return ()
-    return tuple(
-        Plugin(
-            kind=kind,
-            name=entry.name,
-            package=entry.dist.name if entry.dist else "unknown",
-            version=entry.dist.version if entry.dist else "unknown",
-            entry_point=entry,
-        )
-        for kind in KINDS
-        for entry in entry_points(group=f"vqvideo.{kind}s")
-    )
-
-
-def list_plugins() -> tuple[Plugin, ...]:
-    """All parts that installed packages offer, without importing them.
-
-    Setting the environment variable `VQVIDEO_DISABLE_PLUGINS=1` turns discovery off.
-    """
-    return _scan()
-
-
 class Registry(Generic[T]):
     """Name -> builder of one kind of part.
 
-    >>> shapes: Registry[tuple[int, int]] = Registry("prior")
+    Args:
+        kind: of part.
+        part: the class that all of them are of.
+        needs: what every builder must take: the sizes that the library tells it.
+
+    >>> shapes = Registry("prior", tuple)
     >>> @shapes.register("square")
     ... def square(*, side: int) -> tuple[int, int]:
     ...     return side, side
@@ -104,18 +46,20 @@ class Registry(Generic[T]):
     (3, 3)
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, part: type[Any], needs: Sequence[str] = ()) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        self.kind = kind
+        self.kind, self.part, self.needs = kind, part, tuple(needs)
         self._builders: dict[str, Builder[T]] = {}
 
     def register(self, name: str) -> Callable[[BuilderT], BuilderT]:
         """Decorator: make a class or function buildable as `name`.
 
         Registering the same object again changes nothing; another object under a taken name
-        raises `ValueError` naming both owners.
+        raises `ValueError` naming both owners, and so does a name with odd characters.
         """
+        if error := name_error(name):
+            raise ValueError(error)
 
         def add(builder: BuilderT) -> BuilderT:
             known = self._builders.get(name)
@@ -131,33 +75,67 @@ class Registry(Generic[T]):
 
     def names(self, pattern: str = "*") -> list[str]:
         """Sorted names that match a wildcard pattern, plugins included; imports nothing."""
-        known = set(self._builders) | {plugin.name for plugin in self._plugins().values()}
+        known = {*self._builders, *(plugin.name for plugin in self.plugins() if plugin.usable)}
         return sorted(fnmatch.filter(known, pattern))
+
+    def plugins(self) -> list[Plugin]:
+        """The plugins of this kind, and which of them are hidden; imports nothing."""
+        own = [plugin for plugin in found() if plugin.kind == self.kind]
+        for plugin in own:
+            if plugin.usable and self._is_taken(plugin):
+                owner = _owner(self._builders[plugin.name])
+                whose = "the built-in one" if owner.startswith("vqvideo.") else owner
+                plugin.status, plugin.error = "shadowed", f"{whose} has the same name and is used"
+        return own
 
     def get(self, name: str) -> Builder[T]:
         """The builder called `name`, importing its plugin if need be.
 
         Raises:
             UnknownNameError: nobody has that name; the message suggests and lists.
-            ImportError: a plugin has it, and failed to import.
+            ImportError: a plugin has it, and failed to import or cannot be used.
+            TypeError: a plugin has it, and what it offers cannot build such a part.
         """
+        offers = [plugin for plugin in self.plugins() if plugin.name == name]
+        for plugin in offers:
+            _warn_if_hidden(plugin)
         if name in self._builders:
-            self._plugins()  # a plugin hidden by this built-in is worth one warning
             return self._builders[name]
-        plugin = self._plugins().get(name)
-        if plugin is None:
+        if not offers:
             raise UnknownNameError(self._unknown(name))
-        return plugin.load()
+        return self.load(self._plugin(name) or offers[0])  # the latter says why it cannot be used
+
+    def load(self, plugin: Plugin) -> Builder[T]:
+        """The builder of a plugin of this kind; raises `ImportError` and `TypeError` as `get`."""
+        builder = plugin.load()
+        if error := self._builder_error(builder):
+            plugin.fail(error)
+            raise TypeError(f"{plugin} {error}")
+        return builder
 
     def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> T:
         """Call the builder with `options` (the user's) and `given` (the library's own).
 
         Options are checked against the builder's signature first, so a misspelt one raises
-        `ValueError` listing those that exist.
+        `ValueError` listing those that exist. `TypeError` says whose builder gives something else
+        than such a part.
         """
         builder = self.get(name)
         self.check_options(name, options or {}, given)
-        return builder(**given, **(options or {}))
+        try:
+            part = builder(**given, **(options or {}))
+        except SystemExit as cause:
+            raise RuntimeError(f"{self._who(name)} called sys.exit() when it was built") from cause
+        except Exception as error:
+            if self._plugin(name):
+                error.add_note(f"when {self._who(name)} was built")
+            raise
+        if not isinstance(part, self.part):
+            raise TypeError(
+                f"{self._who(name)} must be a {_path(self.part)}, got a {_path(type(part))} from "
+                f"{_owner(builder)}"
+            )
+        return part
 
     def takes(self, name: str, option: str) -> bool:
         """Whether the builder called `name` has an option of that name."""
@@ -173,30 +151,22 @@ class Registry(Generic[T]):
         free = [p.name for p in named if p.name not in given]
         unknown = sorted(set(options) - set(free))
         needed = sorted(set(given) - {p.name for p in named})
+        who = self._who(name)
         if needed and len(named) == len(parameters):
-            raise ValueError(
-                f"{self.kind} {name!r} does not take {needed[0]}, which is needed here"
-            )
+            raise ValueError(f"{who} does not take {needed[0]}, which is needed here")
         if unknown and len(named) == len(parameters):  # else it takes anything
             raise ValueError(
-                f"{self.kind} {name!r} has no option {unknown[0]!r}"
+                f"{who} has no option {unknown[0]!r}"
                 f"{_did_you_mean(unknown[0], free)}; it takes: {', '.join(free) or 'none'}"
             )
         for parameter in named:
             if parameter.default is parameter.empty and parameter.name not in {**options, **given}:
-                raise ValueError(f"{self.kind} {name!r} needs the option {parameter.name!r}")
+                raise ValueError(f"{who} needs the option {parameter.name!r}")
 
-    def _plugins(self) -> dict[str, Plugin]:
-        """The plugins of this kind that can be reached by name."""
-        reachable: dict[str, Plugin] = {}
-        for plugin in _scan():
-            if plugin.kind != self.kind:
-                continue
-            if self._is_taken(plugin) or plugin.name in reachable:
-                self._shadow(plugin, reachable.get(plugin.name))
-            else:
-                reachable[plugin.name] = plugin
-        return reachable
+    def _plugin(self, name: str) -> Plugin | None:
+        """The plugin that is built under that name."""
+        offers = (p for p in self.plugins() if p.usable and p.status != "shadowed")
+        return next((plugin for plugin in offers if plugin.name == name), None)
 
     def _is_taken(self, plugin: Plugin) -> bool:
         """Whether a part of another package is registered under the plugin's name."""
@@ -204,30 +174,55 @@ class Registry(Generic[T]):
         package = plugin.entry_point.module.split(".")[0]
         return builder is not None and builder.__module__.split(".")[0] != package
 
-    def _shadow(self, plugin: Plugin, winner: Plugin | None) -> None:
-        if plugin.status != "shadowed":
-            plugin.status = "shadowed"
-            owner = f"that of {winner.package}" if winner else "the built-in one"
-            warnings.warn(
-                f"{self.kind} {plugin.name!r} of {plugin.package} {plugin.version} is hidden: "
-                f"{owner} has the same name and is used",
-                RuntimeWarning,
-                stacklevel=4,
+    def _builder_error(self, builder: Builder[T]) -> str:
+        """What is wrong with a plugin's builder before it is called, "" for nothing."""
+        if isinstance(builder, type) and not issubclass(builder, self.part):
+            return (
+                f"must be a subclass of {_path(self.part)}, or a function that returns such a "
+                f"{self.kind}; {_path(builder)} is neither"
             )
+        try:
+            parameters = inspect.signature(builder).parameters.values()
+        except (ValueError, TypeError):
+            return f"cannot be asked for its options: {_owner(builder)} has no signature"
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return ""
+        named = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+        lacking = [name for name in self.needs if name not in named]
+        if not lacking:
+            return ""
+        return (
+            f"must take {', '.join(self.needs)}, as every {self.kind} does; {_owner(builder)} "
+            f"does not take {lacking[0]}"
+        )
+
+    def _who(self, name: str) -> str:
+        return str(self._plugin(name) or f"{self.kind} {name!r}")
 
     def _unknown(self, name: str) -> str:
         known = self.names()
-        failed = [p.name for p in _scan() if p.kind == self.kind and p.status == "failed"]
+        failed = [plugin.name for plugin in self.plugins() if plugin.status == "failed"]
         return (
             f"unknown {self.kind} {name!r}{_did_you_mean(name, known)}; "
             f"known: {', '.join(known) or 'none'}"
-            + (f"; failed to import: {', '.join(failed)}" if failed else "")
+            + (f"; failed, see `vqvideo plugins`: {', '.join(failed)}" if failed else "")
+            + (f"; plugins are turned off by {DISABLE}" if are_disabled() else "")
         )
+
+
+def _warn_if_hidden(plugin: Plugin) -> None:
+    if plugin.status == "shadowed" and not plugin.warned:
+        plugin.warned = True
+        warnings.warn(f"{plugin} is hidden: {plugin.error}", RuntimeWarning, stacklevel=4)
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _path(part: type) -> str:
+    return part.__qualname__ if part.__module__ == "builtins" else _owner(part)
 
 
 def _owner(builder: Callable[..., Any]) -> str:

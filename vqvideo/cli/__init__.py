@@ -103,7 +103,8 @@ def _print(result: Any, as_json: bool) -> None:
 def _one_line(error: Exception) -> str:
     """The message alone where it was written for the user, else with the kind of error."""
     written = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
-    text = " ".join(str(error).split())
+    notes = [f"({note})" for note in getattr(error, "__notes__", ())]
+    text = " ".join([*str(error).split(), *notes])
     if written and text:
         return text
     return ": ".join(part for part in (type(error).__name__, text) if part)

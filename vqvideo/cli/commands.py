@@ -13,17 +13,18 @@ from vqvideo.cli.benchmark import BENCHMARKS
 from vqvideo.cli.codes import add_decode, add_encode
 from vqvideo.cli.doctor import add_doctor
 from vqvideo.cli.evaluate import add_evaluate
-from vqvideo.cli.maze import add_walk
+from vqvideo.cli.maze import add_record_maze, add_walk
 from vqvideo.cli.options import AddOptions, add_device, add_overwrite, progress_bar, size
 from vqvideo.cli.phonemes import add_phonemes
 from vqvideo.cli.play import add_play
+from vqvideo.cli.plugins import add_new_plugin, add_plugins
 from vqvideo.cli.push import add_push
 from vqvideo.cli.speech import add_convert_speaker
 from vqvideo.cli.training import add_train_joint, add_train_prior, add_train_vqvae
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="video", help="a shipped model or the folder of a run")
+    parser.add_argument("--model", default="maze", help="a shipped model or the folder of a run")
     parser.add_argument("--out", help="default outputs/clip.mp4; .gif works too")
     parser.add_argument("--num-samples", type=int, default=1, help="several are numbered")
     parser.add_argument("--num-frames", type=int, help="of the clip in all, the prefix included")
@@ -36,6 +37,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--speaker", metavar="ID", help="who speaks, if the model can be told")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="likewise, a class")
+    parser.add_argument(
+        "--actions", metavar="WORDS", help="of each frame, as 'forward*6, turn left'; or a .npy"
+    )
     parser.add_argument(
         "--fit", choices=("crop", "pad", "refuse"), help="a prefix of another size; default crop"
     )
@@ -81,6 +85,7 @@ def _generate(options: argparse.Namespace) -> Any:
         prefix=prefix,
         speaker=options.speaker,
         class_name=options.class_name,
+        actions=options.actions,
         decoder_temperature=options.decoder_temperature,
         temperature=options.temperature,
         top_k=options.top_k,
@@ -137,55 +142,9 @@ def _export(options: argparse.Namespace) -> Any:
     return {"folder": folder, "megabytes": size / 1e6}
 
 
-def _add_record_maze(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="FOLDER")
-    parser.add_argument("--num-episodes", type=int, default=200)
-    parser.add_argument("--num-frames", type=int, default=101, help="of each episode")
-    parser.add_argument("--size", type=size, default=(64, 64), metavar="HxW")
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode")
-    parser.add_argument("--test-fraction", type=float, default=0.1, help="episodes held out")
-    add_overwrite(parser)
-    parser.set_defaults(run=_record_maze)
-
-
-def _record_maze(options: argparse.Namespace) -> Any:
-    from vqvideo.data.maze import record_maze
-
-    return record_maze(
-        options.out,
-        num_episodes=options.num_episodes,
-        num_frames=options.num_frames,
-        size=options.size,
-        seed=options.seed,
-        test_fraction=options.test_fraction,
-        overwrite=options.overwrite,
-        progress=progress_bar("episode"),
-    )
-
-
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="?", default="*", help="a wildcard, as 'vid*'")
     parser.set_defaults(run=lambda options: vqvideo.list_models(options.pattern))
-
-
-def _add_plugins(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_plugins)
-
-
-def _plugins(options: argparse.Namespace) -> Any:
-    from vqvideo.registry import list_plugins
-
-    rows = [
-        {
-            "kind": plugin.kind,
-            "name": plugin.name,
-            "package": plugin.package,
-            "version": plugin.version,
-            "status": plugin.status,
-        }
-        for plugin in list_plugins()
-    ]
-    return rows if options.json else ["  ".join(row.values()) for row in rows]
 
 
 # A command has options, a group has commands of its own.
@@ -205,8 +164,9 @@ COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] 
     "doctor": ("Tell whether the codebook of a model is healthy.", add_doctor),
     "export": ("Copy a model with smaller weights.", _add_export),
     "push": ("Put a model on the Hugging Face hub, with its card.", add_push),
-    "record-maze": ("Record walks through a labyrinth, with their actions.", _add_record_maze),
+    "record-maze": ("Record walks through a labyrinth, with their actions.", add_record_maze),
     "benchmark": ("Measure the library on this machine.", BENCHMARKS),
     "models": ("List the models that can be built.", _add_models),
-    "plugins": ("List the parts that installed packages offer.", _add_plugins),
+    "plugins": ("List the parts that installed packages offer.", add_plugins),
+    "new-plugin": ("Write a project that adds a part to vqvideo.", add_new_plugin),
 }

@@ -1,16 +1,44 @@
-"""The commands about walks through a maze: film one, measure a model of them."""
+"""The commands about walks through a maze: record some, film one, measure a model of them."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from vqvideo.cli.options import add_device, add_overwrite, progress_bar
+from vqvideo.cli.options import add_device, add_overwrite, progress_bar, size
+
+
+def add_record_maze(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo record-maze`."""
+    parser.add_argument("--out", required=True, metavar="FOLDER")
+    parser.add_argument("--num-episodes", type=int, default=200)
+    parser.add_argument("--num-frames", type=int, default=101, help="of each episode")
+    parser.add_argument("--size", type=size, default=(64, 64), metavar="HxW")
+    parser.add_argument(
+        "--scenario", default="my_way_home", help="or health_gathering_supreme, another labyrinth"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first episode")
+    parser.add_argument("--test-fraction", type=float, default=0.1, help="episodes held out")
+    add_overwrite(parser)
+    parser.set_defaults(run=_record_maze)
+
+
+def _record_maze(options: argparse.Namespace) -> Any:
+    from vqvideo.data.maze import record_maze
+
+    names = ("num_episodes", "num_frames", "size", "scenario", "seed", "test_fraction", "overwrite")
+    chosen = {name: getattr(options, name) for name in names}
+    return record_maze(options.out, **chosen, progress=progress_bar("episode"))
 
 
 def add_walk(parser: argparse.ArgumentParser) -> None:
     """Options of `vqvideo walk`."""
-    parser.add_argument("file", help="a recording of record-maze, its .actions.npy beside it")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        help="a recording of record-maze, its .actions.npy beside it; default: that beside the "
+        "weights",
+    )
     parser.add_argument("--model", default="maze", help="a shipped model or the folder of a run")
     parser.add_argument("--out", default="outputs/walk.gif", help=".gif or .mp4")
     parser.add_argument("--num-frames", type=int, help="in all, six real ones included")

@@ -2,7 +2,7 @@
 
 A safetensors file: its header is JSON, its tensors are mapped into memory and read where they are
 wanted, and it is free of pickle. (A tar would need an index beside it for that, and half a kibibyte
-for each small clip.) It holds
+for each small clip.) It holds::
 
     codes             uint8 [bytes]: clip after clip, each code as ceil(log2 K) bits, lowest first,
                       in raster order; a clip begins with a byte of its own

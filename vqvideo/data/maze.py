@@ -1,7 +1,7 @@
-"""Records first-person walks with their actions in ViZDoom's free labyrinth.
+"""Records first-person walks with their actions in ViZDoom's free labyrinths.
 
-The data are episodes of the scenario `my_way_home`, rooms joined by corridors, with textures
-of the Freedoom project: free to use and free to ship.
+The data are episodes of the scenario `my_way_home`, rooms joined by corridors, or of another one,
+with textures of the Freedoom project: free to use and free to ship.
 
 Not here: how one walks (maze_walk.py), reading the episodes; their table is
 `vqvideo.data.metadata`.
@@ -23,9 +23,12 @@ from vqvideo.data.maze_walk import FloorPlan, Walker
 from vqvideo.data.metadata import METADATA_NAME, Item, Split, write_metadata
 from vqvideo.media import from_uint8, write_video
 
-ACTIONS = ("none", "turn left", "turn right", "forward", "forward left", "forward right")
 TICS_PER_FRAME = 4
 FPS = 35 / TICS_PER_FRAME  # Doom runs at 35 tics a second
+
+SCENARIOS = ("my_way_home", "health_gathering_supreme")
+"""Labyrinths of one floor: rooms joined by corridors; a garden of hedge-like walls under the sky,
+whose floor hurts, with bottles on it: nothing there looks like the other."""
 
 # Buttons of each action: turn left, turn right, move forward.
 _BUTTONS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1))
@@ -37,12 +40,13 @@ def record_maze(
     num_episodes: int = 200,
     num_frames: int = 101,
     size: tuple[int, int] = (64, 64),
+    scenario: str = "my_way_home",
     seed: int = 0,
     test_fraction: float = 0.1,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Records walks through the labyrinth as videos with one action between two frames.
+    """Records walks through a labyrinth as videos with one action between two frames.
 
     Writes `episode_00000.mp4` and `episode_00000.actions.npy`, int8 `[num_frames - 1]`, for
     each episode: `actions[t]`, an index into `ACTIONS`, leads from frame t to frame t + 1.
@@ -55,6 +59,7 @@ def record_maze(
         size: height and width of a frame, even numbers. The game draws 240x320; the largest
             centred part of the right shape is cut out and averaged down, so nothing is
             distorted, and a square frame shows less of the sides.
+        scenario: one of `SCENARIOS`, where one walks.
         seed: episode i is decided by `seed + i` alone, whichever episodes went before.
         test_fraction: the share of episodes, rounded, whose split is "test": the last ones.
         overwrite: whether episodes recorded into `out` earlier may be removed. Other files in
@@ -69,10 +74,10 @@ def record_maze(
         FileExistsError: `out` is not empty and `overwrite` is False.
         ValueError: a number makes no sense; the message says which.
     """
-    _check(num_episodes, num_frames, size, test_fraction)
+    _check(num_episodes, num_frames, size, scenario, test_fraction)
     out, items = Path(out).absolute(), []
     num_train = num_episodes - round(num_episodes * test_fraction)
-    with _open_game() as game:
+    with _open_game(scenario) as game:
         _make_room(out, overwrite)
         for index in range(num_episodes):
             frames, actions = _walk(game, seed + index, num_frames, size)
@@ -86,13 +91,17 @@ def record_maze(
     return write_metadata(out, items)
 
 
-def _check(num_episodes: int, num_frames: int, size: tuple[int, int], fraction: float) -> None:
+def _check(
+    num_episodes: int, num_frames: int, size: tuple[int, int], scenario: str, fraction: float
+) -> None:
     if num_episodes < 1:
         raise ValueError(f"expected num_episodes of at least 1, got {num_episodes}")
     if num_frames < 2:
         raise ValueError(f"expected num_frames of at least 2, got {num_frames}")
     if min(size) < 2 or any(length % 2 for length in size):
         raise ValueError(f"expected size to be an even height and an even width, got {size}")
+    if scenario not in SCENARIOS:
+        raise ValueError(f"expected scenario to be {' or '.join(SCENARIOS)}, got {scenario!r}")
     if not 0 <= fraction <= 1:
         raise ValueError(f"expected test_fraction between 0 and 1, got {fraction}")
 
@@ -111,7 +120,7 @@ def _make_room(out: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _open_game() -> Iterator[Any]:  # a vizdoom.DoomGame, a type unknown without the package
+def _open_game(scenario: str) -> Iterator[Any]:  # vizdoom.DoomGame, unknown without it
     try:
         import vizdoom
     except ImportError as error:
@@ -119,12 +128,12 @@ def _open_game() -> Iterator[Any]:  # a vizdoom.DoomGame, a type unknown without
             "recording the labyrinth needs vizdoom; install it with: pip install 'vqvideo[maze]'"
         ) from error
     game = vizdoom.DoomGame()
-    game.load_config(str(Path(vizdoom.scenarios_path) / "my_way_home.cfg"))
+    game.load_config(str(Path(vizdoom.scenarios_path) / f"{scenario}.cfg"))
     game.set_window_visible(False)
     game.set_sound_enabled(False)
     game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X240)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
-    for part in ("hud", "weapon", "crosshair", "decals", "particles", "messages"):
+    for part in ("hud", "weapon", "crosshair", "decals", "particles", "messages", "screen_flashes"):
         getattr(game, f"set_render_{part}")(False)
     button, variable = vizdoom.Button, vizdoom.GameVariable
     game.set_available_buttons([button.TURN_LEFT, button.TURN_RIGHT, button.MOVE_FORWARD])
@@ -132,6 +141,7 @@ def _open_game() -> Iterator[Any]:  # a vizdoom.DoomGame, a type unknown without
     game.set_sectors_info_enabled(True)
     game.set_objects_info_enabled(True)
     game.set_episode_timeout(0)  # an episode is as long as it is asked to be
+    game.add_game_args("+sv_cheats 1")
     # The engine reads and leaves its settings where it is started: give it a place of its own.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         game.set_doom_config_path(str(Path(folder) / "engine.ini"))
@@ -150,6 +160,7 @@ def _walk(
     rng = np.random.default_rng(seed)
     game.set_seed(seed)
     game.new_episode()
+    game.send_game_command("god")  # a floor that hurts ends nothing
     state = game.get_state()
     lines = [line for sector in state.sectors for line in sector.lines if line.is_blocking]
     walls = [(line.x1, line.y1, line.x2, line.y2) for line in lines]

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+ACTIONS = ("none", "turn left", "turn right", "forward", "forward left", "forward right")
+
 # Lengths are in map units: a room is 160 wide, a corridor 64, the player 32.
 _SPACING = 16.0  # of the nodes one can walk on: the lattice the labyrinth is drawn on
 _MARGIN = 20.0  # no node and no short cut is closer to a wall
@@ -93,7 +95,7 @@ class Walker:
         self.last: Point | None = None
 
     def act(self, position: Point, angle: float) -> int:
-        """The index into `maze.ACTIONS` for a player at `position` that looks towards `angle`."""
+        """The index into `ACTIONS` for a player at `position` that looks towards `angle`."""
         self.visits[room(position)] = self.visits.get(room(position), 0) + 1
         # Steered from where it will come to rest: else it overshoots into the wall.
         here = self._coast(position)

@@ -41,7 +41,7 @@ def config_of(model: str | None, init_from: str | None, begun: str | None) -> Ge
         ValueError: neither is given.
     """
     if model is not None:
-        return MODELS.get(model)()
+        return MODELS.build(model)
     if init_from is None:
         raise ValueError("nothing says what to train: give --model, or weights with --init-from")
     own = Path(begun) / MODEL if begun is not None else None

@@ -135,7 +135,7 @@ class Likelihood(nn.Module, ABC):
         """
 
 
-LIKELIHOODS: Registry[Likelihood] = Registry("likelihood")
+LIKELIHOODS: Registry[Likelihood] = Registry("likelihood", Likelihood)
 
 
 def density_note(likelihood: Likelihood, name: str) -> str | None:

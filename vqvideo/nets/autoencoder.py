@@ -67,8 +67,9 @@ class Decoder(Blockwise):
         """The likelihood's parameters `[b, channels, *axes]` of z_q `[b, z_channels, *grid]`."""
 
 
-ENCODERS: Registry[Encoder] = Registry("encoder")
-DECODERS: Registry[Decoder] = Registry("decoder")
+SIZES = ("rank", "channels", "z_channels", "strides")  # that every builder takes
+ENCODERS: Registry[Encoder] = Registry("encoder", Encoder, SIZES)
+DECODERS: Registry[Decoder] = Registry("decoder", Decoder, SIZES)
 
 
 @ENCODERS.register("conv")

@@ -107,7 +107,7 @@ class Prior(nn.Module, ABC):
         check_codes("codes", codes, self.codebook_size)
 
 
-PRIORS: Registry[Prior] = Registry("prior")
+PRIORS: Registry[Prior] = Registry("prior", Prior, needs=("rank", "codebook_size"))
 
 
 def one_rank_only(name: str, rank: int, works: int) -> None:

@@ -162,4 +162,4 @@ class Quantizer(nn.Module, ABC):
             )
 
 
-QUANTIZERS: Registry[Quantizer] = Registry("quantizer")
+QUANTIZERS: Registry[Quantizer] = Registry("quantizer", Quantizer)

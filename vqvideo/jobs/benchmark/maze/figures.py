@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqvideo.data.maze import ACTIONS
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.jobs.benchmark.maze.drift import Reference
 from vqvideo.jobs.benchmark.maze.measuring import AHEAD, Row
 from vqvideo.metrics import entropy_nats, mean_and_interval

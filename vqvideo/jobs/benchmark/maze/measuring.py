@@ -18,7 +18,7 @@ from torch import Tensor
 from vqvideo.cond import Cond
 from vqvideo.data.episodes import Episode, numbered_actions, read_episode
 from vqvideo.data.items import spread
-from vqvideo.data.maze import ACTIONS
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.data.metadata import Item
 from vqvideo.generator import Generator
 from vqvideo.jobs.benchmark.maze.drift import frame_statistics

@@ -21,7 +21,7 @@ from torch import Tensor
 from vqvideo import media
 from vqvideo.data.episodes import episode_items
 from vqvideo.data.items import spread
-from vqvideo.data.maze import ACTIONS
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.data.metadata import Item
 from vqvideo.generator import Generator
 from vqvideo.jobs.benchmark.maze.figures import summary

@@ -1,0 +1,148 @@
+"""Quantizers of vector-quantize-pytorch (Phil Wang) under the interface of vqvideo.
+
+Theirs move a codebook inside a training forward; ours must move in `step()` and nowhere else. So
+theirs stay in evaluation mode, what a step sees is kept, and `step()` shows it to them at once, in
+training mode. That keeps every law of `vqvideo.testing.check_quantizer`. What is not kept:
+
+- Vectors of a step are kept, not only their sums, so a step needs memory for all of them.
+- On several processes theirs add up statistics themselves, and wait for each other: every process
+  must see vectors in every step, where ours may see none.
+- Entries that nobody uses are not revived by us; `threshold_ema_dead_code` of theirs does so with
+  torch's random numbers, which no seed of ours decides. It is off unless asked for.
+- Their auxiliary losses (diversity, orthogonality, entropy) have no place in `Quantized`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vector_quantize_pytorch import FSQ, ResidualVQ, VectorQuantize
+
+from vqvideo.metrics import code_histogram, perplexity
+from vqvideo.quantizers import Quantized, Quantizer
+
+
+class BorrowedQuantizer(Quantizer):
+    """One of theirs, that takes `[b, n, d]` and gives vectors and indices.
+
+    Args:
+        theirs: the quantizer.
+        lookup: the name of its method from indices to vectors.
+        z_channels: d.
+        codebook_size: K.
+        num_codebooks: indices per vector.
+        moves: whether it has a codebook that a training forward moves; its gradient is then that
+            of section 3.2 of the paper. One without passes on a gradient of its own.
+        plain_lookup: see `Quantizer`.
+    """
+
+    def __init__(
+        self,
+        theirs: nn.Module,
+        lookup: str,
+        *,
+        z_channels: int,
+        codebook_size: int,
+        num_codebooks: int = 1,
+        moves: bool = True,
+        plain_lookup: bool = False,
+    ) -> None:
+        super().__init__()
+        self.theirs, self.moves = theirs.eval(), moves
+        self.lookup = lookup  # its name: the method itself would tie a copy to the original
+        self.z_channels, self.codebook_size = z_channels, codebook_size
+        self.num_codebooks, self.plain_lookup = num_codebooks, plain_lookup
+        self.several = (num_codebooks,) if num_codebooks > 1 else ()  # the last axis of codes
+        self.seen: list[Tensor] = []
+
+    def train(self, mode: bool = True) -> BorrowedQuantizer:
+        """As always, but for theirs, which train in `step` alone."""
+        super().train(mode)
+        self.theirs.eval()
+        return self
+
+    def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
+        rows = z_e.movedim(1, -1)
+        vectors = rows.flatten(1, -2)  # [b, n, d]
+        if len(vectors):
+            found, codes = self.theirs(vectors)[:2]
+        else:  # which theirs do not take
+            found, codes = vectors, vectors.new_zeros(0)
+        codes = codes.long().reshape(*rows.shape[:-1], *self.several)
+        through = vectors if self.moves else found
+        gradient = (through - through.detach()).reshape(rows.shape).movedim(-1, 1)  # and else 0
+        z_q = self.dequantize(codes).detach() + gradient
+        errors, used = (z_e - z_q.detach()).square().movedim(1, -1), codes
+        if mask is not None:
+            errors, used, rows = errors[mask], codes[mask], rows[mask]
+        if self.training and self.moves:
+            self.seen.append(rows.detach().reshape(-1, self.z_channels))
+        nothing = z_e.new_zeros(())
+        each = used.reshape(-1, self.num_codebooks).unbind(1)
+        perplexities = [perplexity(code_histogram(one, self.codebook_size)) for one in each]
+        return Quantized(
+            z_q=z_q,
+            codes=codes,
+            commitment_loss=errors.sum() / max(errors.numel(), 1) if self.moves else nothing,
+            codebook_loss=nothing,
+            perplexity=torch.stack(perplexities).mean(),
+        )
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        grid = codes.shape[: codes.ndim - len(self.several)]
+        vectors = codes.new_zeros(0)
+        if len(codes):
+            vectors = getattr(self.theirs, self.lookup)(
+                codes.reshape(len(codes), -1, *self.several)
+            )
+        return vectors.reshape(*grid, self.z_channels).movedim(-1, 1).to(self.wide)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        seen, self.seen = self.seen, []
+        if seen and len(rows := torch.cat(seen)):
+            self.theirs.train()(rows[None])
+            self.theirs.eval()
+
+
+def vq(*, codebook_size: int = 512, code_dim: int = 64, **options: Any) -> BorrowedQuantizer:
+    """`VectorQuantize`, its codebook a moving average; options are those of theirs."""
+    theirs = VectorQuantize(dim=code_dim, codebook_size=codebook_size, **options)
+    return BorrowedQuantizer(
+        theirs,
+        "get_output_from_indices",
+        z_channels=code_dim,
+        codebook_size=codebook_size,
+        plain_lookup=not options,
+    )
+
+
+def residual(
+    *, codebook_size: int = 512, code_dim: int = 64, num_codebooks: int = 4, **options: Any
+) -> BorrowedQuantizer:
+    """`ResidualVQ`: each codebook codes what those before it left over."""
+    theirs = ResidualVQ(
+        dim=code_dim, codebook_size=codebook_size, num_quantizers=num_codebooks, **options
+    )
+    return BorrowedQuantizer(
+        theirs,
+        "get_output_from_indices",
+        z_channels=code_dim,
+        codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
+    )
+
+
+def fsq(*, levels: Sequence[int] = (8, 5, 5, 5)) -> BorrowedQuantizer:
+    """`FSQ`: no codebook, each channel rounded to a few levels."""
+    theirs = FSQ(list(levels))
+    return BorrowedQuantizer(
+        theirs,
+        "indices_to_codes",
+        z_channels=len(levels),
+        codebook_size=theirs.codebook_size,
+        moves=False,
+    )

@@ -1,0 +1,1 @@
+"""Parts for vqvideo. Nothing is imported here, so that asking for one part loads that part only."""

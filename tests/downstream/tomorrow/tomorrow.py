@@ -1,0 +1,1 @@
+raise AssertionError("nobody may import this")

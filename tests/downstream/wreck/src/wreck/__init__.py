@@ -1,0 +1,1 @@
+"""Parts that fail, each in its own way."""

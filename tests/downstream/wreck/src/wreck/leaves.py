@@ -1,0 +1,5 @@
+"""Exits the interpreter."""
+
+import sys
+
+sys.exit(3)

@@ -1,0 +1,60 @@
+"""The commands about parts that other packages add."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from vqvideo.plugins import KINDS, are_disabled, found
+
+COLUMNS = ("kind", "name", "package", "version", "status", "error")
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo plugins`."""
+    parser.add_argument(
+        "--load", action="store_true", help="import each, to see which fail; else none is imported"
+    )
+    parser.set_defaults(run=_plugins)
+
+
+def _plugins(options: argparse.Namespace) -> Any:
+    from vqvideo.models import list_plugins
+
+    rows = [[getattr(each, key) for key in COLUMNS] for each in list_plugins(load=options.load)]
+    if options.json:
+        return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    if not rows:
+        why = "VQVIDEO_DISABLE_PLUGINS is set" if are_disabled() else "no package offers any"
+        print(f"no plugins: {why}", file=sys.stderr)
+        return []
+    return _table([COLUMNS, *rows])
+
+
+def add_new_plugin(parser: argparse.ArgumentParser) -> None:
+    """Options of `vqvideo new-plugin`."""
+    parser.add_argument("name", help="of the part and of the project, as my-quantizer")
+    parser.add_argument("--kind", choices=KINDS, default="quantizer", help="default: quantizer")
+    parser.add_argument("--out", metavar="FOLDER", help="to make; default: the name")
+    parser.set_defaults(run=_new_plugin)
+
+
+def _new_plugin(options: argparse.Namespace) -> Any:
+    from vqvideo.jobs.new_plugin import new_plugin
+
+    return new_plugin(options.name, kind=options.kind, out=options.out)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with columns under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = [map(str.ljust, row, widths) for row in rows]
+    return ["  ".join(row).rstrip() for row in padded]
+
+
+def parts_of_plugins() -> str | None:
+    """What a command that takes names of parts says of plugins at the end of its help."""
+    usable = [str(plugin) for plugin in found() if plugin.status in ("available", "loaded")]
+    return f"From installed packages: {', '.join(usable)}." if usable else None
