@@ -14,7 +14,7 @@ from vqvideo import media
 from vqvideo.cli import main
 from vqvideo.cond import Cond
 from vqvideo.data.actions import read_actions
-from vqvideo.data.maze import ACTIONS
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.data.metadata import Item, read_metadata, write_metadata
 from vqvideo.generator import Generator
 from vqvideo.jobs.benchmark.maze import inverse, measuring

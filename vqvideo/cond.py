@@ -49,9 +49,9 @@ class CondSpec:
         local_channels: channels of the map `Cond.local` `[b, c, *grid]`.
         dropout: share of items that are told nothing in training, so that the model learns to do
             without too, as guidance needs.
-        class_names, speaker_names: what the numbers stand for, in their order; empty where nobody
-            said. They come with the data a prior is trained on and stay with the model, so that a
-            number means the same ever after.
+        class_names, speaker_names, action_names: what the numbers stand for, in their order; empty
+            where nobody said. Those of classes and speakers come with the data a model is trained
+            on. They stay with the model, so that a number means the same ever after.
     """
 
     num_classes: int = 0
@@ -63,6 +63,7 @@ class CondSpec:
     dropout: float = 0.1
     class_names: tuple[str, ...] = ()
     speaker_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in SIZES:
@@ -72,6 +73,7 @@ class CondSpec:
         for name, number in (
             ("class_names", self.num_classes),
             ("speaker_names", self.num_speakers),
+            ("action_names", self.num_actions),
         ):
             names = tuple(getattr(self, name))
             object.__setattr__(self, name, names)
@@ -113,6 +115,15 @@ class CondSpec:
             "local": self.local_channels,
         }
         return tuple(name for name, taken in wanted.items() if taken)
+
+    @property
+    def actions_called(self) -> tuple[str, ...]:
+        """What numbered actions are called, "action 0" and so on where nobody said.
+
+        >>> CondSpec(num_actions=2).actions_called
+        ('action 0', 'action 1')
+        """
+        return self.action_names or tuple(f"action {i}" for i in range(self.num_actions))
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:

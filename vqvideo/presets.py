@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vqvideo.config import MODELS, GeneratorConfig, Part
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.grid import Strides
 from vqvideo.priors import default_prior
 
@@ -39,7 +40,8 @@ def maze() -> GeneratorConfig:
     prior is told the action that led to each.
     """
     nets = {"widths": (64, 128), "num_blocks": (1, 3)}
-    prior = {"width": 64, "num_layers": 8, "dropout": 0.1, "cond": {"num_actions": 6}}
+    cond = {"num_actions": len(ACTIONS), "action_names": ACTIONS}
+    prior = {"width": 64, "num_layers": 8, "dropout": 0.1, "cond": cond}
     return video().updated(
         strides=((1, 2, 2), (1, 2, 2)),
         encoder=nets,

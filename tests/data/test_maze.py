@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vqvideo.data import maze, maze_walk
-from vqvideo.data.maze import ACTIONS, record_maze
+from vqvideo.data.maze import record_maze
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.data.metadata import METADATA_NAME, read_metadata
 from vqvideo.media import read_video
 
@@ -121,7 +122,7 @@ def test_the_player_turns_as_the_actions_say_and_never_else(vizdoom, monkeypatch
         return act(walker, position, angle)
 
     monkeypatch.setattr(maze_walk.Walker, "act", spy)
-    with maze._open_game() as game:
+    with maze._open_game("my_way_home") as game:
         _, actions = maze._walk(game, seed=1, num_frames=61, size=(2, 2))
     turned = (np.diff(angles[-61:]) + 180) % 360 - 180  # degrees to the left
     names = np.array(ACTIONS)[actions]
@@ -139,7 +140,7 @@ def test_the_walk_keeps_its_distance_from_walls_and_gets_around(vizdoom, tmp_pat
     """The screen is rarely filled by a wall: in the middle there is something farther away."""
     monkeypatch.chdir(tmp_path)  # an engine that is started by hand leaves a folder behind
     depths, places = [], []
-    with maze._open_game() as game:
+    with maze._open_game("my_way_home") as game:
         game.close()
         game.set_depth_buffer_enabled(True)
         game.init()
@@ -190,6 +191,17 @@ def test_an_interrupted_recording_leaves_no_table(vizdoom, tmp_path):
     assert names == ["episode_00000.actions.npy", "episode_00000.mp4"]
 
 
+def test_another_scenario_is_another_labyrinth_that_one_walks_to_the_end(vizdoom, tmp_path):
+    record_maze(tmp_path, num_episodes=1, num_frames=301, scenario="health_gathering_supreme")
+    (item,) = read_metadata(tmp_path)
+    frames = read_video(item.path).frames
+    assert frames.shape == (3, 301, 64, 64)  # one who is hurt by the floor is dead after 180
+    lower = frames[:, :, 48:].mean(dim=(1, 2, 3))
+    assert lower[1] > lower[0] + 0.05 and lower[1] > lower[2] + 0.05  # it is green
+    moves = frames.diff(dim=1).abs().mean(dim=(0, 2, 3))
+    assert (moves > 0.01).double().mean() > 0.8
+
+
 def test_the_engine_leaves_nothing_where_it_is_started(vizdoom, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record_maze("relative/out", num_episodes=1, num_frames=2)
@@ -210,6 +222,7 @@ def test_without_vizdoom_the_error_says_what_to_install(tmp_path, monkeypatch):
         ({"num_episodes": 0}, "num_episodes of at least 1, got 0"),
         ({"num_frames": 1}, "num_frames of at least 2, got 1"),
         ({"size": (64, 63)}, r"an even height and an even width, got \(64, 63\)"),
+        ({"scenario": "home"}, "my_way_home or health_gathering_supreme, got 'home'"),
         ({"test_fraction": 10}, "test_fraction between 0 and 1, got 10"),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 
 import vqvideo
 from vqvideo import media
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.demo import Server, read_start
 
 
@@ -29,7 +30,7 @@ def built(**prior):
 @pytest.fixture(scope="session")
 def walkable_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "walkable"
-    vqvideo.save(built(cond={"num_actions": 6}), folder)
+    vqvideo.save(built(cond={"num_actions": 6, "action_names": ACTIONS}), folder)
     return folder
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vqvideo
-from vqvideo.data.maze import ACTIONS
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.demo import Start, Walk, actions_of
 
 SMALL_PRIOR = {"width": 8, "num_layers": 2}
@@ -86,10 +86,10 @@ def test_actions_of_a_start_that_the_model_does_not_have_are_refused_at_once(wal
         Walk(walkable, start_of(2, walkable, torch.tensor([0, 6])))
 
 
-def test_six_actions_have_the_names_of_the_maze_and_others_have_numbers(walkable):
+def test_actions_have_the_names_that_the_model_knows_or_numbers(walkable):
     assert actions_of(walkable) == ACTIONS
-    other = vqvideo.build("video", prior={**SMALL_PRIOR, "cond": {"num_actions": 2}})
-    assert actions_of(other) == ("action 0", "action 1")
+    other = vqvideo.build("video", prior={**SMALL_PRIOR, "cond": {"num_actions": 6}})
+    assert actions_of(other) == tuple(f"action {i}" for i in range(6))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from vqvideo.cli.options import add_device
 
 def add_play(parser: argparse.ArgumentParser) -> None:
     """Options of `vqvideo play`."""
-    parser.add_argument("--model", required=True, help="a shipped model or the folder of a run")
+    parser.add_argument("--model", default="maze", help="a shipped model or the folder of a run")
     parser.add_argument(
         "--start",
         nargs="+",

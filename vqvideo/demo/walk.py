@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
-from vqvideo.data.maze import ACTIONS
 from vqvideo.demo.starts import Start
 from vqvideo.generator import SEEDS_APART, Generator
 from vqvideo.sampling import Sampling, stream
@@ -40,9 +39,7 @@ def actions_of(generator: Generator) -> tuple[str, ...]:
             f"to play takes a prior that is told nothing but actions with numbers (num_actions); "
             f"this one is told {told}"
         )
-    if cond.num_actions == len(ACTIONS):
-        return ACTIONS
-    return tuple(f"action {number}" for number in range(cond.num_actions))
+    return cond.actions_called
 
 
 class Walk:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.cond import Cond
 from vqvideo.generator import Generator
 from vqvideo.grid import codes_needed
 from vqvideo.jobs.finish import command_line
 from vqvideo.jobs.model import evenly, open_model, output_files
 from vqvideo.jobs.prefix import Prefix
+from vqvideo.jobs.told import example_of, told, what_is_done, worded
 from vqvideo.sampling import SamplingOptions, method_for, single_samples
 from vqvideo.spectra import spectrogram
 
@@ -30,7 +30,7 @@ MOST_FPS = {".mp4": 240, ".gif": 50}  # a GIF counts hundredths of a second; pla
 
 def generate_clip(
     *,
-    model: str = "video",
+    model: str = "maze",
     out: str | None = None,
     num_samples: int = 1,
     num_frames: int | None = None,
@@ -39,6 +39,7 @@ def generate_clip(
     prefix: Prefix | None = None,
     speaker: str | None = None,
     class_name: str | None = None,
+    actions: str | None = None,
     decoder_temperature: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -54,11 +55,15 @@ def generate_clip(
             again.
         num_samples: several are numbered from 1.
         num_frames: of the clip in all, or samples of the sound, the prefix included; rounded up to
-            whole code frames for sampling, then cropped. None takes what the model was made for.
+            whole code frames for sampling, then cropped. None takes what the model was made for;
+            of one that is told actions, as many as there are.
         seconds: the same in seconds at the model's rate; one of the two at most.
         fps: of the file; None is the prefix's own rate, else the model's.
-        prefix: a real clip, or sound, to continue.
+        prefix: a real clip, or sound, to continue. A model that is told actions goes on from the
+            recording that ships beside its weights, where nothing else is given.
         speaker, class_name: what prior and decoder are told, by the names that they know.
+        actions: what is done, one for each frame that is imagined, see `spelled`; None goes on as
+            the recording does that is continued.
         decoder_temperature: of a decoder that draws, such as a WaveNet; see `DecodingOptions`.
         device: see `open_model`.
         overwrite: replace files that exist.
@@ -79,20 +84,27 @@ def generate_clip(
         num_frames = _frames_in(seconds, generator.config.rate, num_frames)
     if fps is not None and rank != 3:
         raise ValueError("fps is for video")
+    done, kept = None, 0
+    if generator.prior is not None and generator.prior.cond.takes_actions:
+        prefix = prefix or (None if actions else example_of(model))
+        done = what_is_done(generator, prefix, actions, num_frames)
+        num_frames, kept = len(done), prefix.length(generator) if prefix else 0
+    elif actions is not None:
+        raise ValueError(f"{model} is told no actions; leave out --actions")
     own = media.probe(prefix.file).fps if prefix and rank == 3 else generator.config.rate
     rate = own if fps is None else fps
     _check_file(target, rank, rate)
     beside = (".json",) if rank == 2 else (".png", ".json")
     files = output_files(target, num_samples, overwrite, *beside)
-    told: Any = {
-        "cond": _told(generator, num_samples, speaker, class_name),
+    options: Any = {
+        "cond": told(generator, num_samples, speaker=speaker, class_name=class_name, actions=done),
         "decoder_temperature": decoder_temperature,
         **sampling,
     }
     if prefix is None:
-        data, source = _imagine(generator, num_samples, num_frames, told), None
+        data, source = _imagine(generator, num_samples, num_frames, options), None
     else:
-        data, source = _continue(generator, num_samples, num_frames, prefix, told)
+        data, source = _continue(generator, num_samples, num_frames, prefix, options)
     written = _write(files, target, data.cpu(), rate, overwrite)
     drawn = {name: value for name, value in sampling.items() if name != "progress"}
     method = _method(generator, num_samples, sampling)
@@ -106,6 +118,7 @@ def generate_clip(
         "prefix": source,
         "speaker": speaker,
         "class": class_name,
+        "actions": None if done is None else worded(done[kept:], generator.prior.cond),  # type: ignore[union-attr]
         "decoder_temperature": decoder_temperature,
         "command": command_line(),
         "versions": _versions(),
@@ -154,23 +167,6 @@ def _method(generator: Generator, num_samples: int, sampling: SamplingOptions) -
         top_p=sampling.get("top_p"),
         guidance=sampling.get("guidance"),
     )
-
-
-def _told(
-    generator: Generator, number: int, speaker: str | None, class_name: str | None
-) -> Cond | None:
-    """What prior and decoder are told of each of so many samples."""
-    parts = {"decoder": generator.vqvae.cond}
-    if generator.prior is not None:
-        parts["prior"] = generator.prior.cond
-    told: dict[str, Tensor] = {}
-    for condition, name in (("speaker", speaker), ("class_id", class_name)):
-        if name is None:
-            continue
-        taking = [spec for spec in parts.values() if condition in spec.takes]
-        found = (taking or [generator.vqvae.cond])[0].number(condition, name)
-        told[condition] = torch.full((number,), found)
-    return Cond(**told) if told else None
 
 
 def _imagine(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from vqvideo import media
+from vqvideo.data.actions import read_actions
 from vqvideo.generator import Generator
 
 FRAMES = 8  # of video that are kept where nobody says how many
@@ -60,6 +62,15 @@ class Prefix:
                 f"got {seconds} s"
             )
         return codes * stride
+
+    def actions(self) -> Tensor | None:
+        """What led into each frame of all the recording, `[t]` or `[t, a]`; None where no
+        `.actions.npy` lies beside it, as `vqvideo record-maze` leaves one.
+        """
+        recorded = Path(self.file).with_suffix(".actions.npy")
+        if not recorded.is_file():
+            return None
+        return read_actions(recorded, 0, media.probe(self.file).num_frames)
 
     def read(self, generator: Generator) -> tuple[Tensor, dict[str, Any]]:
         """What is kept `[c, n, ...]`, and all that is to be remembered of it.

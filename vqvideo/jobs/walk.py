@@ -10,9 +10,10 @@ from torch import Tensor
 
 from vqvideo import media
 from vqvideo.data.episodes import read_episode
-from vqvideo.data.maze import ACTIONS
+from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.jobs.maze import PREFIX, open_maze_model, size_of
 from vqvideo.jobs.model import output_files
+from vqvideo.jobs.told import example_of
 from vqvideo.sampling import Sampling
 
 MOST_FPS = {".mp4": 240.0, ".gif": 50.0}  # browsers slow a GIF down above that
@@ -32,7 +33,7 @@ KEY = len(UP) + 4  # pixels of a key's side
 
 
 def film_walk(
-    file: str,
+    file: str | None = None,
     *,
     model: str = "maze",
     out: str = "outputs/walk.gif",
@@ -48,7 +49,8 @@ def film_walk(
     same actions, on the right; under them the keys that are pressed, drawn in pixels.
 
     Args:
-        file: a recording of `record_maze`, its `.actions.npy` beside it.
+        file: a recording of `record_maze`, its `.actions.npy` beside it; None is the one that
+            ships beside the weights.
         model: told those actions; see `open_maze_model`.
         out: .gif or .mp4.
         num_frames: of the film, the six real ones included; None is all of the recording.
@@ -63,7 +65,7 @@ def film_walk(
         FileNotFoundError, FileExistsError, ValueError: before any work is done.
         media.MediaError: the recording cannot be read.
     """
-    path, target = Path(file), Path(out)
+    path, target = _recording(file, model), Path(out)
     _check(path, target, num_frames, scale)
     Sampling(temperature=temperature)  # raises
     output_files(target, 1, overwrite)
@@ -74,7 +76,7 @@ def film_walk(
     )
     number = frames.shape[1]
     if number <= PREFIX:
-        raise ValueError(f"{file} has {number} frames, so nothing follows the first {PREFIX}")
+        raise ValueError(f"{path} has {number} frames, so nothing follows the first {PREFIX}")
     to = next(generator.parameters()).device
     clip = generator.continue_clip(
         frames[None, :, :PREFIX].to(to),
@@ -120,6 +122,13 @@ def _keys(action: str) -> Tensor:
         begin = place * (KEY + BORDER)
         picture[:, :, begin : begin + KEY] = key
     return picture
+
+
+def _recording(file: str | None, model: str) -> Path:
+    example = example_of(model) if file is None else None
+    if file is None and example is None:
+        raise ValueError(f"no recording lies beside the weights of {model}; give one")
+    return Path(file or example.file)  # type: ignore[union-attr]
 
 
 def _check(path: Path, target: Path, num_frames: int | None, scale: int) -> None:

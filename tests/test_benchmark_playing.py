@@ -1,0 +1,86 @@
+"""`vqvideo benchmark playing`: how long the next frame takes."""
+
+import re
+import time
+
+import pytest
+
+from vqvideo.cli import main
+from vqvideo.jobs.benchmark import playing
+from vqvideo.jobs.benchmark.playing import benchmark_playing, playing_table
+
+
+@pytest.fixture
+def slow_clock(monkeypatch):
+    """A clock that says of each frame of a turn that it took a millisecond more than the last."""
+    number = -1
+
+    def perf_counter():
+        nonlocal number
+        number += 1
+        frame, is_end = divmod(number, 2)
+        return (frame % playing.TURN + 1) / 1000 * is_end
+
+    monkeypatch.setattr(playing.time, "perf_counter", perf_counter)
+
+
+def test_each_way_of_drawing_takes_its_turn_and_the_start_is_left_out(monkeypatch, small_model):
+    drawn, told = [], []
+    steps = playing._steps
+
+    def noted(generator, method, seed):
+        for step in steps(generator, method, seed):
+            drawn.append(method)
+            yield step
+
+    monkeypatch.setattr(playing, "_steps", noted)
+    found = benchmark_playing(
+        model=str(small_model), num_frames=25, progress=lambda *done: told.append(done)
+    )
+    ways = [way for way, ms in found["ms"].items() if ms is not None]
+    expected = [way for way in ways for _ in range(playing.LEFT_OUT)]
+    for turn in (20, 5):
+        expected += [way for way in ways for _ in range(turn)]
+    assert drawn == expected
+    assert told == [(20, 25), (25, 25)]
+
+
+def test_milliseconds_are_those_of_one_frame_and_their_spread(slow_clock, small_model):
+    found = benchmark_playing(model=str(small_model), num_frames=20)
+    frames_of_a_code = 4  # of the model `video`
+    ms = found["ms"]["cached"]
+    assert ms["median"] == pytest.approx(10.5 / frames_of_a_code)
+    assert ms["p5"] == pytest.approx(1.95 / frames_of_a_code)
+    assert ms["p95"] == pytest.approx(19.05 / frames_of_a_code)
+
+
+def test_the_table_says_frames_per_second_beside_the_recordings():
+    ms = {"p5": 20.0, "median": 25.0, "p95": 50.0}
+    found = {"ms": {"fused": None, "cached": ms}, "rate": 8.0, "model": "m", "num_frames": 30}
+    setting = {"torch": "1", "python": "3", "cpu": "c", "threads": 2}
+    found["setting"] = {**setting, "thp_mem_alloc_enable": None, "load_average": None}
+    lines = [line.split() for line in playing_table(found).splitlines()]
+    assert ["cached", "25.0", "20.0", "50.0", "40.0", "20.0", "5.00x"] in lines
+    assert ["fused", *["-"] * 6] in lines
+
+
+def test_the_command_times_a_model_that_is_told_actions(tmp_path, capsys):
+    start = time.monotonic()
+    assert main(["benchmark", "playing", "--num-frames", "20"]) == 0
+    text = capsys.readouterr().out
+    assert "maze: 20 code frames, the first 10 left out; recordings have 8.75 frames/s" in text
+    median = float(re.search(r"^cached +([0-9.]+)", text, re.MULTILINE)[1])
+    assert 30 * median / 1000 < time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"num_frames": 19}, "num_frames must be at least 20"),
+        ({"num_threads": 0}, "threads must be at least 1, got 0"),
+        ({"model": "image"}, "image has no prior over the codes of video"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        benchmark_playing(**options)
