@@ -25,7 +25,7 @@ FLOORS = [
     ["quantizers", "nets", "sampling", "data"],
     ["priors"],
     ["likelihoods"],
-    ["vqvae", "entropy"],
+    ["vqvae", "entropy", "score"],
     ["generator"],
     ["config", "formats"],
     ["presets", "checkpoint", "testing"],

@@ -18,9 +18,9 @@ import torch
 from safetensors import safe_open
 
 import vqvideo
-from vqvideo.checkpoint import CARD, CONFIG, MODEL, NOTICE, SCALE, WEIGHTS, DType
+from vqvideo.checkpoint import CARD, CONFIG, MODEL, NOTICE, SCALE, WEIGHTS
 from vqvideo.config import GeneratorConfig, build_likelihood
-from vqvideo.formats import upgraded
+from vqvideo.formats import DType, upgraded
 from vqvideo.grid import downsampling, grid_shape
 from vqvideo.hub import PREFIX, HubName, is_hub_name
 from vqvideo.likelihoods import density_note

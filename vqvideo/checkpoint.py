@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -24,11 +24,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vqvideo.config import GeneratorConfig, build_generator
-from vqvideo.formats import FORMAT_VERSION, upgraded
+from vqvideo.formats import FORMAT_VERSION, CheckpointError, DType, read_header
 from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
 from vqvideo.nets import DECODERS, ENCODERS
-from vqvideo.plugins import ORIGIN, named_in, what_is_missing
+from vqvideo.plugins import named_in, what_is_missing
 from vqvideo.registry import Registry, UnknownNameError
 
 SCALE = ".int8_scale"
@@ -39,12 +39,6 @@ FILES = (CONFIG, WEIGHTS, CARD, NOTICE, PHONES)
 MODEL = "model"  # in the folder of a run
 FETCHING: dict[str, Registry[Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-
-DType = Literal["float32", "float16", "int8"]
-
-
-class CheckpointError(ValueError):
-    """A folder that is no checkpoint, or one that does not fit; the message says why."""
 
 
 def save(
@@ -164,7 +158,7 @@ def _fetched(name: HubName) -> Path:
 
 
 def _read(folder: Path) -> Generator:
-    header = _read_header(folder / CONFIG)
+    header = read_header(folder / CONFIG)
     try:
         config = GeneratorConfig.from_dict(offline(header["model"]))
         generator = build_generator(config, with_prior=header["has_prior"])
@@ -193,45 +187,6 @@ def _read(folder: Path) -> Generator:
     if (folder / NOTICE).is_file():
         generator.notice = (folder / NOTICE).read_text(encoding="utf-8")
     return generator.eval()
-
-
-def _read_header(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise CheckpointError(f"{file.parent} is no checkpoint: it has no {file.name}")
-    try:
-        header = json.loads(file.read_text())
-    except ValueError as cause:  # JSONDecodeError, UnicodeDecodeError
-        raise CheckpointError(f"{file} is not JSON: {cause}") from cause
-    expected = {"format_version", "dtype", "has_prior", "model", "plugins"}
-    wrong = CheckpointError(f"{file} must hold exactly {', '.join(sorted(expected))}")
-    if not isinstance(header, dict) or "format_version" not in header:
-        raise wrong
-    if isinstance(header.get("model"), dict):
-        header = upgraded(header)
-    if header["format_version"] != FORMAT_VERSION:  # first: another format has other entries
-        raise CheckpointError(
-            f"{file} has format version {header['format_version']}; this vqvideo reads "
-            f"{FORMAT_VERSION}: install a newer one"
-        )
-    if (
-        set(header) != expected
-        or header["dtype"] not in get_args(DType)
-        or not isinstance(header["has_prior"], bool)
-        or not isinstance(header["model"], dict)
-        or not _are_origins(header["plugins"])
-    ):
-        raise wrong
-    read: dict[str, Any] = header
-    return read
-
-
-def _are_origins(plugins: object) -> bool:
-    return isinstance(plugins, list) and all(
-        isinstance(origin, dict)
-        and set(origin) == set(ORIGIN)
-        and all(isinstance(text, str) for text in origin.values())
-        for origin in plugins
-    )
 
 
 def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:

@@ -10,59 +10,20 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import codes_needed
-from vqvideo.metrics import bits_per_dim
 from vqvideo.modes import evaluating
 from vqvideo.priors import Prior
 from vqvideo.sampling import SamplingOptions, StreamOptions, generate, stream
+from vqvideo.score import Score
 from vqvideo.vqvae import VQVAE, VQVAEOutput
 
 SEEDS_APART = 32_452_843
-
-
-class Score(NamedTuple):
-    """The terms of a lower bound of log p(x), per item, in nats `[b]` (section 3.2).
-
-    log p(x) >= reconstruction + prior, and as well >= reconstruction + uniform.
-
-    Attributes:
-        reconstruction: log p(x | z_q).
-        prior: log p(codes | cond); None where there is no prior yet.
-        uniform: the same under the uniform prior that the first stage is trained with, -N ln K for
-            N codes: minus the constant KL of section 3.1.
-        num_dims: dimensions of an item.
-        gives_bits: whether the reconstruction term is that of probabilities.
-    """
-
-    reconstruction: Tensor
-    prior: Tensor | None
-    uniform: Tensor
-    num_dims: int
-    gives_bits: bool
-
-    @property
-    def bound(self) -> Tensor:
-        """Nats `[b]` that log p(x) is at least; under the uniform prior where there is no other."""
-        return self.reconstruction + (self.uniform if self.prior is None else self.prior)
-
-    @property
-    def bits_per_dim(self) -> Tensor:
-        """Bits per dimension `[b]` by that bound; raises `ValueError` where the likelihood is a
-        density.
-        """
-        if not self.gives_bits:
-            raise ValueError(
-                "this model's likelihood gives no probabilities, so no bits per dimension follow; "
-                "logistic_mixture, categorical and autoregressive give probabilities to the 256 "
-                "values, bernoulli to two"
-            )
-        return bits_per_dim(-self.bound, self.num_dims)
 
 
 class Generator(nn.Module):

@@ -21,12 +21,13 @@ from torch.utils.data import default_collate
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample, cond_of
 from vqvideo.data.corrupt import TooManyCorruptError
-from vqvideo.generator import Generator, Score
+from vqvideo.generator import Generator
 from vqvideo.media import MediaError
 from vqvideo.metrics import BEST_PSNR_DB, LEAST_SIDE, bits_per_dim, psnr_db_of_mse, ssim_measure
 from vqvideo.modes import evaluating
 from vqvideo.report import CodebookReport
 from vqvideo.report.codebook import CodebookWatch
+from vqvideo.score import Score
 from vqvideo.spectra import mel_distance
 from vqvideo.vqvae import VQVAEOutput
 

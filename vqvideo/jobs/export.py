@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vqvideo.card import card_of, notice_of, with_dtype
-from vqvideo.checkpoint import CARD, DType, save
+from vqvideo.checkpoint import CARD, save
+from vqvideo.formats import DType
 from vqvideo.jobs.model import model_folder, open_model
 
 
