@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import vqvideo
 from vqvideo.cli import main
 from vqvideo.jobs.benchmark import playing
 from vqvideo.jobs.benchmark.playing import benchmark_playing, playing_table
@@ -84,3 +85,12 @@ def test_the_command_times_a_model_that_is_told_actions(tmp_path, capsys):
 def test_what_cannot_be_timed_is_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         benchmark_playing(**options)
+
+
+@pytest.mark.parametrize("cond", [{"num_classes": 3}, {"action_dim": 2}])
+def test_a_model_that_is_told_other_things_is_refused(tmp_path, cond):
+    nets = {"widths": (8, 12), "num_blocks": (1, 1)}
+    prior = {"width": 8, "num_layers": 2, "cond": cond}
+    vqvideo.save(vqvideo.build("video", encoder=nets, decoder=nets, prior=prior), tmp_path / "m")
+    with pytest.raises(ValueError, match="only a prior that is told numbered actions or nothing"):
+        benchmark_playing(model=str(tmp_path / "m"))

@@ -193,3 +193,12 @@ def test_to_keeps_the_values():
     same = everything().to("cpu")
     for name in ("class_id", "speaker", "actions", "local"):
         assert torch.equal(getattr(same, name), getattr(everything(), name)), name
+
+
+@pytest.mark.parametrize("name", ["a, b", "3*2", "0", "", " up", "up "])
+def test_an_actions_name_can_stand_in_a_list(name):
+    with pytest.raises(ValueError, match="an action's name must begin with a letter"):
+        CondSpec(num_actions=2, action_names=("left", name))
+    with pytest.raises(ValueError, match="be no other's, got 'left'"):
+        CondSpec(num_actions=2, action_names=("left", "left"))
+    assert CondSpec(num_actions=1, action_names=("turn left",)).actions_called == ("turn left",)

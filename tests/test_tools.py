@@ -172,7 +172,7 @@ def test_bad_input_gets_one_line_and_costs_nothing(small_model, clips, capsys):
         (["--temperature", "-1"], "temperature must be a finite number >= 0, got -1"),
         (["--top-k", "33"], "top_k is 33, but there are 32 codes"),
         (["--device", "toaster"], "device 'toaster' cannot be used here"),
-        (["--out", "clip.xyz"], "--out must end in .mp4 or .gif for this model, got 'clip.xyz'"),
+        (["--out", "clip.xyz"], "--out must end in .mp4 or .gif, got 'clip.xyz'"),
         (["--fps", "0"], "fps must lie above 0 and up to 240 for a .mp4 file, got 0"),
         (["--out", "x.gif", "--fps", "200"], "up to 50 for a .gif file, got 200"),
         (["--prefix-frames", "4"], "are about a --prefix; none is given"),

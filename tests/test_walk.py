@@ -9,7 +9,8 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.jobs.walk import BORDER, DARK, KEY, RED, drawn
+from vqvideo.jobs.walk import BORDER, DARK, KEY, RED, drawn, film_walk
+from vqvideo.priors.network import NetworkPrior
 
 SIDE, LENGTH = 16, 10
 
@@ -44,11 +45,19 @@ def recording(tmp_path):
 
 
 def test_real_frames_stand_left_imagined_ones_right_and_the_given_ones_on_both_sides(
-    model, recording, tmp_path
+    model, recording, tmp_path, monkeypatch
 ):
+    told, tell = [], NetworkPrior.tell
+
+    def noted(self, cond, batch, grid):
+        told.append(cond.actions.tolist())
+        return tell(self, cond, batch, grid)
+
+    monkeypatch.setattr(NetworkPrior, "tell", noted)
     out = tmp_path / "deep" / "film.mp4"
     given = ["--model", model, "--out", str(out), "--scale", "2", "--seed", "5"]
     assert main(["walk", str(recording), *given]) == 0
+    assert told == [[[0, 0, 1, 2, 3, 4, 5, 0, 1, 2]]]
     film = media.read_video(out)
     assert film.fps == pytest.approx(8.75, abs=0.01)
     assert film.frames.shape[1] == LENGTH
@@ -121,3 +130,32 @@ def test_what_cannot_be_filmed_is_refused_in_a_sentence(model, recording, tmp_pa
         error = capsys.readouterr().err
         assert reason in error and error.count("\n") == 1
     assert not (tmp_path / "film.gif").exists()
+
+
+def test_the_recording_is_never_written_over(model, recording, capsys):
+    before = recording.read_bytes()
+    words = ["walk", str(recording), "--model", model, "--out", str(recording), "--overwrite"]
+    assert main(words) == 1
+    assert "is what is filmed; write to another --out" in capsys.readouterr().err
+    assert recording.read_bytes() == before
+
+
+def test_without_a_file_it_films_the_walk_that_ships_and_says_so_where_none_does(
+    model, tmp_path, capsys
+):
+    out = tmp_path / "film.gif"
+    assert main(["walk", "--num-frames", "8", "--out", str(out)]) == 0
+    assert media.probe(out).num_frames == 8
+    assert main(["walk", "--model", model, "--out", str(tmp_path / "other.gif")]) == 1
+    assert f"no recording lies beside the weights of {model}; give one" in capsys.readouterr().err
+
+
+def test_six_actions_of_another_world_are_not_those_of_the_maze(recording, tmp_path):
+    names = ("jump", "shoot", "duck", "left", "right", "none")
+    cond = {"num_actions": 6, "action_names": names}
+    nets = {"widths": (8, 12), "num_blocks": (1, 1)}
+    prior = {"width": 8, "num_layers": 2, "cond": cond}
+    other = vqvideo.build("maze", encoder=nets, decoder=nets, prior=prior)
+    vqvideo.save(other, tmp_path / "other")
+    with pytest.raises(ValueError, match=r"the actions must be those of vqvideo record-maze, .* are jump"):
+        film_walk(str(recording), model=str(tmp_path / "other"), out=str(tmp_path / "f.gif"))

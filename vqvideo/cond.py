@@ -19,6 +19,7 @@ is decided between two code frames must be decided s actions at a time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_ACTION = re.compile(r"[^\W\d_](?:[\w -]*[\w-])?")  # what can stand in a list with numbers
 SIZES = (
     "num_classes",
     "num_speakers",
@@ -79,6 +81,12 @@ class CondSpec:
             object.__setattr__(self, name, names)
             if names and len(names) != number:
                 raise ValueError(f"{name} must hold {number} names, one for each, got {names}")
+        for name in self.action_names:
+            if not _ACTION.fullmatch(name) or self.action_names.count(name) > 1:
+                raise ValueError(
+                    f"an action's name must begin with a letter, hold letters, digits, blanks, '_' "
+                    f"and '-', and be no other's, got {name!r} in {self.action_names}"
+                )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         if self.num_actions and self.action_dim:

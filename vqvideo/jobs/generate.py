@@ -16,16 +16,15 @@ from vqvideo import media
 from vqvideo.generator import Generator
 from vqvideo.grid import codes_needed
 from vqvideo.jobs.finish import command_line
-from vqvideo.jobs.model import evenly, open_model, output_files
+from vqvideo.jobs.model import check_video_file, evenly, open_model, output_files
 from vqvideo.jobs.prefix import Prefix
-from vqvideo.jobs.told import example_of, told, what_is_done, worded
+from vqvideo.jobs.told import example_of, told, what_is_done
 from vqvideo.sampling import SamplingOptions, method_for, single_samples
 from vqvideo.spectra import spectrogram
 
 DEFAULT_OUT = {1: "outputs/sound.wav", 2: "outputs/image.png", 3: "outputs/clip.mp4"}
-SUFFIXES = {1: (".wav", ".flac"), 2: (".png", ".jpg", ".jpeg"), 3: (".mp4", ".gif")}
+SUFFIXES = {1: (".wav", ".flac"), 2: (".png", ".jpg", ".jpeg")}
 SHOWN_SECONDS = 6  # of sound, at most
-MOST_FPS = {".mp4": 240, ".gif": 50}  # a GIF counts hundredths of a second; players want two
 
 
 def generate_clip(
@@ -84,20 +83,26 @@ def generate_clip(
         num_frames = _frames_in(seconds, generator.config.rate, num_frames)
     if fps is not None and rank != 3:
         raise ValueError("fps is for video")
-    done, kept = None, 0
+    done = None
     if generator.prior is not None and generator.prior.cond.takes_actions:
         prefix = prefix or (None if actions else example_of(model))
         done = what_is_done(generator, prefix, actions, num_frames)
-        num_frames, kept = len(done), prefix.length(generator) if prefix else 0
+        num_frames = done.num_frames
     elif actions is not None:
         raise ValueError(f"{model} is told no actions; leave out --actions")
     own = media.probe(prefix.file).fps if prefix and rank == 3 else generator.config.rate
     rate = own if fps is None else fps
-    _check_file(target, rank, rate)
+    if rank == 3:
+        check_video_file(target, rate)
+    elif target.suffix not in SUFFIXES[rank]:
+        raise ValueError(f"--out must end in {' or '.join(SUFFIXES[rank])}, got {str(target)!r}")
     beside = (".json",) if rank == 2 else (".png", ".json")
     files = output_files(target, num_samples, overwrite, *beside)
+    if prefix is not None and any(Path(prefix.file).resolve() == file.resolve() for file in files):
+        raise ValueError(f"{prefix.file} is what is continued; write to another --out")
+    each = None if done is None else done.actions
     options: Any = {
-        "cond": told(generator, num_samples, speaker=speaker, class_name=class_name, actions=done),
+        "cond": told(generator, num_samples, speaker=speaker, class_name=class_name, actions=each),
         "decoder_temperature": decoder_temperature,
         **sampling,
     }
@@ -106,30 +111,22 @@ def generate_clip(
     else:
         data, source = _continue(generator, num_samples, num_frames, prefix, options)
     written = _write(files, target, data.cpu(), rate, overwrite)
-    drawn = {name: value for name, value in sampling.items() if name != "progress"}
-    method = _method(generator, num_samples, sampling)
     record = {
         "model": model,
-        **drawn,
-        "method": method,
+        **{name: value for name, value in sampling.items() if name != "progress"},
         "num_samples": num_samples,
         "shape": list(data.shape[1:]),
         "rate": rate,
         "prefix": source,
         "speaker": speaker,
         "class": class_name,
-        "actions": None if done is None else worded(done[kept:], generator.prior.cond),  # type: ignore[union-attr]
+        **({} if done is None else done.record),
         "decoder_temperature": decoder_temperature,
-        "command": command_line(),
-        "versions": _versions(),
-        "step": single_samples(generator.prior)
-        if generator.prior and method == "fused"
-        else method,
-        "device": str(data.device),
+        **_how(generator, num_samples, sampling),
         "seconds": round(time.monotonic() - started, 2),
     }
     report = target.with_suffix(".json")
-    report.write_text(json.dumps(record, indent=2) + "\n")
+    report.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
     return [*written, report]
 
 
@@ -143,30 +140,30 @@ def _frames_in(seconds: float, rate: float, num_frames: int | None) -> int:
     return round(seconds * rate)
 
 
-def _check_file(target: Path, rank: int, rate: float) -> None:
-    if target.suffix not in SUFFIXES[rank]:
-        raise ValueError(
-            f"--out must end in {' or '.join(SUFFIXES[rank])} for this model, got {str(target)!r}"
-        )
-    if rank == 3 and not 0 < rate <= MOST_FPS[target.suffix]:
-        raise ValueError(
-            f"fps must lie above 0 and up to {MOST_FPS[target.suffix]} for a {target.suffix} "
-            f"file, got {rate:g}"
-        )
+def _how(generator: Generator, num_samples: int, sampling: SamplingOptions) -> dict[str, Any]:
+    """How codes were drawn, what "auto" came down to, and by what."""
+    from vqvideo import __version__
 
-
-def _method(generator: Generator, num_samples: int, sampling: SamplingOptions) -> str:
-    """What "auto" came down to."""
-    method = sampling.get("method", "auto")
-    if method != "auto" or generator.prior is None:
-        return method
-    return method_for(
-        generator.prior,
-        batch=num_samples,
-        top_k=sampling.get("top_k"),
-        top_p=sampling.get("top_p"),
-        guidance=sampling.get("guidance"),
-    )
+    method, prior = sampling.get("method", "auto"), generator.prior
+    if method == "auto" and prior is not None:
+        method = method_for(
+            prior,
+            batch=num_samples,
+            top_k=sampling.get("top_k"),
+            top_p=sampling.get("top_p"),
+            guidance=sampling.get("guidance"),
+        )
+    return {
+        "method": method,
+        "step": single_samples(prior) if prior and method == "fused" else method,
+        "device": str(next(generator.parameters()).device),
+        "command": command_line(),
+        "versions": {
+            "vqvideo": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
 
 
 def _imagine(
@@ -229,13 +226,3 @@ def _shown(data: Tensor, rate: float) -> Tensor:
     if data.ndim > 3:
         return evenly(data)
     return spectrogram(data[:, 0, : SHOWN_SECONDS * int(rate)].float(), int(rate))[:, :, None]
-
-
-def _versions() -> dict[str, str]:
-    from vqvideo import __version__
-
-    return {
-        "vqvideo": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

@@ -34,6 +34,7 @@ def open_maze_model(model: str, device: str) -> Generator:
         raise ValueError(
             f"{model} has no prior yet, so it imagines nothing; train one (vqvideo train-prior)"
         )
+    names = prior.cond.action_names or ACTIONS  # those of older models are not written down
     if prior.cond.takes != ("actions",) or prior.cond.num_actions != len(ACTIONS):
         told = ", ".join(prior.cond.takes) or "nothing"
         number = f" ({prior.cond.num_actions} of them)" if prior.cond.num_actions else ""
@@ -41,6 +42,11 @@ def open_maze_model(model: str, device: str) -> Generator:
             f"the prior must be told the {len(ACTIONS)} actions of vqvideo record-maze, that is "
             f"cond.num_actions={len(ACTIONS)}, and nothing else; that of {model} is told "
             f"{told}{number}"
+        )
+    if names != ACTIONS:
+        raise ValueError(
+            f"the actions must be those of vqvideo record-maze, {', '.join(ACTIONS)}; those of "
+            f"{model} are {', '.join(names)}"
         )
     return generator
 

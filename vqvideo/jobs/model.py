@@ -14,6 +14,8 @@ from vqvideo.generator import Generator
 from vqvideo.hub import is_hub_name
 from vqvideo.models import build, list_models, shipped
 
+MOST_FPS = {".mp4": 240, ".gif": 50}
+
 
 def open_model(model: str, device: str = "auto") -> Generator:
     """A trained model: one that ships, by its name, or the folder of a checkpoint or of a run.
@@ -93,6 +95,22 @@ def number_as(generator: Generator, data: ClipDataset) -> None:
                 )
             if given and known:
                 setattr(data, kind, list(known))
+
+
+def check_video_file(target: Path, rate: float) -> None:
+    """Raise `ValueError` where a video cannot be written under that name at that rate.
+
+    Args:
+        target: .mp4 or .gif. A GIF counts hundredths of a second, and players want two.
+        rate: frames per second.
+    """
+    if target.suffix not in MOST_FPS:
+        raise ValueError(f"--out must end in {' or '.join(MOST_FPS)}, got {str(target)!r}")
+    if not 0 < rate <= MOST_FPS[target.suffix]:
+        raise ValueError(
+            f"fps must lie above 0 and up to {MOST_FPS[target.suffix]} for a {target.suffix} "
+            f"file, got {rate:g}"
+        )
 
 
 def output_files(out: Path, number: int, overwrite: bool, *beside: str) -> list[Path]:

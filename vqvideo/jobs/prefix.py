@@ -50,6 +50,8 @@ class Prefix:
         if self.fit is not None and rank == 1:
             raise ValueError(f"fit={self.fit!r} is for pictures; sound has no size to be fitted")
         if self.num_frames is not None:
+            if self.num_frames < 1:
+                raise ValueError(f"a prefix must be at least 1 long, got {self.num_frames}")
             return self.num_frames
         if rank == 3:
             return FRAMES
@@ -64,13 +66,18 @@ class Prefix:
         return codes * stride
 
     def actions(self) -> Tensor | None:
-        """What led into each frame of all the recording, `[t]` or `[t, a]`; None where no
+        """What led into each frame, as far as is known, `[t]` or `[t, a]`; None where no
         `.actions.npy` lies beside it, as `vqvideo record-maze` leaves one.
         """
         recorded = Path(self.file).with_suffix(".actions.npy")
-        if not recorded.is_file():
-            return None
-        return read_actions(recorded, 0, media.probe(self.file).num_frames)
+        return read_actions(recorded, 0, None) if recorded.is_file() else None
+
+    def checked_length(self, generator: Generator) -> int:
+        """Frames of a video that are kept; raises as `read` where it is shorter."""
+        kept, rest = self.length(generator), tuple(generator.sample_shape or ())[1:]
+        generator.vqvae.grid_shape((kept, *rest))
+        self._check(media.probe(self.file).num_frames, kept, "frames")
+        return kept
 
     def read(self, generator: Generator) -> tuple[Tensor, dict[str, Any]]:
         """What is kept `[c, n, ...]`, and all that is to be remembered of it.

@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond, CondSpec
+from vqvideo.data.actions import load_actions
 from vqvideo.generator import Generator
 from vqvideo.jobs.model import model_folder
 from vqvideo.jobs.prefix import Prefix
 
+MOST = 1_000_000  # actions: some thirty hours
 EXAMPLE = "example.mp4"  # beside weights that ship: a recording, its actions beside it
 
 
@@ -58,10 +60,26 @@ def example_of(model: str) -> Prefix | None:
     return Prefix(file=str(file)) if file.is_file() else None
 
 
+class Done(NamedTuple):
+    """What is done in a clip.
+
+    Attributes:
+        actions: one for each frame, the one that led into it, `[t]` or `[t, a]`; for whole code
+            frames, so that the last is done on in frames that nobody sees.
+        num_frames: of the clip.
+        record: what is to be remembered: `actions` after the prefix, as `spelled` reads them, and
+            `actions_before`, None where nobody knows them.
+    """
+
+    actions: Tensor
+    num_frames: int
+    record: dict[str, Any]
+
+
 def what_is_done(
     generator: Generator, prefix: Prefix | None, actions: str | None, num_frames: int | None
-) -> Tensor:
-    """One action for each frame of a clip, the one that led into it: `[t]` or `[t, a]`.
+) -> Done:
+    """The actions that a model is told of a clip.
 
     Args:
         generator: its prior is told actions.
@@ -71,26 +89,34 @@ def what_is_done(
         num_frames: of the clip in all; None is as many as there are actions.
 
     Raises:
-        ValueError: there are no actions, too few, too many or others than the model knows.
+        ValueError: there are no actions, too few, too many or others than the model knows; or the
+            prefix is longer than its file, or all of the clip.
     """
     assert generator.prior is not None
-    spec = generator.prior.cond
-    kept = prefix.length(generator) if prefix else 0
-    if num_frames is not None and num_frames <= kept:
-        raise ValueError(
-            f"num_frames is {num_frames} in all, so nothing follows a prefix of {kept}"
-        )
-    recorded = prefix.actions() if prefix else None
-    nobody_knows = (
-        torch.zeros(kept, spec.action_dim) if spec.action_dim else torch.zeros(kept).long()
-    )
-    led = nobody_knows if recorded is None else recorded[:kept]
+    spec, kept, recorded = generator.prior.cond, 0, None
+    if prefix is not None:
+        kept, recorded = prefix.checked_length(generator), prefix.actions()
+        if num_frames is not None and num_frames <= kept:
+            raise ValueError(
+                f"num_frames is {num_frames} in all, so nothing follows a prefix of {kept}, "
+                f"which is that of {prefix.file}"
+            )
+    if recorded is None:
+        led = torch.zeros(kept, spec.action_dim) if spec.action_dim else torch.zeros(kept).long()
+    else:
+        _check_kind(recorded, spec)
+        led = recorded[:kept]
+        if len(led) < kept:
+            raise ValueError(f"the actions beside the prefix lead to {len(led)} of {kept} frames")
     number = None if num_frames is None else num_frames - kept
     after = _after(spec, actions, None if recorded is None else recorded[kept:], number)
     done = torch.cat([led, after])
     if spec.num_actions and not 0 <= int(done.min()) <= int(done.max()) < spec.num_actions:
         raise ValueError(f"{known_actions(spec)}; got {int(done.min())} to {int(done.max())}")
-    return done
+    unseen = done[-1:].expand(-len(done) % generator.vqvae.downsampling[0], *done.shape[1:])
+    known = None if recorded is None else worded(led, spec)
+    record = {"actions_before": known, "actions": worded(after, spec)}
+    return Done(torch.cat([done, unseen]), len(done), record)
 
 
 def _after(
@@ -108,10 +134,10 @@ def _after(
             f"this model is told what is done: give --actions, one for each frame that is imagined"
             f"{'' if number is None else f', {number} of them'}; {known_actions(spec)}"
         )
-    if number is not None and len(recorded) < number:
+    if len(recorded) < (number or 1):
         raise ValueError(
-            f"{needed}; the recording has {len(recorded)} after the prefix. Say what is done with "
-            f"--actions"
+            f"{number or 'some'} actions are needed, one for each frame that is imagined; the "
+            f"recording has {len(recorded)} after the prefix. Say what is done with --actions"
         )
     return recorded[:number]
 
@@ -126,16 +152,21 @@ def spelled(text: str, spec: CondSpec) -> Tensor:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an action that the model does not know; the message lists those that it does.
+        ValueError: an action that the model does not know (the message lists those that it does),
+            none, or more than a million.
 
     >>> spelled("1*2, stay", CondSpec(num_actions=2, action_names=("stay", "go"))).tolist()
     [1, 1, 0]
     """
     if text.endswith(".npy"):
-        return _read(Path(text), spec)
+        actions = load_actions(Path(text))
+        _check_kind(actions, spec)
+        if not len(actions):
+            raise ValueError(f"{text} holds no action; one is needed for each frame")
+        return actions
     if not spec.num_actions:
         raise ValueError(f"{known_actions(spec)}; got {text!r}")
-    found: list[int] = []
+    found: list[tuple[int, int]] = []
     for word in text.split(","):
         parts = re.fullmatch(r"\s*(.*?)\s*(?:\*\s*([0-9]+)\s*)?", word)
         assert parts is not None  # anything matches
@@ -146,8 +177,12 @@ def spelled(text: str, spec: CondSpec) -> Tensor:
             number = int(name)
         else:
             raise ValueError(f"{known_actions(spec)}; got {name!r}")
-        found += [number] * times
-    return torch.tensor(found, dtype=torch.int64)
+        found.append((number, times))
+    in_all = sum(times for _, times in found)
+    if not 1 <= in_all <= MOST:
+        raise ValueError(f"expected 1 to {MOST:,} actions, got {in_all:,}")
+    numbers, each = torch.tensor(found).unbind(1)
+    return numbers.repeat_interleave(each)
 
 
 def worded(actions: Tensor, spec: CondSpec) -> str | list[list[float]]:
@@ -167,17 +202,8 @@ def known_actions(spec: CondSpec) -> str:
     return f"the actions are {named}"
 
 
-def _read(file: Path, spec: CondSpec) -> Tensor:
-    values = np.load(file, allow_pickle=False)
-    wanted = "numbers [n, a]" if spec.action_dim else "integers [n]"
-    fits = values.ndim == (2 if spec.action_dim else 1) and (
-        values.shape[1] == spec.action_dim
-        if spec.action_dim
-        else np.issubdtype(values.dtype, np.integer)
-    )
-    if not fits:
-        raise ValueError(
-            f"{file} must hold {wanted}, one action for each frame that is imagined; got "
-            f"{values.dtype} {list(values.shape)}; {known_actions(spec)}"
-        )
-    return torch.from_numpy(values.astype(np.float32 if spec.action_dim else np.int64))
+def _check_kind(actions: Tensor, spec: CondSpec) -> None:
+    width = actions.shape[1] if actions.ndim > 1 else 0
+    if width != spec.action_dim:
+        got = f"vectors of {width} numbers" if width else "integers"
+        raise ValueError(f"{known_actions(spec)}; the file has {got}")

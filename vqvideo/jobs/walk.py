@@ -12,11 +12,10 @@ from vqvideo import media
 from vqvideo.data.episodes import read_episode
 from vqvideo.data.maze_walk import ACTIONS
 from vqvideo.jobs.maze import PREFIX, open_maze_model, size_of
-from vqvideo.jobs.model import output_files
+from vqvideo.jobs.model import check_video_file, output_files
 from vqvideo.jobs.told import example_of
 from vqvideo.sampling import Sampling
 
-MOST_FPS = {".mp4": 240.0, ".gif": 50.0}  # browsers slow a GIF down above that
 BORDER = 2  # pixels around each picture
 DARK, DIM, GREY, LIGHT = -0.8, -0.5, 0.0, 1.0
 RED = (0.65, -0.6, -0.75)  # around what is imagined, and beneath the keys that are pressed
@@ -67,6 +66,8 @@ def film_walk(
     """
     path, target = _recording(file, model), Path(out)
     _check(path, target, num_frames, scale)
+    if path.resolve() == target.resolve():
+        raise ValueError(f"{path} is what is filmed; write to another --out")
     Sampling(temperature=temperature)  # raises
     output_files(target, 1, overwrite)
     generator = open_maze_model(model, device)
@@ -128,24 +129,17 @@ def _recording(file: str | None, model: str) -> Path:
     example = example_of(model) if file is None else None
     if file is None and example is None:
         raise ValueError(f"no recording lies beside the weights of {model}; give one")
-    return Path(file or example.file)  # type: ignore[union-attr]
+    return Path(example.file if file is None else file)  # type: ignore[union-attr]
 
 
 def _check(path: Path, target: Path, num_frames: int | None, scale: int) -> None:
-    if target.suffix not in MOST_FPS:
-        raise ValueError(f"--out must end in {' or '.join(MOST_FPS)}, got {str(target)!r}")
     if num_frames is not None and num_frames <= PREFIX:
         raise ValueError(
             f"num_frames must be above {PREFIX}, those that are given; got {num_frames}"
         )
     if scale < 1:
         raise ValueError(f"scale must be at least 1, got {scale}")
-    fps = media.probe(path).fps  # raises where there is no such recording
-    if fps > MOST_FPS[target.suffix]:
-        raise ValueError(
-            f"{path} has {fps:g} frames per second; a {target.suffix} file takes up to "
-            f"{MOST_FPS[target.suffix]:g}"
-        )
+    check_video_file(target, media.probe(path).fps)  # raises where there is no such recording
     if not path.with_suffix(".actions.npy").is_file():
         raise ValueError(
             f"nobody knows what was done in {path}: {path.stem}.actions.npy must lie beside it, as "

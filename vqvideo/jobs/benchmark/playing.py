@@ -58,9 +58,15 @@ def benchmark_playing(
     if num_threads < 1:
         raise ValueError(f"threads must be at least 1, got {num_threads}")
     generator = open_model(model, "cpu")
-    if generator.prior is None or generator.vqvae.rank != 3:
+    prior = generator.prior
+    if prior is None or generator.vqvae.rank != 3:
         raise ValueError(f"{model} has no prior over the codes of video, so nothing can be played")
-    methods = ["fused", "cached"] if method_for(generator.prior) == "fused" else ["cached"]
+    if set(prior.cond.takes) - {"actions"} or prior.cond.action_dim:
+        raise ValueError(
+            f"only a prior that is told numbered actions or nothing can be played; that of {model} "
+            f"is told {', '.join(prior.cond.takes)}"
+        )
+    methods = ["fused", "cached"] if method_for(prior) == "fused" else ["cached"]
     seconds: dict[str, list[float]] = {method: [] for method in methods}
     with threads(num_threads):
         environment = setting("numba")
