@@ -66,8 +66,6 @@ def test_what_the_page_on_speech_shows_runs(monkeypatch, tmp_path):
 def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     pytest.importorskip("vizdoom")
     monkeypatch.chdir(tmp_path)
-    pitch = torch.sin(torch.arange(16000) * 0.05)[None] * 0.3
-    media.write_audio("IN.wav", pitch, 16000)  # whatever somebody says
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     ran = 0
     for line in lines:
@@ -81,13 +79,8 @@ def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
                 arguments[arguments.index(option) + 1] = value
         assert main(arguments) == 0, line
         ran += 1
-    assert ran == 14
-    assert Path("outputs/mine.mp4").is_file()
-    assert Path("outputs/evaluation/evaluation.html").is_file()
-    assert Path("outputs/walk.mp4").is_file()
-    assert Path("OUT.wav").is_file() and Path("OUT.png").is_file()
-    assert Path("outputs/phonemes/IN/phonemes.png").is_file()
-    assert Path("outputs/codebook.png").is_file()
+    assert ran == 4
+    assert media.probe("outputs/mine.mp4").num_frames == 16
 
 
 def test_every_link_to_a_file_leads_somewhere():

@@ -405,7 +405,7 @@ def test_actions_that_end_before_the_frames_are_missed_by_number(tmp_path):
 def test_actions_are_numbers_and_never_pickled_objects(tmp_path):
     objects = np.array([print] * 11, dtype=object)
     dataset = ClipDataset(with_actions(tmp_path, objects), SHAPE, split="test")
-    with pytest.raises(ValueError, match="must be a .npy file of integers"):
+    with pytest.raises(ValueError, match=r"must be a \.npy file of integers"):
         dataset[0]
 
 

@@ -86,7 +86,7 @@ class ToldBeside(CondEmbedding):
 
     def forward(self, z_q: Tensor, cond: Cond | None) -> Tensor:  # type: ignore[override]
         """`[b, 2 width, *grid]` of z_q `[b, width, *grid]`; told nothing, it adds zeros."""
-        batch = len(z_q)
+        batch = z_q.shape[0]
         if self.spec.is_empty:
             if cond is not None:
                 cond.check(self.spec, batch, (1,))  # raises unless it is empty

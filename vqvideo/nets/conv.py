@@ -242,7 +242,7 @@ def within_frames(conv: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(conv, nn.Conv3d) and isinstance(conv.padding, tuple)
     frames = x.transpose(1, 2).flatten(0, 1)
     frames = F.conv2d(frames, conv.weight[:, :, 0], conv.bias, padding=conv.padding[1:])
-    return frames.view(len(x), -1, *frames.shape[1:]).transpose(1, 2)
+    return frames.view(x.shape[0], -1, *frames.shape[1:]).transpose(1, 2)
 
 
 def back_in_time(conv: nn.Module, x: Tensor) -> Tensor:
