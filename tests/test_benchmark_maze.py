@@ -254,10 +254,15 @@ def test_several_episodes_at_once_have_the_figures_of_single_ones(files, generat
     items = [item for item in read_metadata(files["data"]) if item.split == "test"]
     rows, counts = [], []
     for size in (1, 2):
-        monkeypatch.setattr(measuring, "at_once", lambda _, size=size: size)
+        monkeypatch.setattr(measuring, "at_once", lambda *_, size=size: size)
         judge = inverse.InverseModel(len(ACTIONS), (SIDE, SIDE))
         done = measuring.MazePass(
-            generator=generator, inverse=judge, num_frames=10, temperature=1.0, seed=0
+            generator=generator,
+            inverse=judge,
+            num_frames=10,
+            temperature=1.0,
+            guidance=2.0,
+            seed=0,
         )
         done.measure(items, LENGTH)
         rows.append(done.rows)
@@ -352,6 +357,7 @@ def test_recordings_that_cannot_be_measured_are_refused(files, tmp_path):
     for changes, reason in (
         ({"max_episodes": 1}, "max_episodes must be at least 2"),
         ({"num_frames": 9}, "num_frames must be at least 10"),
+        ({"guidance": float("nan")}, "guidance must be a finite number, got nan"),
         ({"temperature": -1}, "temperature must be"),
     ):
         with pytest.raises(ValueError, match=reason):

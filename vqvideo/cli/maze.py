@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from typing import Any
 
 from vqvideo.cli.options import add_device, add_overwrite, progress_bar, size
@@ -72,6 +73,7 @@ def add_benchmark_maze(parser: argparse.ArgumentParser) -> None:
         "--num-frames", type=int, default=100, help="imagined of each episode (default 100)"
     )
     parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
+    parser.add_argument("--guidance", type=float, help="how strongly what is done decides")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="outputs/maze", metavar="FOLDER")
     add_device(parser)
@@ -83,9 +85,9 @@ def _benchmark_maze(options: argparse.Namespace) -> Any:
     from vqvideo.jobs.benchmark.maze.run import MazeBench, benchmark_maze
     from vqvideo.jobs.benchmark.maze.table import maze_table
 
-    names = ("model", "data", "other", "max_episodes", "num_frames", "temperature", "seed")
+    names = [entry.name for entry in fields(MazeBench)]
     files, found = benchmark_maze(
-        MazeBench(device=options.device, **{name: getattr(options, name) for name in names}),
+        MazeBench(**{name: getattr(options, name) for name in names}),
         out=options.out,
         overwrite=options.overwrite,
         progress=progress_bar("part"),

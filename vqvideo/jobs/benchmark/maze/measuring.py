@@ -64,6 +64,7 @@ class MazePass:
         inverse: tells what was done between two frames.
         num_frames: imagined of each episode.
         temperature: of the prior.
+        guidance: of the prior, where it is told anything.
         seed: of the first episode; the next has the next.
         tell: called with the number of episodes of each batch.
         rows: one for each episode so far.
@@ -74,6 +75,7 @@ class MazePass:
     inverse: InverseModel
     num_frames: int
     temperature: float
+    guidance: float | None
     seed: int
     tell: Callable[[int], object] = lambda number: None
     rows: list[Row] = field(default_factory=list)
@@ -81,7 +83,7 @@ class MazePass:
 
     def measure(self, items: Sequence[Item], length: int) -> None:
         """Measure the first `length` frames of each of some recordings."""
-        size = at_once(self.generator)
+        size = at_once(self.generator, self.guidance)
         for start in range(0, len(items), size):
             some = range(start, min(start + size, len(items)))
             episodes = [read_walk(items[index], self.generator, length) for index in some]
@@ -109,6 +111,7 @@ class MazePass:
             number,
             actions=told,
             temperature=self.temperature,
+            guidance=None if told is None else self.guidance,
             seed=list(seeds),
         )
         return clip[:, :, PREFIX:]
@@ -193,10 +196,10 @@ def read_walk(item: Item, generator: Generator, length: int | None = None) -> Ep
     )
 
 
-def at_once(generator: Generator) -> int:
+def at_once(generator: Generator, guidance: float | None) -> int:
     """How many episodes to work on at a time: one where the compiled step draws single ones."""
     assert generator.prior is not None
-    is_single = method_for(generator.prior) == "fused"
+    is_single = method_for(generator.prior, guidance=guidance) == "fused"
     return 1 if is_single else AT_ONCE
 
 

@@ -9,6 +9,7 @@ whether a turn that is imagined turns, and whether a long walk stays like a reco
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class MazeBench:
         num_frames: imagined of each episode. Where a recording ends before, its actions are gone
             through once more.
         temperature: of the prior.
+        guidance: how strongly what is done decides, see `vqvideo.sampling.generate`; None is 1.
         seed: of all that is drawn.
         device: see `open_model`.
     """
@@ -67,6 +69,7 @@ class MazeBench:
     max_episodes: int | None = None
     num_frames: int = 100
     temperature: float = 1.0
+    guidance: float | None = None
     seed: int = 0
     device: str = "auto"
 
@@ -82,6 +85,8 @@ class MazeBench:
                 f"measured; got {self.num_frames}"
             )
         Sampling(temperature=self.temperature)  # raises
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise ValueError(f"guidance must be a finite number, got {self.guidance}")
 
 
 def benchmark_maze(
@@ -122,7 +127,7 @@ def benchmark_maze(
     quantizer = generator.vqvae.quantizer
     figures = {
         **{name: getattr(bench, name) for name in ("model", "data", "other", "num_frames")},
-        **{name: getattr(bench, name) for name in ("temperature", "seed")},
+        **{name: getattr(bench, name) for name in ("temperature", "guidance", "seed")},
         "codes_per_frame": torch.Size(grid).numel() * quantizer.num_codebooks,
         "codebook_size": quantizer.codebook_size,
         "inverse_learnt_from": len(learnt),
@@ -198,6 +203,7 @@ def _measure(
             inverse=inverse,
             num_frames=bench.num_frames,
             temperature=bench.temperature,
+            guidance=bench.guidance,
             seed=bench.seed,
             tell=tell,
         )

@@ -25,7 +25,8 @@ def maze_table(found: Mapping[str, Any]) -> str:
     parts = [
         as_line(found["setting"]),
         f"means over episodes, and half of their 95 % intervals; {found['codes_per_frame']} codes "
-        f"of {found['codebook_size']} a frame",
+        f"of {found['codebook_size']} a frame; temperature {found['temperature']}, guidance "
+        f"{found['guidance']}",
     ]
     for name in ("data", "other"):
         if found["measured"][name] is not None:
