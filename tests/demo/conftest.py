@@ -24,6 +24,10 @@ def built(**prior):
         prior={"width": 16, "num_layers": 3, **prior},
     )
     generator.vqvae.train().loss(torch.rand(2, 3, 16, 64, 64) * 2 - 1)
+    with torch.no_grad():  # untrained, it would hardly look at what was before, nor at actions
+        for name, weight in generator.prior.named_parameters():
+            if ".time" in name or "head.out" in name:
+                weight.mul_(5)
     return generator.eval()
 
 
@@ -63,3 +67,11 @@ def running(server):
 def server(walkable, picture):
     with running(Server(walkable, "walkable", [read_start(picture, walkable)], port=0)) as server:
         yield server
+
+
+@pytest.fixture
+def server_of():
+    """A server of a model that knows other actions, from nothing."""
+    return lambda names: running(
+        Server(built(cond={"num_actions": len(names), "action_names": names}), "other", port=0)
+    )

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from vqvideo import media
+from vqvideo.demo.session import FullError, Session, Sessions
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path
 
 KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
 PICTURE = "document.getElementById('frame').toDataURL()"
+MESSAGE = "document.getElementById('message').textContent"
 NUMBER = "+document.getElementById('figures').textContent.match(/frame (\\d+)/)?.[1]"
 
 
@@ -101,7 +103,6 @@ def browser(tmp_path):
 @pytest.fixture
 def page(browser, server):
     """The browser, the page open in it."""
-    browser.tell("Page.enable")
     browser.tell("Page.navigate", url=server.address)
     browser.wait(f"{NUMBER} === 0")
     return browser
@@ -120,7 +121,7 @@ def test_keys_walk_a_reload_goes_on_and_a_hundred_presses_do_not_pile_up(page, s
     assert page.see(on) == "forward left"
     page.key("keyUp", "ArrowUp")
     page.key("keyUp", "ArrowLeft")
-    page.wait("!walking")
+    page.wait("!busy")
     assert page.see("document.querySelector('#actions .on')") is None
     number = page.see(NUMBER)
     pictures.append(page.see(PICTURE))
@@ -133,7 +134,7 @@ def test_keys_walk_a_reload_goes_on_and_a_hundred_presses_do_not_pile_up(page, s
 
     for _ in range(100):
         page.tap("ArrowRight")
-    page.wait("!walking")
+    page.wait("!busy")
     assert number < page.see(NUMBER) <= number + 100
     assert page.see("document.getElementById('message').textContent") == ""
 
@@ -150,7 +151,7 @@ def test_buttons_walk_while_they_are_down_and_a_start_begins_anew(page):
     page.tell(**mouse, type="mousePressed")
     page.wait(f"{NUMBER} >= 3")
     page.tell(**mouse, type="mouseReleased")
-    page.wait("!walking")
+    page.wait("!busy")
     number, warmth = page.see(NUMBER), "document.getElementById('temperature')"
     page.see(f"{warmth}.value = 0; {warmth}.dispatchEvent(new Event('input'))")
     assert page.see("document.getElementById('warmth').textContent") == "0.00"
@@ -162,12 +163,80 @@ def test_buttons_walk_while_they_are_down_and_a_start_begins_anew(page):
 
 def test_what_goes_wrong_is_said_on_the_page_and_the_walk_goes_on(page, server):
     page.see("order('upload', new Blob(['no picture']))")
-    message = "document.getElementById('message').textContent"
-    assert "cannot be read as a picture or a video" in page.see(message)
+    assert "cannot be read as a picture or a video" in page.see(MESSAGE)
     page.see("document.querySelector('[data-action=\"3\"]').click()")
     page.wait(f"{NUMBER} === 1")
 
     server.sessions._known.clear()  # as if left alone for too long
     page.tap("ArrowUp")
-    page.wait(f"{message}.includes('Here begins another')")
+    page.wait(f"{MESSAGE}.includes('Here begins another')")
     assert page.see(NUMBER) == 0
+
+
+def test_the_action_of_a_key_and_the_temperature_of_the_slider_reach_the_server(page, monkeypatch):
+    told, step = [], Session.step
+    monkeypatch.setattr(Session, "step", lambda *given: (told.append(given[1:]), step(*given))[1])
+    warmth = "document.getElementById('temperature')"
+    for number, (key, temperature) in enumerate((("ArrowUp", 0.35), ("ArrowLeft", 1.2)), 1):
+        page.see(f"{warmth}.value = {temperature}")
+        page.tap(key)
+        page.wait(f"!busy && {NUMBER} === {number}")
+    assert told == [(3, 0.35), (1, 1.2)]
+
+
+def test_a_page_that_is_copied_with_its_storage_has_a_walk_of_its_own(page, server):
+    page.tap("ArrowUp")
+    page.wait(f"!busy && {NUMBER} === 1")
+    figures = "copy.document.getElementById('figures')?.textContent"
+    page.tell("Runtime.evaluate", expression="copy = window.open(location.href)", userGesture=True)
+    page.wait(f"/frame \\d/.test({figures})")
+    assert page.see(figures).startswith("frame 0\n")
+    assert len(server.sessions) == 2
+    page.see("copy.location.reload()")  # each goes on with its own
+    is_again = "copy.performance.getEntriesByType('navigation')[0]?.type === 'reload'"
+    page.wait(f"{is_again} && {figures}?.startsWith('frame 0\\n')")
+    page.tell("Page.reload")
+    page.wait(f"document.readyState === 'complete' && {NUMBER} === 1")
+    assert len(server.sessions) == 2
+
+
+def test_a_start_that_is_chosen_where_no_walk_could_be_opened_begins_one(
+    browser, server, monkeypatch
+):
+    with monkeypatch.context() as full:
+        full.setattr(Sessions, "_forget", lambda sessions: (_ for _ in ()).throw(FullError("full")))
+        browser.tell("Page.navigate", url=server.address)
+        browser.wait(f"document.readyState === 'complete' && {MESSAGE} === 'full'")
+    browser.see("document.querySelector('#starts button:last-child').click()")
+    browser.wait(f"{NUMBER} === 0")
+    [session] = server.sessions._known.values()
+    assert session.start is None
+    assert browser.see(MESSAGE) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("none", "forward"), [["wait", "0"], ["forward", "1"]]),
+        (
+            ("forward", "none", "turn right", "turn left", "forward right", "forward left"),
+            [
+                ["forward left", "5"],
+                ["forward", "0"],
+                ["forward right", "4"],
+                ["turn left", "3"],
+                ["wait", "1"],
+                ["turn right", "2"],
+            ],
+        ),
+    ],
+)
+def test_there_is_a_button_for_each_action_and_none_besides(browser, server_of, names, shown):
+    with server_of(names) as server:
+        browser.tell("Page.navigate", url=server.address)
+        browser.wait(f"{NUMBER} === 0")
+        buttons = "[...document.getElementById('actions').children]"
+        pairs = f"{buttons}.map((each) => [each.textContent, each.dataset.action])"
+        assert json.loads(browser.see(f"JSON.stringify({pairs})")) == shown
+        is_maze = browser.see("document.getElementById('actions').classList.contains('maze')")
+        assert is_maze == (len(names) == 6)

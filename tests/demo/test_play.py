@@ -12,9 +12,11 @@ import threading
 import time
 import urllib.request
 
+import numpy as np
 import pytest
+import torch
 
-from vqvideo import demo
+from vqvideo import demo, media
 from vqvideo.cli import main
 
 
@@ -115,3 +117,23 @@ def test_what_cannot_be_played_is_one_line(walkable_folder, arguments, message, 
     assert printed.out == ""
     assert message in printed.err
     assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.full(8, 6), "walk.mp4 is no start for this model: actions must be integers in [0, 6)"),
+        (np.zeros((8, 2)), "walk.mp4 is no start for this model: actions must have shape [1, 8]"),
+        (np.full(8, np.nan), "walk.actions.npy"),
+        (np.full((8, 2), np.nan), "walk.actions.npy"),
+    ],
+)
+def test_a_start_whose_actions_the_model_does_not_have_is_refused_before_anything_is_served(
+    walkable_folder, tmp_path, actions, message, served, capsys
+):
+    media.write_video(tmp_path / "walk.mp4", torch.zeros(3, 8, 64, 64), fps=8)
+    np.save(tmp_path / "walk.actions.npy", actions)
+    start = ["--start", str(tmp_path / "walk.mp4")]
+    assert main(["play", "--model", str(walkable_folder), "--port", "0", *start]) == 1
+    assert served == []
+    assert message in capsys.readouterr().err

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from vqvideo import media
-from vqvideo.demo.server import MOST_BYTES
+from vqvideo.demo import session as demo_session
+from vqvideo.demo.server import MOST_BYTES, MOST_BYTES_OF_JSON, Handler
 
 
 def ask(server, path, given=None, **headers):
@@ -100,7 +101,7 @@ def test_an_upload_that_is_no_picture_or_too_large_gets_a_sentence_and_the_walk_
         assert "this file cannot be read as a picture or a video" in answer["error"]
     status, answer = ask(server, upload, bytes(MOST_BYTES + 1))
     assert status == 413
-    assert "too large: 33,554,433 bytes" in answer["error"]
+    assert "this is too large: 33,554,432 bytes are the most" in answer["error"]
     status, seen = ask(server, f"/session/{word}/step", {"action": 3})
     assert (status, seen["number"]) == (200, 1)
 
@@ -127,6 +128,8 @@ def test_what_was_played_comes_as_an_mp4(server, word, tmp_path):
         ("restart", {"start": 1}, 400, "there are 1 starts"),
         ("restart", {"start": "door"}, 400, "there are 1 starts"),
         ("fly", {}, 404, "there is no /session/.*/fly here"),
+        ("step/extra", {"action": 3}, 404, "there is no /session/.*/step/extra here"),
+        ("step//extra", {"action": 3}, 404, "there is no"),
     ],
 )
 def test_what_makes_no_sense_gets_a_sentence_and_the_walk_goes_on(
@@ -139,9 +142,12 @@ def test_what_makes_no_sense_gets_a_sentence_and_the_walk_goes_on(
 
 
 def test_a_visitor_who_is_not_known_is_told_so(server):
-    status, answer = ask(server, "/session/guessed/step", {"action": 3})
-    assert status == 404
-    assert "this walk is over" in answer["error"]
+    for order in ("step", "upload"):
+        status, answer = ask(server, f"/session/guessed/{order}", bytes(MOST_BYTES_OF_JSON))
+        assert status == 404
+        assert "this walk is not known: it was left alone for too long, or vq" in answer["error"]
+    assert ask(server, "/session//step", {"action": 3})[0] == 404
+    assert len(server.sessions) == 0
 
 
 def test_whoever_calls_it_by_another_name_is_refused(server):
@@ -160,6 +166,50 @@ def test_another_page_gives_no_orders(server, word):
         assert "only the page at" in answer["error"]
     own = f"http://127.0.0.1:{port}"
     assert ask(server, f"/session/{word}/step", {"action": 3}, Origin=own)[1]["number"] == 1
+
+
+@pytest.mark.parametrize("length", [4 * MOST_BYTES_OF_JSON + 1, 10**18, "9" * 5000])
+def test_a_body_without_end_is_refused_unread_and_the_connection_closed(server, word, length):
+    with socket.create_connection(server.server_address, timeout=20) as browser:
+        head = f"POST /session/{word}/step HTTP/1.1\r\nHost: 127.0.0.1:{server.server_address[1]}"
+        browser.sendall(f"{head}\r\nContent-Length: {length}\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: browser.recv(2**16), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"Connection: close" in answer
+    assert b"too large: 1,000 bytes are the most" in answer
+
+
+def test_a_body_is_kept_for_nobody_who_may_not_ask(server, word, monkeypatch):
+    monkeypatch.setattr(Handler, "_read", None)  # what keeps a body is not called
+    for path, headers, status in (
+        (f"/session/{word}/upload", {"Origin": "http://evil.example"}, 403),
+        (f"/session/{word}/upload", {"Host": "evil.example"}, 403),
+        ("/session/guessed/upload", {}, 404),
+        ("/fly/upload", {}, 404),
+    ):
+        assert ask(server, path, bytes(10**6), **headers)[0] == status
+
+
+def test_uploads_are_read_one_after_the_other_and_one_of_each_visitor(server, word, monkeypatch):
+    going_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def read_start(*given):
+        begun.release()
+        going_on.wait()
+        raise ValueError("read at last")
+
+    monkeypatch.setattr(demo_session, "read_start", read_start)
+    other = ask(server, "/session", {})[1]["session"]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, server, f"/session/{word}/upload", b"one")
+        begun.acquire()
+        second = pool.submit(ask, server, f"/session/{other}/upload", b"two")
+        assert ask(server, f"/session/{word}/upload", b"three")[0] == 409
+        assert not begun.acquire(timeout=0.2)  # the other visitor's waits
+        going_on.set()
+        assert [answer.result() for answer in (first, second)] == [
+            (400, {"error": "read at last"})
+        ] * 2
 
 
 def test_it_listens_on_this_machine_alone(server):

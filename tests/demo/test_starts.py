@@ -1,8 +1,12 @@
 """What a walk may begin with, and what is said of other files."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vqvideo
 from vqvideo import media
@@ -48,10 +52,49 @@ def test_a_file_that_is_neither_picture_nor_video_is_named(walkable, tmp_path):
         read_start(tmp_path / "none.png", walkable)
 
 
-def test_a_picture_that_would_fill_the_memory_is_refused(walkable, picture, monkeypatch):
-    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"door\.png has too many pixels"):
-        read_start(picture, walkable)
+def large_png(file, side):
+    """A PNG that says it is so large, with next to nothing in it."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(100)))
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""))
+    return file
+
+
+@pytest.mark.parametrize("side", [6325, 13000, 20000])  # above the limit, and both of Pillow's
+def test_a_picture_that_would_fill_the_memory_is_refused_by_its_header(walkable, tmp_path, side):
+    file = large_png(tmp_path / "large.png", side)
+    with pytest.raises(ValueError, match=r"large\.png has more than 40,000,000 pixels; make it sm"):
+        read_start(file, walkable)
+    with pytest.raises(ValueError, match="cannot be read"):  # all that is wrong with this one
+        read_start(large_png(tmp_path / "small.png", 6324), walkable)
+
+
+def test_a_video_of_too_many_pixels_is_refused_and_not_read(walkable, tmp_path, monkeypatch):
+    file = recorded(tmp_path / "walk.mp4", 3)
+    monkeypatch.setattr("vqvideo.demo.starts.MOST_PIXELS", 48 * 80)
+    assert read_start(file, walkable).frames.shape == (3, 3, 64, 64)
+    monkeypatch.setattr("vqvideo.demo.starts.MOST_PIXELS", 48 * 80 - 1)
+    monkeypatch.setattr(media, "read_video", None)
+    with pytest.raises(ValueError, match=r"walk\.mp4 has more than 3,839 pixels"):
+        read_start(file, walkable)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_a_picture_that_moves_is_a_video(walkable, tmp_path, suffix):
+    shades = [Image.new("RGB", (80, 48), (80 * i,) * 3) for i in range(4)]
+    moves, still = tmp_path / f"moves{suffix}", tmp_path / f"still{suffix}"
+    shades[0].save(moves, save_all=True, append_images=shades[1:], duration=100)
+    shades[2].save(still)
+    frames = read_start(moves, walkable).frames
+    assert frames.shape == (3, 4, 64, 64)
+    assert frames.mean((0, 2, 3)).tolist() == pytest.approx([-1, -0.37, 0.25, 0.88], abs=0.02)
+    assert read_start(still, walkable).frames.shape == (3, 1, 64, 64)
 
 
 def test_a_video_shorter_than_a_code_frame_is_refused(small_model, tmp_path):

@@ -41,9 +41,15 @@ def test_a_model_without_actions_and_with_several_frames_a_code_walks_as_it_stre
 
 def test_what_led_into_the_start_is_none_where_nobody_knows(walkable):
     start = start_of(2, walkable)
-    told = start._replace(actions=torch.zeros(2, dtype=torch.int64))
-    one, other = Walk(walkable, start), Walk(walkable, told)
-    assert torch.equal(one.step(3), other.step(3))
+
+    def walked(start):
+        walk = Walk(walkable, start)
+        walk.step(3)
+        return walk.codes
+
+    told = [walked(start._replace(actions=torch.full((2,), action))) for action in range(6)]
+    assert torch.equal(walked(start), told[0])
+    assert not any(torch.equal(told[0], other) for other in told[1:])
 
 
 def test_the_temperature_may_change_and_what_is_coldest_has_no_noise(walkable):

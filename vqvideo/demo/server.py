@@ -11,24 +11,26 @@ import contextlib
 import errno
 import json
 import sys
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
-from pathlib import Path
 from socketserver import ThreadingTCPServer
 from typing import Any
 
 from vqvideo import media
 from vqvideo.demo.session import BusyError, FullError, Session, Sessions, picture_of
-from vqvideo.demo.starts import Start, read_start
+from vqvideo.demo.starts import Start
 from vqvideo.demo.walk import Walk, actions_of
 from vqvideo.generator import Generator
 
 MOST_BYTES = 32 * 2**20  # of an upload
 MOST_BYTES_OF_JSON = 1000
+PATIENCE = 4  # a body is read to its end, to be refused, up to so many times what it may hold
+Plain = Mapping[str, Callable[[], None]]
+OfSession = Mapping[str, Callable[[str, Session], None]]
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; frame-ancestors 'none'"
@@ -53,7 +55,7 @@ class Server(ThreadingTCPServer):
         port: 0 takes any that is free.
 
     Raises:
-        ValueError: one cannot walk through what this model makes.
+        ValueError: one cannot walk through what this model makes, or not from one of the starts.
         OSError: the port is in use; or it is one of those that need rights.
     """
 
@@ -67,6 +69,11 @@ class Server(ThreadingTCPServer):
         self.generator, self.name, self.starts = generator, name, list(starts)
         self.actions = actions_of(generator)
         Walk(generator).step()  # what is wrong is said at once, and what is compiled is there
+        for start in self.starts:
+            try:
+                Walk(generator, start)
+            except ValueError as error:
+                raise ValueError(f"{start.name} is no start for this model: {error}") from error
         self.sessions, self.is_closing = Sessions(generator), False
         self.page = files("vqvideo.demo").joinpath("page.html").read_bytes()
         if not 0 <= port < 2**16:
@@ -131,34 +138,35 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing: stderr is for what goes wrong."""
 
-    def _answer(
-        self,
-        plain: Mapping[str, Callable[[], None]],
-        of_session: Mapping[str, Callable[[str, Session], None]],
-    ) -> None:
+    def _answer(self, plain: Plain, of_session: OfSession) -> None:
         """Take `/NAME`, or `/session/WORD/NAME`, to the function of that name."""
-        self.body = b""
+        self.path, _, _ = self.path.partition("?")
+        self.most = MOST_BYTES if self.path.endswith("/upload") else MOST_BYTES_OF_JSON
         try:
-            self.body = self._read()  # first, so that a refusal is heard
+            self.left = self._length()
             self._check_origin()
-            path = self.path.split("?")[0].strip("/")
-            name, word, inner = [*path.split("/"), "", ""][:3]
-            if name in plain and not word:
-                return plain[name]()
-            if name != "session" or inner not in of_session:
-                raise RefusedError(404, f"there is no /{path} here")
-            session = self.server.sessions.find(word)
-            if session is None:
-                raise RefusedError(404, "this walk is over: it was left alone for too long")
-            of_session[inner](word, session)
-        except RefusedError as error:
-            self._send_json({"error": str(error)}, error.status)
-        except BusyError as error:
-            self._send_json({"error": str(error)}, 409)
-        except FullError as error:
-            self._send_json({"error": str(error)}, 503)
-        except (ValueError, OverflowError) as error:
-            self._send_json({"error": str(error)}, 400)
+            answer = self._find(plain, of_session)
+            self.body = self._read()  # of nobody else: it takes memory
+            answer()
+        except (RefusedError, BusyError, FullError, ValueError, OverflowError) as error:
+            self._read_past()
+            self._send_json({"error": str(error)}, getattr(error, "status", 400))
+
+    def _find(self, plain: Plain, of_session: OfSession) -> Callable[[], None]:
+        path = self.path.strip("/")
+        if path in plain:
+            return plain[path]
+        name, word, inner, *more = [*path.split("/"), "", ""]
+        if name != "session" or inner not in of_session or any(more):
+            raise RefusedError(404, f"there is no /{path} here")
+        session = self.server.sessions.find(word)
+        if session is None:
+            raise RefusedError(
+                404,
+                "this walk is not known: it was left alone for too long, or vqvideo play was begun "
+                "anew",
+            )
+        return partial(of_session[inner], word, session)
 
     def _check_origin(self) -> None:
         port = self.server.server_address[1]
@@ -169,22 +177,27 @@ class Handler(BaseHTTPRequestHandler):
         if origin is not None and origin not in [f"http://{host}" for host in ours]:
             raise RefusedError(403, f"only the page at {self.server.address} may ask for this")
 
-    def _read(self) -> bytes:
-        """The body; one that is too large is read to its end, so that the answer is heard."""
-        length, most = self.headers.get("Content-Length", "0"), MOST_BYTES_OF_JSON
-        if self.path.endswith("/upload"):
-            most = MOST_BYTES
+    def _length(self) -> int:
+        """Of the body, in bytes."""
+        length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or "Transfer-Encoding" in self.headers:
-            self.close_connection = True
+            self.left, self.close_connection = 0, True
             raise RefusedError(411, "a request must say its Content-Length")
-        left = int(length)
-        if left <= most:
-            return self.rfile.read(left)
-        while left > 0 and (piece := self.rfile.read(min(left, 2**16))):
-            left -= len(piece)
-        raise RefusedError(
-            413, f"this is too large: {int(length):,} bytes, and {most:,} are the most"
-        )
+        return int(length) if len(length) < 20 else sys.maxsize
+
+    def _read(self) -> bytes:
+        if self.left > self.most:
+            raise RefusedError(413, f"this is too large: {self.most:,} bytes are the most")
+        left, self.left = self.left, 0
+        return self.rfile.read(left)
+
+    def _read_past(self) -> None:
+        """The rest of a body that nobody wants, so that the refusal is heard; or hang up."""
+        if self.left > PATIENCE * self.most:
+            self.close_connection = True
+            return
+        while self.left > 0 and (piece := self.rfile.read(min(self.left, 2**16))):
+            self.left -= len(piece)
 
     def _given(self) -> dict[str, Any]:
         try:
@@ -226,10 +239,7 @@ class Handler(BaseHTTPRequestHandler):
         self._look(word, session)
 
     def _upload(self, word: str, session: Session) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "upload"
-            file.write_bytes(self.body)
-            session.restart(read_start(file, self.server.generator, "this file"))
+        session.upload(self.body)
         self._look(word, session)
 
     def _clip(self, word: str, session: Session) -> None:

@@ -22,23 +22,27 @@ from typing import Any
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.demo.starts import Start
+from vqvideo.demo.starts import Start, read_start
 from vqvideo.demo.walk import Walk
 from vqvideo.generator import Generator
 
 KEPT_FRAMES = 2000  # of what was played, for the file: some 25 MB at 64x64
 SHOWN_PIXELS = 256  # the shorter side of the file; players blur what is small
 MOST_SESSIONS = 16
-IDLE_SECONDS = 30 * 60.0  # after which a visitor is forgotten
+IDLE_SECONDS = 30 * 60.0  # after which a visitor is forgotten when another comes
 MAKES_ROOM_SECONDS = 60.0  # the same where there are too many
 
 
 class BusyError(Exception):
     """An earlier request of the same visitor is still worked on."""
 
+    status = 409  # of HTTP
+
 
 class FullError(Exception):
     """There are too many visitors."""
+
+    status = 503
 
 
 class Session:
@@ -60,6 +64,13 @@ class Session:
         with self._alone_at_work():
             self.work.submit(self._restart, start).result()
 
+    def upload(self, content: bytes) -> None:
+        """The same, from what a file holds; it is read where the model works, one after the other,
+        since to read one takes memory.
+        """
+        with self._alone_at_work():
+            self.work.submit(self._upload, content).result()
+
     def step(self, action: int, temperature: float) -> None:
         """Imagine what comes next; see `Walk.step`."""
         with self._alone_at_work():
@@ -79,7 +90,7 @@ class Session:
     @contextmanager
     def _alone_at_work(self) -> Iterator[None]:
         if not self._alone.acquire(blocking=False):
-            raise BusyError("the last frame is still being imagined")
+            raise BusyError("what was asked for before is still being worked on")
         try:
             yield
         finally:
@@ -91,6 +102,13 @@ class Session:
         self.walk, self.start = walk, start
         self.played: deque[Tensor] = deque(maxlen=KEPT_FRAMES)
         self._show(frames, 0, 0.0)  # a start is not counted
+
+    def _upload(self, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "upload"
+            file.write_bytes(content)
+            start = read_start(file, self.generator, "this file")
+        self._restart(start)
 
     def _step(self, action: int, temperature: float) -> None:
         began = time.perf_counter()
