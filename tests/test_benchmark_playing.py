@@ -57,12 +57,18 @@ def test_milliseconds_are_those_of_one_frame_and_their_spread(slow_clock, small_
 
 def test_the_table_says_frames_per_second_beside_the_recordings():
     ms = {"p5": 20.0, "median": 25.0, "p95": 50.0}
-    found = {"ms": {"fused": None, "cached": ms}, "rate": 8.0, "model": "m", "num_frames": 30}
+    found = {
+        "ms": {"fused": None, "cached": ms},
+        "rate": 8.0,
+        "unit_ms": 50.0,
+        "model": "m",
+        "num_frames": 30,
+    }
     setting = {"torch": "1", "python": "3", "cpu": "c", "threads": 2}
     found["setting"] = {**setting, "thp_mem_alloc_enable": None, "load_average": None}
     lines = [line.split() for line in playing_table(found).splitlines()]
-    assert ["cached", "25.0", "20.0", "50.0", "40.0", "20.0", "5.00x"] in lines
-    assert ["fused", *["-"] * 6] in lines
+    assert ["cached", "25.0", "20.0", "50.0", "0.500", "40.0", "20.0", "5.00x"] in lines
+    assert ["fused", *["-"] * 7] in lines
 
 
 def test_the_command_times_a_model_that_is_told_actions(tmp_path, capsys):

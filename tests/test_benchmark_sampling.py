@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqvideo.cli import main
-from vqvideo.jobs.benchmark import sampling
+from vqvideo.jobs.benchmark import sampling, timing
 from vqvideo.report.machine import as_line, setting
 
 SMALL = {
@@ -21,7 +21,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(sampling, "SIZES", SMALL)
-    monkeypatch.setattr(sampling, "UNIT", (8, 4, 5))
+    monkeypatch.setattr(timing, "UNIT", (8, 4, 5))
     monkeypatch.setattr("vqvideo.jobs.benchmark.timing.AT_LEAST_S", 0.001)
 
 

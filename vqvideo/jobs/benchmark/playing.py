@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vqvideo.generator import Generator
 from vqvideo.jobs.benchmark.table import aligned
-from vqvideo.jobs.benchmark.timing import threads
+from vqvideo.jobs.benchmark.timing import threads, unit_ms
 from vqvideo.jobs.model import open_model
 from vqvideo.report.machine import as_line, setting
 from vqvideo.sampling import method_for
@@ -47,8 +47,9 @@ def benchmark_playing(
 
     Returns:
         "ms": of "fused" (None where there is none) and "cached", milliseconds of one frame: "p5",
-        "median" and "p95"; "rate", frames per second of the recordings; "model", "num_frames",
-        and "setting": versions and machine.
+        "median" and "p95"; "unit_ms", milliseconds of a product of 16,384 x 256 by 256 x 1,024, to
+        carry times between machines; "rate", frames per second of the recordings; "model",
+        "num_frames", and "setting": versions and machine.
 
     Raises:
         ValueError: too few frames or threads, or another kind of model.
@@ -78,6 +79,7 @@ def benchmark_playing(
                 turn = min(TURN, num_frames - done)
                 seconds[method] += [_seconds(step) for _ in range(turn)]
             progress(done + turn, num_frames)
+        unit = unit_ms()
     each = generator.vqvae.downsampling[0]
     return {
         "ms": {
@@ -86,6 +88,7 @@ def benchmark_playing(
             else None
             for method in ("fused", "cached")
         },
+        "unit_ms": unit,
         "rate": generator.config.rate,
         "model": model,
         "num_frames": num_frames,
@@ -95,19 +98,20 @@ def benchmark_playing(
 
 def playing_table(found: dict[str, Any]) -> str:
     """What `benchmark_playing` returned, as text."""
-    lines = [["drawn", "ms a frame, median", "5 %", "95 %", "frames/s, median", "95 %", "of real"]]
+    heads = ["drawn", "ms a frame, median", "5 %", "95 %", "units, median"]
+    lines = [[*heads, "frames/s, median", "95 %", "of real"]]
     for method, ms in found["ms"].items():
         if ms is None:
-            lines.append([method, *["-"] * 6])
+            lines.append([method, *["-"] * 7])
             continue
         per_second = {name: 1000 / value for name, value in ms.items()}
         times = [f"{ms[name]:.1f}" for name in ("median", "p5", "p95")]
         rates = [f"{per_second[name]:.1f}" for name in ("median", "p95")]
         real = "-" if found["rate"] is None else f"{per_second['median'] / found['rate']:.2f}x"
-        lines.append([method, *times, *rates, real])
+        lines.append([method, *times, f"{ms['median'] / found['unit_ms']:.3f}", *rates, real])
     about = (
         f"{found['model']}: {found['num_frames']} code frames, the first {LEFT_OUT} left out; "
-        f"recordings have {found['rate']} frames/s"
+        f"recordings have {found['rate']} frames/s; a unit took {found['unit_ms']:.1f} ms"
     )
     return f"{as_line(found['setting'])}\n{about}\n\n{aligned(lines)}"
 

@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from vqvideo.jobs.benchmark.table import aligned, short
-from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads
+from vqvideo.jobs.benchmark.timing import Timed, median_ms, threads, unit
 from vqvideo.priors import PRIORS, Prior
 from vqvideo.report.machine import as_line, setting
 from vqvideo.sampling import generate, method_for
 
 COPIES = 4  # of the weights, to be read
-UNIT = (16384, 256, 1024)  # vectors, their length, entries: one product is the unit of time
 
 
 class Size(NamedTuple):
@@ -103,7 +102,7 @@ def benchmark_sampling(
 
 def _figures(size: Size, batch: int, rounds: int, done: Callable[[], None]) -> dict[str, Any]:
     prior, codes = size.build(), math.prod(size.grid)
-    timed = {**_passes(prior, size, batch), "unit": _unit()}
+    timed = {**_passes(prior, size, batch), "unit": unit()}
 
     def draw(method: Any) -> Timed:
         return Timed(lambda: generate(prior, size.grid, batch=batch, method=method))
@@ -148,12 +147,6 @@ def _passes(prior: Prior, size: Size, batch: int) -> dict[str, Timed]:
             layer(x)
 
     return {"full": Timed(lambda: prior.logits(codes)), "bare": Timed(bare)}
-
-
-def _unit() -> Timed:
-    number, length, entries = UNIT
-    x, e, out = torch.randn(number, length), torch.randn(entries, length), torch.empty(0)
-    return Timed(lambda: torch.mm(x, e.T, out=out))
 
 
 def _readings(prior: Prior) -> dict[str, Timed]:

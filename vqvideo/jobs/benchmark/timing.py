@@ -10,6 +10,11 @@ from typing import NamedTuple
 
 import torch
 
+UNIT = (
+    16384,
+    256,
+    1024,
+)  # of a product: vectors, their length, entries
 AT_LEAST_S = 0.05  # that a round spends on each call
 MOST_CALLS = 50  # in one round
 
@@ -46,6 +51,18 @@ def median_ms(
                 repeats[name] = max(1, min(MOST_CALLS, int(AT_LEAST_S / max(taken[0], 1e-6))))
         after_round()
     return {name: 1000 * statistics.median(taken) for name, taken in seconds.items()}
+
+
+def unit() -> Timed:
+    """The product that times are counted in."""
+    number, length, entries = UNIT
+    x, e, out = torch.randn(number, length), torch.randn(entries, length), torch.empty(0)
+    return Timed(lambda: torch.mm(x, e.T, out=out))
+
+
+def unit_ms() -> float:
+    """Milliseconds that it takes here and now."""
+    return median_ms({"unit": unit()}, rounds=15)["unit"]
 
 
 def _seconds(timed: Timed) -> float:

@@ -22,7 +22,7 @@ from vqvideo.data.clips import ClipDataset
 from vqvideo.jobs.benchmark.contenders import SIZES
 from vqvideo.jobs.benchmark.memory import STATUS
 from vqvideo.jobs.benchmark.runs import Rows, claim, is_complete, log_of
-from vqvideo.jobs.benchmark.timing import Timed, median_ms
+from vqvideo.jobs.benchmark.timing import unit_ms
 from vqvideo.jobs.train_vqvae import train_vqvae
 from vqvideo.models import build
 from vqvideo.report.machine import setting
@@ -110,14 +110,6 @@ def benchmark_training(
         "runs": runs,
         "peak_mib": _peak_mib(),
     }
-
-
-def unit_ms() -> float:
-    """Milliseconds of the product that times are counted in, here and now."""
-    x = torch.randn(UNIT.num_vectors, UNIT.code_dim)
-    entries = torch.randn(UNIT.codebook_size, UNIT.code_dim)
-    out = x.new_empty(len(x), len(entries))
-    return median_ms({"unit": Timed(lambda: torch.mm(x, entries.T, out=out))}, rounds=15)["unit"]
 
 
 def _timed(learner: Learner, sets: Sets, precision: Precision, is_compiled: bool) -> dict[str, Any]:
