@@ -2,7 +2,7 @@
 
 For each budget of seconds and each seed there is one run whose schedule ends there: its number of
 steps is what the machine does in that time, measured right before. Beside seconds stand units, the
-time of one matrix product here (`UNIT`), which carry a time to another machine as far as anything
+time of one matrix product here (`timing.UNIT`), which carry a time to another machine as far as anything
 does.
 """
 
@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from vqvideo.data.clips import ClipDataset
-from vqvideo.jobs.benchmark.contenders import SIZES
 from vqvideo.jobs.benchmark.memory import STATUS
 from vqvideo.jobs.benchmark.runs import Rows, claim, is_complete, log_of
 from vqvideo.jobs.benchmark.timing import unit_ms
@@ -31,7 +30,6 @@ from vqvideo.training.run import Run
 from vqvideo.training.task import Precision
 from vqvideo.training.vqvae import VQVAETask
 
-UNIT = SIZES["S3"]  # x @ e.T in float32, written to memory that is there
 FIRST_STEPS, TIMED_STEPS = 4, 15  # the first do not count: they load code, or compile
 MEASUREMENTS = 10  # of each run
 SPARE = 0.97  # of a budget is planned for: single steps take longer now and then
