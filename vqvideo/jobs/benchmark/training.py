@@ -2,8 +2,8 @@
 
 For each budget of seconds and each seed there is one run whose schedule ends there: its number of
 steps is what the machine does in that time, measured right before. Beside seconds stand units, the
-time of one matrix product here (`timing.UNIT`), which carry a time to another machine as far as anything
-does.
+time of one matrix product here (`timing.UNIT`), which carry a time to another machine as far as
+anything does.
 """
 
 from __future__ import annotations
