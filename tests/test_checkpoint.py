@@ -259,7 +259,15 @@ ORIGIN = {"kind": "prior", "name": "spiral", "package": "spirals", "version": "1
 
 @pytest.mark.parametrize(
     "plugins",
-    [None, {}, ["spirals"], [{**ORIGIN, "version": 1}], [{**ORIGIN, "colour": "red"}], [{}]],
+    [
+        None,
+        {},
+        ["spirals"],
+        [{**ORIGIN, "version": 1}],
+        [{**ORIGIN, "kind": "model"}],
+        [{**ORIGIN, "colour": "red"}],
+        [{}],
+    ],
     ids=str,
 )
 def test_a_header_says_of_plugins_four_words_each_and_nothing_else(stored, plugins):

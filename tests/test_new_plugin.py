@@ -74,7 +74,14 @@ def test_a_project_of_each_kind_is_found_and_its_own_tests_pass(
     spec = importlib.util.spec_from_file_location("the_tests_of_the_project", file)
     tests = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tests)
-    getattr(tests, f"test_the_{kind}_keeps_all_laws")()
+    keeps_all_laws = getattr(tests, f"test_the_{kind}_keeps_all_laws")
+    if kind not in ("encoder", "decoder", "prior"):
+        keeps_all_laws()
+        return
+    (every_rank,) = keeps_all_laws.pytestmark
+    assert every_rank.args == ("rank", [1, 2, 3])
+    for rank in (1, 2, 3):
+        keeps_all_laws(rank)
 
 
 def test_a_project_is_made_where_one_says_and_holds_a_readme(tmp_path, capsys):
@@ -92,7 +99,7 @@ def test_a_real_pytest_in_the_project_finds_its_tests_without_installing_it(tmp_
     main(["new-plugin", "thing", "--kind", "encoder", "--out", str(tmp_path / "thing")])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path / "thing", capture_output=True, text=True)
-    assert "1 passed" in done.stdout, done.stdout
+    assert "3 passed" in done.stdout, done.stdout
 
 
 def test_a_tool_for_style_has_nothing_to_say_of_a_project(tmp_path):
@@ -136,6 +143,42 @@ def test_a_name_that_python_has_a_use_for_is_refused(name, tmp_path, capsys):
     assert main(["new-plugin", name, "--out", str(tmp_path / "x")]) == 1
     assert f"module would be called {name!r}, and Python has another" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_run_says_that_the_folder_exists_installed_or_not(tmp_path, installed, capsys):
+    command = ["new-plugin", "thing", "--out", str(tmp_path / "thing")]
+    assert main(command) == 0
+    installed(tmp_path / "thing")  # and now the name is taken too
+    capsys.readouterr()
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert said == f"vqvideo: {tmp_path / 'thing'} exists; choose another folder (--out)\n"
+
+
+def test_a_project_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
+    plain = Path.write_text
+
+    def full(path, text, **options):
+        if path.parent.name == "tests":
+            raise OSError("no space left on device")
+        return plain(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    command = ["new-plugin", "thing", "--out", str(tmp_path / "thing")]
+    assert main(command) == 1
+    assert capsys.readouterr().err == "vqvideo: no space left on device\n"
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert main(command) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+
+
+def test_the_words_of_a_project_are_english(tmp_path):
+    for kind, words in {"encoder": "An encoder", "model": "A model"}.items():
+        main(["new-plugin", f"my-{kind}", "--kind", kind, "--out", str(tmp_path / kind)])
+        project = tomllib.loads((tmp_path / kind / "pyproject.toml").read_text())["project"]
+        assert project["description"] == f"{words} for vqvideo"
+        assert f"\n\n{words} for [vqvideo]" in (tmp_path / kind / "README.md").read_text()
 
 
 def test_an_existing_folder_is_left_as_it_is(tmp_path, capsys):

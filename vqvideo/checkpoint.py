@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from safetensors import SafetensorError
@@ -24,12 +24,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vqvideo.config import GeneratorConfig, build_generator
-from vqvideo.formats import FORMAT_VERSION, CheckpointError, DType, read_header
+from vqvideo.formats import (
+    FORMAT_VERSION,
+    CheckpointError,
+    DType,
+    check_plugins,
+    offline,
+    origins,
+    read_header,
+    why_not_built,
+)
 from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
-from vqvideo.nets import DECODERS, ENCODERS
-from vqvideo.plugins import named_in, what_is_missing
-from vqvideo.registry import Registry, UnknownNameError
 
 SCALE = ".int8_scale"
 CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
@@ -37,7 +43,6 @@ CONFIG, WEIGHTS, CARD, NOTICE = "config.json", "model.safetensors", "README.md",
 PHONES = "phones.json"  # which phone each code of speech stands for
 FILES = (CONFIG, WEIGHTS, CARD, NOTICE, PHONES)
 MODEL = "model"  # in the folder of a run
-FETCHING: dict[str, Registry[Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -69,29 +74,12 @@ def save(
         raise ValueError(f"dtype must be {', '.join(get_args(DType))}, got {dtype!r}")
     recover(folder)
     check_free(folder, overwrite)
-    parameters = {
-        name for name, _ in generator.named_parameters() if not name.startswith(CODEBOOKS)
-    }
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in generator.state_dict().items():
-        tensors.update(_for_disk(name, tensor, dtype if name in parameters else "float32"))
-    model, has_prior = offline(generator.config.to_dict()), generator.prior is not None
-    header = {
-        "format_version": FORMAT_VERSION,
-        "dtype": dtype,
-        "has_prior": has_prior,
-        "model": model,
-        "plugins": named_in({k: v for k, v in model.items() if has_prior or k != "prior"}),
-    }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        save_file(tensors, temporary / WEIGHTS)
-        (temporary / CONFIG).write_text(json.dumps(header, indent=2) + "\n")
-        if generator.notice is not None:
-            (temporary / NOTICE).write_text(generator.notice, encoding="utf-8")
+        _write(generator, generator.config, temporary, dtype)
         for file in temporary.iterdir():
             flush(file)
         _swap(temporary, folder)
@@ -113,8 +101,9 @@ def load(name: str | Path) -> Generator:
         HubError: the hub does not have it or cannot be reached (an `OSError`).
         CheckpointError: a file is missing or damaged, the format is newer than this version of
             vqvideo, the config names a part that nobody registered or a plugin that fails (the
-            message says which package to install), or names or shapes of weights differ from
-            what the config builds.
+            message says which package to install), a part was of another package when it was
+            saved, or names or shapes of weights differ from what the config builds. Of the same
+            package in another version a `RuntimeWarning` tells.
     """
     folder = find(name)
     try:
@@ -158,13 +147,14 @@ def _fetched(name: HubName) -> Path:
 
 
 def _read(folder: Path) -> Generator:
-    header = read_header(folder / CONFIG)
+    file = folder / CONFIG
+    header = read_header(file)
     try:
         config = GeneratorConfig.from_dict(offline(header["model"]))
         generator = build_generator(config, with_prior=header["has_prior"])
-    except (ValueError, TypeError, RuntimeError, ImportError) as cause:
-        said = "; ".join([str(cause), *what_is_missing(header["plugins"])])
-        raise CheckpointError(f"{folder / CONFIG}: {said}") from cause
+    except Exception as cause:  # whatever a stranger's builder raises
+        raise CheckpointError(f"{file}: {why_not_built(cause, header['plugins'])}") from cause
+    check_plugins(file, header["plugins"])
     try:
         stored = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as cause:
@@ -199,28 +189,29 @@ def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
         )
 
 
-def offline(model: dict[str, Any]) -> dict[str, Any]:
-    """A config as plain data that asks for no weights from elsewhere; what it builds is the same.
-
-    For a model whose weights are at hand: no part fetches any (`pretrained`), and no encoder or
-    decoder that could reads a file of them (`weights`). To other parts the word may mean anything.
-    """
-    found: dict[str, Any] = {}
-    for name, part in model.items():
-        if isinstance(part, dict) and part.get("pretrained"):
-            part = {**part, "pretrained": False}
-        if isinstance(part, dict) and isinstance(part.get("weights"), str | Path):
-            part = {**part, "weights": None} if _fetches(name, part) else part
-        found[name] = part
-    return found
+def _write(generator: Generator, config: GeneratorConfig, folder: Path, dtype: DType) -> None:
+    header = {
+        "format_version": FORMAT_VERSION,
+        "dtype": dtype,
+        "has_prior": generator.prior is not None,
+        "model": offline(config.to_dict()),
+        "plugins": origins(generator),
+    }
+    save_file(_tensors(generator, dtype), folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(header, indent=2) + "\n")
+    if generator.notice is not None:
+        (folder / NOTICE).write_text(generator.notice, encoding="utf-8")
 
 
-def _fetches(entry: str, part: dict[str, Any]) -> bool:
-    """Whether a part may begin with weights from elsewhere; not one that nobody registered."""
-    try:
-        return entry in FETCHING and FETCHING[entry].takes(part["name"], "pretrained")
-    except (KeyError, UnknownNameError, ImportError):
-        return False
+def _tensors(generator: Generator, dtype: DType) -> dict[str, Tensor]:
+    """What goes to disk: parameters as `dtype`, the quantizer and all buffers as they are."""
+    parameters = {
+        name for name, _ in generator.named_parameters() if not name.startswith(CODEBOOKS)
+    }
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in generator.state_dict().items():
+        tensors.update(_for_disk(name, tensor, dtype if name in parameters else "float32"))
+    return tensors
 
 
 def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:

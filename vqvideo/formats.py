@@ -1,5 +1,5 @@
-"""The file `config.json` of a checkpoint: today's format, and older ones brought up to it, one
-version after the other.
+"""The file `config.json` of a checkpoint: what it says of a model, and of the packages that its
+parts came from; older formats, brought up to today's one version after the other.
 
 A checkpoint of each version that ever was is kept under test (tests/checkpoints).
 """
@@ -7,14 +7,28 @@ A checkpoint of each version that ever was is kept under test (tests/checkpoints
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vqvideo.plugins import ORIGIN
+from torch import nn
+
+from vqvideo.likelihoods import LIKELIHOODS
+from vqvideo.nets import DECODERS, ENCODERS
+from vqvideo.plugins import DISABLE, are_disabled, canonical, found
+from vqvideo.priors import PRIORS
+from vqvideo.quantizers import QUANTIZERS
+from vqvideo.registry import BUILT_BY, Registry, UnknownNameError
 
 FORMAT_VERSION = 5
+PARTS: dict[str, Registry[Any]] = {
+    registry.kind: registry for registry in (ENCODERS, DECODERS, QUANTIZERS, PRIORS, LIKELIHOODS)
+}
+FETCHING = ("encoder", "decoder")  # may begin with weights from elsewhere
+ORIGIN = ("kind", "name", "package", "version")  # what is kept of each part that plugins built
 Header = dict[str, Any]
+Origin = dict[str, str]
 DType = Literal["float32", "float16", "int8"]
 
 
@@ -58,8 +72,89 @@ def _are_origins(plugins: object) -> bool:
         isinstance(origin, dict)
         and set(origin) == set(ORIGIN)
         and all(isinstance(text, str) for text in origin.values())
+        and origin["kind"] in PARTS
         for origin in plugins
     )
+
+
+def offline(model: dict[str, Any]) -> dict[str, Any]:
+    """A config as plain data that asks for no weights from elsewhere; what it builds is the same.
+
+    For a model whose weights are at hand: no part fetches any (`pretrained`), and no encoder or
+    decoder that could reads a file of them (`weights`). To other parts the word may mean anything.
+    """
+    entries: dict[str, Any] = {}
+    for name, part in model.items():
+        if isinstance(part, dict) and part.get("pretrained"):
+            part = {**part, "pretrained": False}
+        if isinstance(part, dict) and isinstance(part.get("weights"), str | Path):
+            part = {**part, "weights": None} if _fetches(name, part) else part
+        entries[name] = part
+    return entries
+
+
+def _fetches(entry: str, part: dict[str, Any]) -> bool:
+    """Whether a part may begin with weights from elsewhere; not one that nobody registered."""
+    try:
+        return entry in FETCHING and PARTS[entry].takes(part["name"], "pretrained")
+    except (KeyError, UnknownNameError, ImportError):
+        return False
+
+
+def origins(generator: nn.Module) -> list[Origin]:
+    """The parts that plugins built, those inside others too: kind, name, package and version."""
+    signs = {sign for part in generator.modules() for sign in vars(part).get(BUILT_BY, ())}
+    kinds = list(PARTS)
+    ordered = sorted(signs, key=lambda sign: (kinds.index(sign[0]), *sign[1:]))
+    return [dict(zip(ORIGIN, sign, strict=True)) for sign in ordered]
+
+
+def why_not_built(cause: Exception, plugins: Sequence[Origin]) -> str:
+    """What a builder said, whose it is, and which of the plugins that were used are not here."""
+    written = isinstance(cause, ValueError | TypeError | RuntimeError | ImportError) and str(cause)
+    said = str(cause) if written else f"{type(cause).__name__}: {cause}"
+    notes = [f"({note})" for note in getattr(cause, "__notes__", ())]
+    changes = [sentence for origin in plugins if (sentence := _change(origin))]
+    return "; ".join([" ".join([said, *notes]), *changes])
+
+
+def check_plugins(file: Path, plugins: Sequence[Origin]) -> None:
+    """Hold the plugins that a checkpoint was saved with against the parts that it was built with.
+
+    Weights may fit a part of the same name that is something else. So a part of another package
+    raises `CheckpointError`; the same package in another version draws a `RuntimeWarning`.
+    """
+    for origin in plugins:
+        owner, change = PARTS[origin["kind"]].owner(origin["name"]), _change(origin)
+        if owner is None or not change:
+            continue  # nobody has the name, and yet all was built: a version did without the part
+        if canonical(owner[0]) != canonical(origin["package"]):
+            raise CheckpointError(f"{file}: {change}")
+        warnings.warn(f"{file}: {change}", RuntimeWarning, stacklevel=4)
+
+
+def _change(origin: Origin) -> str:
+    """What is not as it was when a part was saved, and what to do; "" if all is."""
+    kind, name, package, version = (origin[key] for key in ORIGIN)
+    owner = PARTS[kind].owner(name)
+    was = f"{kind} {name!r} was saved with {package} {version}"
+    if owner and canonical(owner[0]) == canonical(package):
+        return f"{was}, here is {owner[1]}" if owner[1] not in ("", version) else ""
+    if are_disabled():
+        return f"{was}: unset {DISABLE}, which turns plugins off"
+    if owner is None:
+        return (
+            f"{kind} {name!r} is of another package: install {package} (it was saved with "
+            f"version {version})"
+        )
+    if owner[0] == "vqvideo":
+        return f"{was}, here a built-in part has that name: install a vqvideo without it"
+    if not owner[1]:
+        return f"{was}, here the module {owner[0]} registered another part: do without it"
+    names = [each.package for each in found() if (each.kind, each.name) == (kind, name)]
+    here = canonical(package) in map(canonical, names)
+    advice = f"uninstall {owner[0]}" + ("" if here else f" and install {package}")
+    return f"{was}, here that of {owner[0]} {owner[1]} has the name: {advice}"
 
 
 def upgraded(header: Header) -> Header:

@@ -9,19 +9,13 @@ from typing import Any
 from vqvideo import presets  # noqa: F401 - registers the built-in models
 from vqvideo.checkpoint import load
 from vqvideo.config import MODELS, build_generator
+from vqvideo.formats import PARTS
 from vqvideo.generator import Generator
-from vqvideo.likelihoods import LIKELIHOODS
-from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.plugins import Plugin, found
-from vqvideo.priors import PRIORS
-from vqvideo.quantizers import QUANTIZERS
 from vqvideo.registry import Registry
 
 SHIPPED = Path(__file__).parent / "weights"
-REGISTRIES: dict[str, Registry[Any]] = {
-    registry.kind: registry
-    for registry in (MODELS, ENCODERS, DECODERS, QUANTIZERS, PRIORS, LIKELIHOODS)
-}
+REGISTRIES: dict[str, Registry[Any]] = {MODELS.kind: MODELS, **PARTS}
 
 
 def build(model: str, *, pretrained: bool = False, **changes: Any) -> Generator:

@@ -24,7 +24,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distribution, distributions
 from typing import Any, Literal
@@ -36,8 +36,8 @@ KINDS = ("model", "encoder", "decoder", "quantizer", "prior", "likelihood")
 GROUPS = {f"vqvideo.{kind}s": kind for kind in KINDS}
 API_GROUP = "vqvideo.api"
 DISABLE = "VQVIDEO_DISABLE_PLUGINS"
-ORIGIN = ("kind", "name", "package", "version")  # what a checkpoint keeps of a plugin
 
+_NUMBER = re.compile(r"0|[1-9][0-9]*")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _WORD = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _VALUE = re.compile(rf"{_WORD}\s*:\s*{_WORD}\s*(?:\[.*\])?")  # extras are allowed, and mean nothing
@@ -57,6 +57,7 @@ class Plugin:
             built-in part or another package has the same name and is used instead).
         error: why it failed, or whose part is used instead.
         usable: false where the metadata alone says that it cannot work.
+        rivals: packages whose part of that name is not used, because this one is.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Plugin:
     status: Literal["available", "loaded", "failed", "shadowed"] = "available"
     error: str = ""
     usable: bool = True
+    rivals: list[str] = field(default_factory=list, repr=False)
     warned: bool = field(default=False, repr=False)
 
     def __str__(self) -> str:
@@ -85,13 +87,23 @@ class Plugin:
             self.fail(f"{type(cause).__name__}: {cause}")
             raise ImportError(
                 f"{self.kind} {self.name!r} comes from {self.package} {self.version} "
-                f"({self.entry_point.value}), which failed to import: {self.error}"
+                f"({self.entry_point.value}), which failed to import: {self.error}{self.others}"
             ) from cause
         if not callable(builder):
             self.fail(f"{self.entry_point.value} is not callable")
-            raise ImportError(f"{self}: {self.error}")
+            raise ImportError(f"{self}: {self.error}{self.others}")
         self.status, self.error = "loaded", ""
         return builder  # type: ignore[no-any-return]
+
+    @property
+    def others(self) -> str:
+        """The end of a message that it fails: who else offers such a part, "" for nobody."""
+        if not self.rivals:
+            return ""
+        return (
+            f"; {', '.join(self.rivals)} offers one of that name too, which is used where "
+            f"{self.package} is not installed"
+        )
 
     def fail(self, error: str) -> None:
         """Remember why it does not work."""
@@ -107,15 +119,15 @@ def are_disabled() -> bool:
 def found() -> tuple[Plugin, ...]:
     """Every part that installed packages offer, looked for once, nothing imported.
 
-    Sorted by kind, name and package. Of several packages with one name the first is used, the
-    others are "shadowed"; one that cannot work takes no name.
+    Sorted by kind, name and package (see `canonical`). Of several packages with one name the first
+    is used, even if it fails, the others are "shadowed"; one that cannot work takes no name.
     """
     if are_disabled():
         return ()
     kinds, seen = [*KINDS, "?"], set[str]()
     plugins = sorted(
         (plugin for dist in distributions() for plugin in _offered(dist, seen)),
-        key=lambda each: (kinds.index(each.kind), each.name, each.package),
+        key=lambda each: (kinds.index(each.kind), each.name, canonical(each.package)),
     )
     used: dict[tuple[str, str], Plugin] = {}
     for plugin in plugins:
@@ -124,6 +136,7 @@ def found() -> tuple[Plugin, ...]:
             if first is not plugin:
                 plugin.status = "shadowed"
                 plugin.error = f"that of {first.package} has the same name and is used"
+                first.rivals.append(plugin.package)
     return tuple(plugins)
 
 
@@ -141,53 +154,13 @@ def name_error(name: str) -> str:
     )
 
 
-def named_in(model: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The plugins that a config as plain data names: their kind, name, package and version.
+def canonical(package: str) -> str:
+    """The one spelling of a package's name that PEP 503 compares.
 
-    A part inside another, as a codebook of `product`, may be of any kind.
+    >>> canonical("My_Package"), canonical("my-package")
+    ('my-package', 'my-package')
     """
-    parts = [(kind, part) for kind, part in model.items() if isinstance(part, Mapping)]
-    outer = {(kind, part.get("name")) for kind, part in parts}
-    inner = {name for _, part in parts for option in part.values() for name in _names(option)}
-    return [
-        {key: getattr(each, key) for key in ORIGIN}
-        for each in found()
-        if each.usable and each.status != "shadowed"
-        if (each.kind, each.name) in outer or each.name in inner
-    ]
-
-
-def what_is_missing(origins: Sequence[Mapping[str, str]]) -> list[str]:
-    """A sentence on every plugin of `named_in` that is not here, or here in another version."""
-    sentences = []
-    for origin in origins:
-        kind, name, package, version = (origin[key] for key in ORIGIN)
-        here = [
-            each
-            for each in found()
-            if (each.kind, each.name, each.package) == (kind, name, package)
-        ]
-        if not here:
-            sentences.append(
-                f"{kind} {name!r} is of another package: install {package} (it was saved with "
-                f"version {version})"
-            )
-        elif here[0].version != version:
-            sentences.append(
-                f"{kind} {name!r} was saved with {package} {version}, here is {here[0].version}"
-            )
-    return sentences
-
-
-def _names(value: Any) -> Iterator[str]:
-    """All names in an option that is a part, or holds parts."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("name"), str):
-            yield value["name"]
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from _names(each)
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def _offered(dist: Distribution, seen: set[str]) -> Iterator[Plugin]:
@@ -206,9 +179,9 @@ def _offered(dist: Distribution, seen: set[str]) -> Iterator[Plugin]:
         broken.fail(f"its entry points cannot be read: {type(cause).__name__}: {cause}")
         yield broken
         return
-    if not first or package in seen:
+    if not first or canonical(package) in seen:
         return
-    seen.add(package)
+    seen.add(canonical(package))
     stated = [entry.name for entry in entries if entry.group == API_GROUP]
     for entry in entries:
         if entry.group != API_GROUP:
@@ -237,12 +210,17 @@ def _api_error(package: str, module: str, stated: Sequence[str]) -> str:
             f'write {API_VERSION} = "{module.split(".")[0]}" under '
             f'[project.entry-points."{API_GROUP}"] in its pyproject.toml'
         )
-    wrong = [version for version in stated if not version.isdecimal()]
+    wrong = [version for version in stated if not _NUMBER.fullmatch(version)]
     if wrong:
-        return f"its package says it is built for version {wrong[0]!r}, which is no number"
-    newer = min(map(int, stated)) > API_VERSION
-    advice = "a newer vqvideo" if newer else f"a newer {package}, or an older vqvideo"
+        return (
+            f"its package says it is built for version {wrong[0]!r} of the plugin interface; "
+            f"versions are written 1, 2 and so on"
+        )
+    newer = [int(version) > API_VERSION for version in stated]
+    advice = f"a newer {package}, or an older vqvideo"
+    if any(newer):
+        advice = "a newer vqvideo" if all(newer) else f"another vqvideo, or another {package}"
     return (
-        f"it is built for version {', '.join(stated)} of the plugin interface, this vqvideo "
-        f"({__version__}) has version {API_VERSION}: install {advice}"
+        f"it is built for version{'s' * (len(stated) > 1)} {' and '.join(stated)} of the plugin "
+        f"interface, this vqvideo ({__version__}) has version {API_VERSION}: install {advice}"
     )

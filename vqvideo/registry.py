@@ -4,7 +4,8 @@ One flat `Registry` per kind of part. A name is written once, where the part is 
 builder's keyword-only signature is the schema of its options. The parts of installed packages
 (plugins.py) stand beside ours: they are listed without being imported, and one is imported only
 when somebody asks for its name. One that fails is reported by name with its cause and hurts nobody
-else; one that is hidden by a part of the same name is named in a warning.
+else; one that is hidden by a part of the same name is named in a warning. What a plugin builds is
+signed with its name and package (`BUILT_BY`), so that a checkpoint can say whose parts it needs.
 
 Not here: what the parts are. A config read from a file can name registered parts only, never an
 import path.
@@ -12,18 +13,23 @@ import path.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 import inspect
+import sys
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from vqvideo import __version__
 from vqvideo.plugins import DISABLE, KINDS, Plugin, are_disabled, found, name_error
 
 T = TypeVar("T")
 Builder = Callable[..., T]
 BuilderT = TypeVar("BuilderT", bound=Callable[..., Any])
+BUILT_BY = "built_by"  # of a part, an attribute: kind, name, package, version of plugins it is of
 
 
 class UnknownNameError(ValueError):
@@ -51,24 +57,36 @@ class Registry(Generic[T]):
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         self.kind, self.part, self.needs = kind, part, tuple(needs)
         self._builders: dict[str, Builder[T]] = {}
+        self._modules: dict[str, str] = {}  # that registered them
+        self._loaded: dict[str, tuple[Plugin, Builder[T]]] = {}
+        _REGISTRIES.add(self)
 
     def register(self, name: str) -> Callable[[BuilderT], BuilderT]:
         """Decorator: make a class or function buildable as `name`.
 
         Registering the same object again changes nothing; another object under a taken name
-        raises `ValueError` naming both owners, and so does a name with odd characters.
+        raises `ValueError` naming both owners, the name of a plugin that is loaded too, and so does
+        a name with odd characters.
         """
         if error := name_error(name):
             raise ValueError(error)
+        # A builder may be of any module, as a partial of a class of ours is; who says the name is
+        # whose it is.
+        module = str(sys._getframe(1).f_globals.get("__name__", "?"))
 
         def add(builder: BuilderT) -> BuilderT:
-            known = self._builders.get(name)
+            known, owner = self._builders.get(name), ""
             if known is not None and known is not builder:
+                owner = f"already registered by {_owner(known)}"
+            plugin, loaded = self._loaded.get(name, (None, None))
+            if plugin and loaded is not builder and not _is_of(plugin, module):
+                owner = f"already that of {plugin.package} {plugin.version}"
+            if owner:
                 raise ValueError(
-                    f"{self.kind} {name!r} is already registered by {_owner(known)}; "
-                    f"{_owner(builder)} must choose another name"
+                    f"{self.kind} {name!r} is {owner}; {_owner(builder)} must choose another name"
                 )
-            self._builders[name] = builder
+            if loaded is not builder:  # else it has the name already
+                self._builders[name], self._modules[name] = builder, module
             return builder
 
         return add
@@ -82,9 +100,10 @@ class Registry(Generic[T]):
         """The plugins of this kind, and which of them are hidden; imports nothing."""
         own = [plugin for plugin in found() if plugin.kind == self.kind]
         for plugin in own:
-            if plugin.usable and self._is_taken(plugin):
-                owner = _owner(self._builders[plugin.name])
-                whose = "the built-in one" if owner.startswith("vqvideo.") else owner
+            name = plugin.name
+            if plugin.usable and name in self._builders and not _is_of(plugin, self._module(name)):
+                ours = self._module(name).startswith("vqvideo.")
+                whose = "the built-in one" if ours else _owner(self._builders[name])
                 plugin.status, plugin.error = "shadowed", f"{whose} has the same name and is used"
         return own
 
@@ -97,21 +116,40 @@ class Registry(Generic[T]):
             TypeError: a plugin has it, and what it offers cannot build such a part.
         """
         offers = [plugin for plugin in self.plugins() if plugin.name == name]
-        for plugin in offers:
-            _warn_if_hidden(plugin)
-        if name in self._builders:
+        for each in offers:
+            _warn_if_hidden(each)
+        plugin = self._plugin(name)
+        if plugin is None and name in self._builders:
             return self._builders[name]
         if not offers:
             raise UnknownNameError(self._unknown(name))
-        return self.load(self._plugin(name) or offers[0])  # the latter says why it cannot be used
+        return self.load(plugin or offers[0])  # the latter says why it cannot be used
 
     def load(self, plugin: Plugin) -> Builder[T]:
         """The builder of a plugin of this kind; raises `ImportError` and `TypeError` as `get`."""
         builder = plugin.load()
         if error := self._builder_error(builder):
             plugin.fail(error)
-            raise TypeError(f"{plugin} {error}")
+            raise TypeError(f"{plugin} {error}{plugin.others}")
+        self._loaded[plugin.name] = plugin, builder
         return builder
+
+    def owner(self, name: str) -> tuple[str, str] | None:
+        """The package, and its version, whose part `name` builds; None if nobody has the name.
+
+        Of a part that only a decorator registered: the module that did, and no version.
+
+        >>> from vqvideo.quantizers import QUANTIZERS
+        >>> QUANTIZERS.owner("ema")[0]
+        'vqvideo'
+        """
+        offers = [plugin for plugin in self.plugins() if plugin.name == name]
+        plugin = self._plugin(name)
+        if plugin is None and name in self._builders:
+            package = self._module(name).split(".")[0]
+            return package, __version__ if package == "vqvideo" else ""
+        plugin = plugin or next(iter(offers), None)
+        return (plugin.package, plugin.version) if plugin else None
 
     def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> T:
         """Call the builder with `options` (the user's) and `given` (the library's own).
@@ -122,12 +160,15 @@ class Registry(Generic[T]):
         """
         builder = self.get(name)
         self.check_options(name, options or {}, given)
+        plugin = self._plugin(name)
+        quiet = contextlib.redirect_stdout(sys.stderr) if plugin else contextlib.nullcontext()
         try:
-            part = builder(**given, **(options or {}))
+            with quiet:  # stdout is for results
+                part = builder(**given, **(options or {}))
         except SystemExit as cause:
             raise RuntimeError(f"{self._who(name)} called sys.exit() when it was built") from cause
         except Exception as error:
-            if self._plugin(name):
+            if plugin:
                 error.add_note(f"when {self._who(name)} was built")
             raise
         if not isinstance(part, self.part):
@@ -135,6 +176,10 @@ class Registry(Generic[T]):
                 f"{self._who(name)} must be a {_path(self.part)}, got a {_path(type(part))} from "
                 f"{_owner(builder)}"
             )
+        if plugin and hasattr(part, "__dict__"):
+            signs = vars(part).get(BUILT_BY, ())
+            sign = (plugin.kind, plugin.name, plugin.package, plugin.version)
+            vars(part)[BUILT_BY] = (*signs, sign)
         return part
 
     def takes(self, name: str, option: str) -> bool:
@@ -168,11 +213,8 @@ class Registry(Generic[T]):
         offers = (p for p in self.plugins() if p.usable and p.status != "shadowed")
         return next((plugin for plugin in offers if plugin.name == name), None)
 
-    def _is_taken(self, plugin: Plugin) -> bool:
-        """Whether a part of another package is registered under the plugin's name."""
-        builder = self._builders.get(plugin.name)
-        package = plugin.entry_point.module.split(".")[0]
-        return builder is not None and builder.__module__.split(".")[0] != package
+    def _module(self, name: str) -> str:
+        return self._modules.get(name) or self._builders[name].__module__
 
     def _builder_error(self, builder: Builder[T]) -> str:
         """What is wrong with a plugin's builder before it is called, "" for nothing."""
@@ -202,12 +244,23 @@ class Registry(Generic[T]):
     def _unknown(self, name: str) -> str:
         known = self.names()
         failed = [plugin.name for plugin in self.plugins() if plugin.status == "failed"]
+        others = [each.kind for each in _REGISTRIES if name in each.names()]
+        other = min((kind for kind in others if kind != self.kind), default="")
+        hint = f" (a{'n' * (other == 'encoder')} {other} has that name)" if other else ""
+        hint += _did_you_mean(name, known)
         return (
-            f"unknown {self.kind} {name!r}{_did_you_mean(name, known)}; "
-            f"known: {', '.join(known) or 'none'}"
+            f"unknown {self.kind} {name!r}{hint}; known: {', '.join(known) or 'none'}"
             + (f"; failed, see `vqvideo plugins`: {', '.join(failed)}" if failed else "")
             + (f"; plugins are turned off by {DISABLE}" if are_disabled() else "")
         )
+
+
+_REGISTRIES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()  # each may look at the others
+
+
+def _is_of(plugin: Plugin, module: str) -> bool:
+    """Whether a module is of the plugin's package."""
+    return module.split(".")[0] == plugin.entry_point.module.split(".")[0]
 
 
 def _warn_if_hidden(plugin: Plugin) -> None:

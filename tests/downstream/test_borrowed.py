@@ -55,18 +55,71 @@ def test_each_of_theirs_keeps_all_laws(name):
     check_quantizer(partial(QUANTIZERS.build, name, SMALL[name]))
 
 
-def test_a_step_leaves_the_codebook_that_theirs_leave_when_they_train_by_themselves():
+ALONE = {
+    "borrowed-vq": lambda **options: theirs.VectorQuantize(dim=4, codebook_size=10, **options),
+    "borrowed-residual": lambda **options: theirs.ResidualVQ(
+        dim=4, codebook_size=7, num_quantizers=2, **options
+    ),
+}
+OPTIONS = [{}, {"decay": 0.5}, {"eps": 0.1}, {"threshold_ema_dead_code": 2}]
+TAKEN = [(name, options) for name in ALONE for options in OPTIONS]
+TAKEN += [("borrowed-vq", {"use_cosine_sim": True})]
+
+
+def after_three_steps(name, options):
+    """The state of ours, and of theirs trained by itself from the same beginning."""
     torch.manual_seed(0)
-    quantizer = QUANTIZERS.build("borrowed-vq", SMALL["borrowed-vq"]).train()
-    alone = theirs.VectorQuantize(dim=4, codebook_size=10).train()
+    quantizer = QUANTIZERS.build(name, {**SMALL[name], **options}).train()
+    alone = ALONE[name](**options).train()
     alone.load_state_dict(quantizer.theirs.state_dict())
-    for _ in range(3):
+    for seed in range(3):
         z_e = torch.randn(2, 4, 3, 5)
+        torch.manual_seed(seed)  # dead codes are replaced at random
         codes = quantizer(z_e).codes
+        torch.manual_seed(seed)
         indices = alone(z_e.flatten(2).transpose(1, 2))[1]
-        assert torch.equal(codes.flatten(1), indices)
-    for name, tensor in alone.state_dict().items():
-        torch.testing.assert_close(quantizer.theirs.state_dict()[name], tensor)
+        assert torch.equal(codes.reshape(indices.shape), indices)
+    return quantizer.theirs.state_dict(), alone.state_dict()
+
+
+@pytest.mark.parametrize(("name", "options"), TAKEN, ids=str)
+def test_a_step_leaves_the_codebook_that_theirs_leave_when_they_train_by_themselves(name, options):
+    ours, alone = after_three_steps(name, options)
+    for entry, tensor in alone.items():
+        torch.testing.assert_close(ours[entry], tensor)
+    plain = after_three_steps(name, {})[0]
+    moved_otherwise = any(not torch.equal(ours[entry], plain[entry]) for entry in plain)
+    assert moved_otherwise == bool(options)  # no option does nothing
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "learnable_codebook",
+        "ema_update",
+        "commitment_weight",
+        "rotation_trick",
+        "kmeans_init",
+        "heads",
+        "codebook_dim",
+    ],
+)
+def test_an_option_of_theirs_that_would_do_nothing_is_refused_with_those_there_are(option):
+    for name in ALONE:
+        with pytest.raises(ValueError) as refused:
+            QUANTIZERS.build(name, {option: 2})
+        assert f"has no option {option!r}" in str(refused.value)
+        taken = "decay, eps, " + "use_cosine_sim, " * (name == "borrowed-vq")
+        assert str(refused.value).endswith(f"{taken}threshold_ema_dead_code")
+
+
+# Not `threshold_ema_dead_code`: what it draws from torch's random numbers keeps no law of steps.
+LAWFUL = [each for each in TAKEN if each[1] and "threshold_ema_dead_code" not in each[1]]
+
+
+@pytest.mark.parametrize(("name", "options"), LAWFUL, ids=str)
+def test_each_option_keeps_all_laws(name, options):
+    check_quantizer(partial(QUANTIZERS.build, name, {**SMALL[name], **options}))
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -54,7 +54,21 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(row).rstrip() for row in padded]
 
 
-def parts_of_plugins() -> str | None:
-    """What a command that takes names of parts says of plugins at the end of its help."""
-    usable = [str(plugin) for plugin in found() if plugin.status in ("available", "loaded")]
+def list_in_help(parser: argparse.ArgumentParser) -> None:
+    """Let the help of a command that takes names of parts end with those of plugins."""
+    plain = parser.format_help
+
+    def with_plugins() -> str:
+        parser.epilog = _usable()  # looked for when somebody reads it, not at every start
+        return plain()
+
+    parser.format_help = with_plugins  # type: ignore[method-assign]
+
+
+def _usable() -> str | None:
+    if not found():
+        return None
+    from vqvideo.models import list_plugins  # which knows those that a part of ours hides
+
+    usable = [str(each) for each in list_plugins() if each.status in ("available", "loaded")]
     return f"From installed packages: {', '.join(usable)}." if usable else None

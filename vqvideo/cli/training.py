@@ -10,7 +10,7 @@ from typing import Any
 
 from vqvideo.cli.optimizer import FIRST_STAGE, SECOND_STAGE, add_optimizer, optimizer_config
 from vqvideo.cli.options import add_max_corrupt, add_overwrite, progress_bar
-from vqvideo.cli.plugins import parts_of_plugins
+from vqvideo.cli.plugins import list_in_help
 
 
 def _add_training(parser: argparse.ArgumentParser, optimizer: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def _training_config(options: argparse.Namespace) -> Any:
 
 
 def _add_model(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
-    parser.epilog = parts_of_plugins()
+    list_in_help(parser)
     other = "" if needed else "; default: that of --init-from"
     parser.add_argument(
         "--model", required=needed, help=f"a model's name; see `vqvideo models`{other}"
@@ -168,7 +168,7 @@ def _train_joint(options: argparse.Namespace) -> Any:
 
 def add_train_prior(parser: argparse.ArgumentParser) -> None:
     """Options of `vqvideo train-prior`."""
-    parser.epilog = parts_of_plugins()
+    list_in_help(parser)
     parser.add_argument("--vqvae", required=True, help="a run of train-vqvae, or a shipped model")
     parser.add_argument("--prior", help="a prior's name; default: what the model's config says")
     parser.add_argument(

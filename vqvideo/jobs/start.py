@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from vqvideo.checkpoint import MODEL, NOTICE, PHONES, offline
+from vqvideo.checkpoint import MODEL, NOTICE, PHONES
 from vqvideo.config import MODELS, GeneratorConfig, build_generator
+from vqvideo.formats import offline
 from vqvideo.generator import Generator
 from vqvideo.jobs.model import model_folder, open_model, places_of
 from vqvideo.training.state import FILE

@@ -157,12 +157,13 @@ class ResidualQuantizer(CompositeQuantizer):
 
 
 @QUANTIZERS.register("product")
-def product(*, num_codebooks: int = 2, part: Mapping[str, Any] = EMA) -> ProductQuantizer:
+def product(*, num_codebooks: int = 2, part: str | Mapping[str, Any] = EMA) -> ProductQuantizer:
     """`num_codebooks` quantizers side by side, all built like `part`.
 
     Args:
         num_codebooks: s, at least 1.
-        part: the name of a registered quantizer, "ema" where none is given, and its options.
+        part: the name of a registered quantizer, or a mapping with the name, "ema" where none is
+            given, and its options.
 
     >>> product(num_codebooks=10, part={"codebook_size": 512, "code_dim": 8}).z_channels
     80
@@ -171,12 +172,13 @@ def product(*, num_codebooks: int = 2, part: Mapping[str, Any] = EMA) -> Product
 
 
 @QUANTIZERS.register("residual")
-def residual(*, num_codebooks: int = 2, part: Mapping[str, Any] = EMA) -> ResidualQuantizer:
+def residual(*, num_codebooks: int = 2, part: str | Mapping[str, Any] = EMA) -> ResidualQuantizer:
     """`num_codebooks` quantizers one after the other, all built like `part`.
 
     Args:
         num_codebooks: s, at least 1.
-        part: the name of a registered quantizer, "ema" where none is given, and its options.
+        part: the name of a registered quantizer, or a mapping with the name, "ema" where none is
+            given, and its options.
 
     >>> residual(num_codebooks=4, part={"name": "vector", "codebook_size": 64}).num_codebooks
     4
@@ -184,10 +186,10 @@ def residual(*, num_codebooks: int = 2, part: Mapping[str, Any] = EMA) -> Residu
     return ResidualQuantizer(_built(num_codebooks, part))
 
 
-def _built(number: int, part: Mapping[str, Any]) -> list[Quantizer]:
+def _built(number: int, part: str | Mapping[str, Any]) -> list[Quantizer]:
     if number < 1:
         raise ValueError(f"num_codebooks must be at least 1, got {number}")
-    options = {**EMA, **part}
+    options = {**EMA, **({"name": part} if isinstance(part, str) else part)}
     name = options.pop("name")
     return [QUANTIZERS.build(name, options) for _ in range(number)]
 

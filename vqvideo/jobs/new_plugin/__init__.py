@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
 import re
+import shutil
 from pathlib import Path
 
 from vqvideo.models import REGISTRIES
@@ -22,7 +24,7 @@ PARTS = {
     "prior": "MyPrior",
     "likelihood": "MyLikelihood",
 }
-WITH_RANK = ("encoder", "decoder", "prior")  # whose laws are checked one rank at a time
+WITH_RANK = ("encoder", "decoder", "prior")  # built for one rank at a time
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 PYPROJECT = """\
@@ -33,7 +35,7 @@ build-backend = "hatchling.build"
 [project]
 name = "{name}"
 version = "0.1"
-description = "A {kind} for vqvideo"
+description = "{a_kind} for vqvideo"
 readme = "README.md"
 requires-python = ">=3.11"
 dependencies = ["vqvideo"]
@@ -57,7 +59,7 @@ pythonpath = ["src"]
 README = """\
 # {name}
 
-A {kind} for [vqvideo](https://pypi.org/project/vqvideo/), in `src/{package}/__init__.py`.
+{a_kind} for [vqvideo](https://pypi.org/project/vqvideo/), in `src/{package}/__init__.py`.
 
 ```bash
 pip install -e '.[dev]'
@@ -75,7 +77,20 @@ from {package} import {part}
 
 
 def test_the_{kind}_keeps_all_laws():
-    check_{kind}({arguments})
+    check_{kind}({part})
+"""
+
+TEST_OF_EVERY_RANK = """\
+import pytest
+
+from vqvideo.testing import check_{kind}
+
+from {package} import {part}
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_the_{kind}_keeps_all_laws(rank):
+    check_{kind}({part}, rank=rank)
 """
 
 
@@ -97,22 +112,27 @@ def new_plugin(name: str, *, kind: str = "quantizer", out: str | Path | None = N
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    _check_name(name, kind)
-    folder = Path(name if out is None else out)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; choose another folder (--out)")
-    for file, text in _files(name, kind).items():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(text, encoding="utf-8")
-    return folder
-
-
-def _check_name(name: str, kind: str) -> None:
     if not NAME.fullmatch(name):
         raise ValueError(
             f"a plugin's name is made of lower-case letters a-z, digits and single hyphens, and "
             f"begins with a letter, as my-quantizer; got {name!r}"
         )
+    folder = Path(name if out is None else out)
+    if folder.exists():  # before the name, which an installed project has taken itself
+        raise FileExistsError(f"{folder} exists; choose another folder (--out)")
+    _check_free(name, kind)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        for file, text in _files(name, kind).items():
+            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / file).write_text(text, encoding="utf-8")
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _check_free(name: str, kind: str) -> None:
     if name in REGISTRIES[kind].names():
         raise ValueError(f"there is a {kind} {name!r} already; choose another name")
     package = _package(name)
@@ -131,13 +151,16 @@ def _files(name: str, kind: str) -> dict[str, str]:
     """What the project holds: text of each file."""
     package, part = _package(name), PARTS[kind]
     words = {"name": name, "kind": kind, "package": package, "part": part}
+    a_kind = f"{'An' if kind == 'encoder' else 'A'} {kind}"
+    test = TEST_OF_EVERY_RANK if kind in WITH_RANK else TEST
     use = f'`vqvideo.build("image", {kind}="{name}")` builds a model with it.'
     if kind == "model":
         use = f'`vqvideo.build("{name}")` builds it.'
-    arguments = f"{part}, rank=2" if kind in WITH_RANK else part
     return {
-        "pyproject.toml": PYPROJECT.format(group=API_GROUP, version=API_VERSION, **words),
-        "README.md": README.format(use=use, **words),
+        "pyproject.toml": PYPROJECT.format(
+            group=API_GROUP, version=API_VERSION, a_kind=a_kind, **words
+        ),
+        "README.md": README.format(use=use, a_kind=a_kind, **words),
         f"src/{package}/__init__.py": Path(__file__).with_name(f"{kind}.py").read_text("utf-8"),
-        f"tests/test_{package}.py": TEST.format(arguments=arguments, **words),
+        f"tests/test_{package}.py": test.format(**words),
     }

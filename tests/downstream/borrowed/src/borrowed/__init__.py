@@ -8,14 +8,19 @@ training mode. That keeps every law of `vqvideo.testing.check_quantizer`. What i
 - On several processes theirs add up statistics themselves, and wait for each other: every process
   must see vectors in every step, where ours may see none.
 - Entries that nobody uses are not revived by us; `threshold_ema_dead_code` of theirs does so with
-  torch's random numbers, which no seed of ours decides. It is off unless asked for.
+  torch's random numbers, which no seed of ours decides. It is off unless asked for; with it, two
+  half batches are no longer one whole.
 - Their auxiliary losses (diversity, orthogonality, entropy) have no place in `Quantized`.
+
+Of their many options only those are taken that do here what they say. Others would do nothing: the
+gradient and the commitment loss are ours (`rotation_trick`, `commitment_weight`), no loss of ours
+reaches a codebook or a projection of theirs (`learnable_codebook`, `codebook_dim`), and nothing may
+move in a forward (`kmeans_init`). Who asks for one of those is told the ones there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,24 +113,50 @@ class BorrowedQuantizer(Quantizer):
             self.theirs.eval()
 
 
-def vq(*, codebook_size: int = 512, code_dim: int = 64, **options: Any) -> BorrowedQuantizer:
-    """`VectorQuantize`, its codebook a moving average; options are those of theirs."""
-    theirs = VectorQuantize(dim=code_dim, codebook_size=codebook_size, **options)
+def vq(
+    *,
+    codebook_size: int = 512,
+    code_dim: int = 64,
+    decay: float = 0.8,
+    eps: float = 1e-5,
+    use_cosine_sim: bool = False,
+    threshold_ema_dead_code: int = 0,
+) -> BorrowedQuantizer:
+    """`VectorQuantize`, its codebook a moving average; options are called what theirs are."""
+    theirs = VectorQuantize(
+        dim=code_dim,
+        codebook_size=codebook_size,
+        decay=decay,
+        eps=eps,
+        use_cosine_sim=use_cosine_sim,
+        threshold_ema_dead_code=threshold_ema_dead_code,
+    )
     return BorrowedQuantizer(
         theirs,
         "get_output_from_indices",
         z_channels=code_dim,
         codebook_size=codebook_size,
-        plain_lookup=not options,
+        plain_lookup=not use_cosine_sim,
     )
 
 
 def residual(
-    *, codebook_size: int = 512, code_dim: int = 64, num_codebooks: int = 4, **options: Any
+    *,
+    codebook_size: int = 512,
+    code_dim: int = 64,
+    num_codebooks: int = 4,
+    decay: float = 0.8,
+    eps: float = 1e-5,
+    threshold_ema_dead_code: int = 0,
 ) -> BorrowedQuantizer:
     """`ResidualVQ`: each codebook codes what those before it left over."""
     theirs = ResidualVQ(
-        dim=code_dim, codebook_size=codebook_size, num_quantizers=num_codebooks, **options
+        dim=code_dim,
+        codebook_size=codebook_size,
+        num_quantizers=num_codebooks,
+        decay=decay,
+        eps=eps,
+        threshold_ema_dead_code=threshold_ema_dead_code,
     )
     return BorrowedQuantizer(
         theirs,
