@@ -41,7 +41,9 @@ def coded(prior):
 
 
 def test_every_registered_prior_is_under_test():
-    exact = {name for name in PRIORS.names() if PRIORS.get(name) is not VQVAEPrior}
+    of_plugins = {each.name for each in PRIORS.plugins() if each.status != "shadowed"}
+    ours = set(PRIORS.names()) - of_plugins
+    exact = {name for name in ours if PRIORS.get(name) is not VQVAEPrior}
     assert {name for name, _ in BUILT_IN} == exact
 
 
@@ -68,39 +70,6 @@ class Unigram(Prior):
 @pytest.mark.parametrize("num_codebooks", [1, 2])
 def test_a_prior_without_a_state_can_keep_the_laws(num_codebooks):
     check_entropy_coding(Unigram, 2, num_codebooks=num_codebooks)
-
-
-# -- planted faults -------------------------------------------------------------------------
-
-
-class MindsItsCompany(Unigram):
-    def logits(self, codes, cond=None):
-        fault = torch.arange(self.codebook_size).double() * len(codes)
-        return super().logits(codes) + fault.view(1, -1, *(1,) * (codes.ndim - 1))
-
-
-class MindsItsThreads(Unigram):
-    def logits(self, codes, cond=None):
-        fault = torch.arange(self.codebook_size).double() * torch.get_num_threads()
-        return super().logits(codes) + fault.view(1, -1, *(1,) * (codes.ndim - 1))
-
-
-class SaysOtherwise(Unigram):
-    def log_prob(self, codes, cond=None):
-        return super().log_prob(codes, cond) * 1.02
-
-
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        (MindsItsCompany, "item 2, encoded with two more, decoded alone, does not come back"),
-        (MindsItsThreads, "rank 2, other threads: 500 of 500 frequencies differ"),
-        (SaysOtherwise, "the prior says"),
-    ],
-)
-def test_a_planted_fault_is_caught(broken, message):
-    with pytest.raises(AssertionError, match=message):
-        check_entropy_coding(broken, 2)
 
 
 # -- size ----------------------------------------------------------------------------------

@@ -170,6 +170,68 @@ class CannotBeSilent(MelLikelihood):
         return super().log_prob(parameters, x) + 0 * x.flatten(1).norm(dim=1).log()
 
 
+class AveragesOverPositions(GaussianLikelihood):
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters, x) / x[0].numel()
+
+
+class AThousandNatsMore(GaussianLikelihood):
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters, x) + 1000 * x[0].numel()
+
+
+class SamplesTooWide(GaussianLikelihood):
+    def sample(self, parameters, seed=0, *, temperature=1.0):
+        return super().sample(parameters, seed, temperature=5 * temperature)
+
+
+class ForgetsWhereItIs(GaussianLikelihood):
+    def sample(self, parameters, seed=0, *, temperature=1.0):
+        return super().sample(parameters * 0, seed, temperature=temperature)
+
+
+class BesideThePeak(GaussianLikelihood):
+    def mode(self, parameters):
+        return super().mode(parameters) * 0.8
+
+
+class ScaleInPython(GaussianLikelihood):
+    scale = 1.0
+
+    def observe(self, x):
+        self.scale = 1 + x.std().item()
+
+    def log_prob(self, parameters, x):
+        return super().log_prob(parameters * self.scale, x)
+
+
+class WithinBounds(GaussianLikelihood):
+    """A distribution over [-1, 1] alone, which refuses everything else: no fault."""
+
+    def log_prob(self, parameters, x):
+        if x.abs().max() > 1:
+            raise ValueError("data must lie in [-1, 1]")
+        means = parameters.float()
+        spread = torch.distributions.Normal(means, self.variance.sqrt())
+        mass = spread.cdf(torch.ones_like(means)) - spread.cdf(-torch.ones_like(means))
+        return (spread.log_prob(x.float()) - mass.log()).flatten(1).sum(dim=1)
+
+    def sample(self, parameters, seed=0, *, temperature=1.0):
+        """By rejection."""
+        draw, means = torch.Generator().manual_seed(seed), parameters.float()
+        found = torch.full_like(means, torch.inf)
+        while (outside := found.abs() > 1).any():
+            noise = torch.randn(means.shape, generator=draw) * (temperature * self.variance).sqrt()
+            found = torch.where(outside, means + noise, found)
+        return found
+
+
+def test_a_density_that_refuses_what_is_no_data_keeps_the_laws_of_densities():
+    for law in laws.LAWS_OF_A_DENSITY:
+        for channels in (1, 2):
+            law(WithinBounds, 2, channels)
+
+
 FAULTS = [  # the law, the likelihood that breaks it and keeps those before it, what is said
     ("an_item_is_scored_by_itself", AveragesOverTheBatch, "depends on its batch: .* alone"),
     ("an_item_is_scored_by_itself", SeesItsBatch, "depends on its batch: .* alone"),
@@ -189,6 +251,16 @@ FAULTS = [  # the law, the likelihood that breaks it and keeps those before it, 
     ("pieces_of_an_autoregressive_one_decide_nothing", DrawsEachPieceAnew, r"of \[1, 1.* steps"),
     ("there_are_no_samples", DrawsFromNoDistribution, "not normalised, and yet it gives samples"),
     ("the_mode_is_data", CountsItsBands, "mode gives other values than the 80"),
+    (
+        "a_loaded_likelihood_is_the_one_that_was_saved",
+        ScaleInPython,
+        "numbers of log_prob otherwise: something is not in the state_dict",
+    ),
+    ("nats_of_positions_add_up", AveragesOverPositions, "log_prob is no sum over positions"),
+    ("a_density_integrates_to_one", AThousandNatsMore, "of 1 channels integrates to inf, not 1"),
+    ("samples_are_spread_as_the_density", SamplesTooWide, "functions of 1 channels are .* apart"),
+    ("samples_are_spread_as_the_density", ForgetsWhereItIs, "functions of 1 channels are .* apart"),
+    ("the_mode_is_the_peak_of_the_density", BesideThePeak, r"the mode \[.*\] has .* nats, \["),
     ("probabilities_sum_to_one", AboveOne, "come to 1.01.*, not 1"),
     ("samples_come_as_often_as_they_are_probable", LowersSamples, "channels are .* apart"),
     ("samples_come_as_often_as_they_are_probable", ForgetsChannelsBefore, "of 2 channels are"),
@@ -212,6 +284,12 @@ def test_every_law_of_likelihoods_has_a_planted_fault():
         *laws.LAWS_OF_A_DISTRIBUTION,
         *laws.LAWS_OF_A_SCORE,
         *laws.LAWS_OF_PROBABILITIES,
-        laws.a_lower_temperature_is_less_random,
+        *laws.LAWS_OF_A_DENSITY,
+        *laws.LAWS_OF_TEMPERATURE,
     ]
     assert {law.__name__ for law in every} == {law for law, *_ in FAULTS}
+
+
+def test_what_is_no_likelihood_is_told_what_to_derive_from():
+    with pytest.raises(AssertionError, match=r"^int is no likelihoods\.Likelihood: derive it from"):
+        testing.check_likelihood(lambda: 3)

@@ -170,8 +170,59 @@ class ForgetsItsLoad(EMAQuantizer):
         self.register_buffer("codebook", self.codebook, persistent=False)
 
 
+class MixesItems(ConvEncoder):
+    def forward(self, x, past=None):
+        return super().forward(x - x.mean(dim=0), past)
+
+
+class Noisy(ConvEncoder):
+    cut_as = lambda *given, **options: None  # noqa: E731 - pieces of it would differ
+
+    def forward(self, x, past=None):
+        return super().forward(x, past) + torch.randn(())
+
+
+class SeesItself(Small):
+    def logits(self, codes, cond=None):
+        own = nn.functional.one_hot(codes, self.codebook_size).movedim(-1, 1)
+        return super().logits(codes, cond) + own
+
+
+class DeafInTraining(EMAQuantizer):
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
+        return quantized._replace(z_q=quantized.z_q.detach()) if self.training else quantized
+
+
+class CannotBeLowered(EMAQuantizer):
+    def quantize(self, z_e, mask):
+        quantized = super().quantize(z_e, mask)
+        return quantized._replace(commitment_loss=quantized.commitment_loss.detach())
+
+
+class ForgetsATable(Small):
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.table = torch.randn(self.codebook_size)
+
+    def logits(self, codes, cond=None):
+        return super().logits(codes, cond) + self.table.view(-1, *(1,) * self.rank)
+
+    def start(self, batch, grid, cond=None):
+        return None
+
+
+def of_another_kind():
+    return {"sample_shape": (8, 12)}
+
+
 FAULTS = [  # the law, what breaks it and keeps those before it, what is said
     ("it_builds", with_an_unknown_option, "raises ValueError: .*no option 'widht'; did you mean"),
+    (
+        "it_builds",
+        of_another_kind,
+        r"a function that returns a vqvideo\.config\.GeneratorConfig; it",
+    ),
     ("its_config_survives_json", with_a_number_of_numpy, "does not go through JSON: .*float32"),
     ("its_parts_fit", SaysAnotherStride, r"its encoder says .*\(2, 3, \(2, 2\)\), its config"),
     ("its_parts_fit", LosesAColumn, r"the decoder must give \[2, 3, 8, 12\], got \[2, 3, 8, 11\]"),
@@ -184,6 +235,20 @@ FAULTS = [  # the law, what breaks it and keeps those before it, what is said
         "of codes are others where data comes in pieces of 1",
     ),
     ("streams_are_the_whole", CountsItsPieces, "of data are others where codes come in pieces of"),
+    ("an_item_is_coded_by_itself", MixesItems, "z_e of item 0 is another alone than in a batch"),
+    ("an_item_is_coded_by_itself", Noisy, "numbers of z_e are others where it is called again"),
+    ("no_logit_sees_its_own_code_or_a_later_one", SeesItself, "changes the logits of place 0; it"),
+    (
+        "reconstruction_and_commitment_teach_the_encoder",
+        DeafInTraining,
+        "the reconstruction loss is .* gives the encoder no gradient",
+    ),
+    (
+        "reconstruction_and_commitment_teach_the_encoder",
+        CannotBeLowered,
+        "the commitment loss is .* gives the encoder no gradient",
+    ),
+    ("a_loaded_model_is_the_one_that_was_saved", ForgetsATable, "numbers of .* are others where"),
     ("training_reaches_every_parameter", NeverUsed, "1 parameters .*: vqvae.encoder.unused"),
     ("training_reaches_every_parameter", RootOfNothing, "get a gradient with NaN or infinity: vqv"),
     ("a_seed_repeats_a_sample", NewLogitsEachTime, "where sampled with the same seed again"),
@@ -216,5 +281,20 @@ def test_a_planted_fault_in_a_model_is_caught_by_its_law(law, broken, message, m
 
 
 def test_every_law_of_models_has_a_planted_fault():
-    every = [laws.it_builds, laws.its_config_survives_json, laws.its_parts_fit, *laws.LAWS]
+    every = [*laws.LAWS_OF_A_CONFIG, *laws.LAWS]
     assert {law.__name__ for law in every} == {law for law, *_ in FAULTS}
+
+
+def test_an_error_before_the_other_laws_goes_through_with_a_note(monkeypatch):
+    class Raises(EMAQuantizer):
+        def quantize(self, z_e, mask):
+            if self.training:
+                raise KeyError("codes")
+            return super().quantize(z_e, mask)
+
+    monkeypatch.setitem(QUANTIZERS._builders, "broken", Raises)
+    with pytest.raises(KeyError) as raised:
+        testing.check_model(image, **{**IMAGE, "quantizer": Part("broken", CODEBOOK)})
+    assert raised.value.__notes__ == [
+        "raised by image as its first stage was shown data, before its other laws"
+    ]

@@ -1,128 +1,146 @@
-"""Laws of priors that no fault in priors/ breaks."""
+"""The laws of priors hold for every registered one, those of plugins too; faults are planted in the
+files beside this one, one for each file of laws.
+"""
 
-import importlib.util
-from dataclasses import replace
+from functools import partial
 
 import pytest
+import torch
+from torch import nn
 
 from vqvideo import testing
-from vqvideo.priors import CausalPrior, VQVAEPrior
-from vqvideo.sampling import Sampling
-
-FEW = {"width": 8, "num_layers": 2}
-
-
-class Small(CausalPrior):
-    def __init__(self, *, rank, codebook_size):
-        super().__init__(
-            rank=rank, codebook_size=codebook_size, width=8, reaches=(1, 1), dilations=(1, 1)
-        )
-
-
-class TrainsBySums(Small):
-    def forward(self, codes, cond=None):
-        return super().forward(codes, cond) * codes[0].numel()
-
-
-class AlwaysOfFiveCodes(Small):
-    def __init__(self, *, rank, codebook_size):
-        super().__init__(rank=rank, codebook_size=5)
-
-
-class FusesAnotherStep(Small):
-    def start(self, batch, grid, cond=None):
-        state = super().start(batch, grid, cond)
-        fused = state.fused
-
-        def careless():
-            drawer = fused()
-            draw = drawer.draw
-            drawer.draw = lambda noise, sampling, codes: draw(-noise, sampling, codes)
-            return drawer
-
-        state.fused = careless
-        return state
-
-
-def check(broken, law, message, rank=1):
-    with pytest.raises(AssertionError, match=f"^{broken.__name__} breaks the law {law}: {message}"):
-        testing.check_prior(broken, rank)
-
-
-@pytest.mark.parametrize(
-    ("law", "broken", "message"),
-    [
-        ("training_minimises_a_scalar", TrainsBySums, "rank 1: forward gives .* nats per code"),
-        ("probabilities_sum_to_one", AlwaysOfFiveCodes, "rank 1: probabilities sum to 0.*, not 1"),
-    ],
+from vqvideo.cond import CondSpec
+from vqvideo.nets.causal import ReceptiveField
+from vqvideo.priors import PRIORS, Prior, default_prior
+from vqvideo.testing import (
+    prior_conditions,
+    prior_latents,
+    prior_logits,
+    prior_sampling,
+    prior_states,
+    prior_streams,
+    priors,
 )
-def test_a_planted_fault_in_a_prior_is_caught_by_its_law(law, broken, message):
-    check(broken, law, message)
+from vqvideo.testing.prior_setup import KINDS, with_conditions
+
+RANKS = (1, 2, 3)
+BUILT_IN_PRIORS = [
+    *((default_prior(rank), rank) for rank in RANKS),
+    *(("transformer", rank) for rank in RANKS),
+]
+CHECKED_ELSEWHERE = {"vqvae"}  # with latents: priors/test_vqvae_prior.py
+SMALL_PRIORS = {"transformer": {"width": 12, "num_layers": 2, "num_heads": 2}}
+OF_PLUGINS = sorted(
+    plugin.name for plugin in PRIORS.plugins() if plugin.status in ("available", "loaded")
+)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="there is no fused step")
-def test_a_fused_step_that_draws_other_codes_is_caught():
-    check(FusesAnotherStep, "a_fused_step_draws_the_same_codes", "rank 1: fused and cached")
+def small_prior(name):
+    small = {} if name in OF_PLUGINS else {"width": 8, "num_layers": 3}
+    return partial(PRIORS.get(name), **SMALL_PRIORS.get(name, small))
 
 
-def test_a_filter_that_keeps_two_codes_for_one_is_caught(monkeypatch):
-    chosen = Sampling.filter
-    monkeypatch.setattr(
-        Sampling,
-        "filter",
-        lambda self, logits: chosen(replace(self, top_k=2) if self.top_k == 1 else self, logits),
+def test_every_registered_prior_is_under_test():
+    built_in = {name for name, _ in BUILT_IN_PRIORS} | CHECKED_ELSEWHERE
+    assert built_in == set(PRIORS.names()) - set(OF_PLUGINS)
+
+
+@pytest.mark.parametrize(("name", "rank"), BUILT_IN_PRIORS)
+def test_every_registered_prior_keeps_the_laws(name, rank):
+    testing.check_prior(small_prior(name), rank)
+
+
+@pytest.mark.parametrize(("name", "rank"), BUILT_IN_PRIORS)
+def test_every_registered_prior_keeps_the_laws_with_several_codes_per_position(name, rank):
+    testing.check_prior(small_prior(name), rank, num_codebooks=2)
+
+
+def check_a_plugin(name):
+    """On every rank that it is for."""
+    refused = []
+    for rank in RANKS:
+        try:
+            small_prior(name)(rank=rank, codebook_size=5)
+        except (TypeError, ValueError) as error:
+            refused.append(f"{error}")
+        else:
+            testing.check_prior(small_prior(name), rank)
+    assert len(refused) < len(RANKS), (
+        f"say in SMALL_PRIORS with which options {name!r} is built: {'; '.join(refused)}"
     )
-    check(Small, "filters_choose_as_they_say", "rank 1: auto sampling with {'top_k': 1} is not")
 
 
-# -- a prior with latents -------------------------------------------------------------------
+def test_every_prior_of_an_installed_plugin_keeps_the_laws():
+    for name in OF_PLUGINS:
+        check_a_plugin(name)
 
 
-class WithLatents(VQVAEPrior):
+def test_a_plugin_that_needs_options_is_named_with_what_it_says(monkeypatch):
+    def needy(*, rank, codebook_size, depth):
+        raise AssertionError("is not built")
+
+    monkeypatch.setitem(PRIORS._builders, "needy", needy)
+    monkeypatch.setitem(SMALL_PRIORS, "needy", {})
+    with pytest.raises(AssertionError, match=r"with which options 'needy' is built: .*'depth'"):
+        check_a_plugin("needy")
+
+
+@pytest.mark.parametrize(("name", "rank"), BUILT_IN_PRIORS)
+def test_every_registered_prior_is_asked_about_every_kind_of_condition(name, rank):
+    assert [kind for kind, _ in with_conditions(small_prior(name), rank)] == list(KINDS)
+
+
+class Unigram(Prior):
+    """The least a prior can be: no code depends on another."""
+
     def __init__(self, *, rank, codebook_size):
-        super().__init__(
-            rank=rank,
-            codebook_size=codebook_size,
-            strides=((1,) * rank,),
-            width=8,
-            quantizer={"codebook_size": 7, "code_dim": 3},
-            bottom=FEW,
-            top=FEW,
-        )
+        super().__init__()
+        self.rank, self.codebook_size, self.cond = rank, codebook_size, CondSpec()
+        self.scores = nn.Parameter(torch.zeros(codebook_size))
+        self.receptive_field = ReceptiveField(frames=0, rows=0, columns=0, left=0)
 
-    def told_latents(self, codes):
-        """What its bottom prior says of codes, latents for nothing."""
-        return self.bottom.log_prob(codes, self._told(self._quantized(codes).z_q))
+    def logits(self, codes, cond=None):
+        if cond is not None:
+            cond.check(self.cond, len(codes), tuple(codes.shape[1:]))
+        shape = (1, -1, *(1,) * self.rank)
+        return self.scores.view(shape).expand(len(codes), -1, *codes.shape[1:])
 
 
-class AboveTheSum(WithLatents):
-    def log_prob(self, codes, cond=None):
-        return self.told_latents(codes) + 0.01
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_prior_without_embeddings_and_without_a_state_can_keep_the_laws(rank):
+    testing.check_prior(Unigram, rank)
 
 
-class TrainsByItems(WithLatents):
-    def forward(self, codes, cond=None):
-        return -self.log_prob(codes)
+def test_every_law_is_of_a_file_that_has_its_planted_faults():
+    files = (
+        prior_conditions,
+        prior_latents,
+        prior_logits,
+        prior_sampling,
+        prior_states,
+        prior_streams,
+    )
+    of = {law.__module__ for law in (*priors.LAWS, *priors.LAWS_WITH_LATENTS)}
+    assert of == {file.__name__ for file in files}
 
 
-class LatentsForLittle(WithLatents):
-    def log_prob(self, codes, cond=None):
-        return self.told_latents(codes) - 0.4
+def test_what_is_no_prior_is_told_what_to_derive_from():
+    with pytest.raises(AssertionError, match=r"^Linear is no priors\.Prior: derive it from vqvid"):
+        testing.check_prior(lambda **sizes: nn.Linear(2, 2), 2)
 
 
-class BoundOfTheBatch(WithLatents):
-    def log_prob(self, codes, cond=None):
-        return super().log_prob(codes, cond) - codes.double().mean()
+def test_a_rank_that_no_grid_has_is_refused():
+    with pytest.raises(ValueError, match="on grids of rank 1, 2 or 3, got rank 7"):
+        testing.check_prior(Unigram, 7)
 
 
-@pytest.mark.parametrize(
-    ("law", "broken", "message"),
-    [
-        ("log_prob_is_the_sum_over_codes", AboveTheSum, "rank 2: log_prob of item 0 is"),
-        ("training_minimises_a_scalar", TrainsByItems, r"rank 2: .* a scalar, got \[3\]"),
-        ("latents_have_a_price", LatentsForLittle, "rank 2: log_prob counts 0.4.* for latents"),
-        ("latents_are_of_the_codes_alone", BoundOfTheBatch, "rank 2: the bound depends on the"),
-    ],
-)
-def test_a_planted_fault_in_a_prior_with_latents_is_caught_by_its_law(law, broken, message):
-    check(broken, law, message, rank=2)
+def test_an_error_of_the_builder_goes_through_with_a_note():
+    def broken(*, rank, codebook_size):
+        return rank / (codebook_size - 5)
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        testing.check_prior(broken, 2)
+    assert raised.value.__notes__ == [
+        "raised by broken, asked with rank=2, codebook_size=5 for a priors.Prior to check the laws "
+        "of"
+    ]

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from vqvideo.grid import downsampling
-from vqvideo.nets.autoencoder import DECODERS, ENCODERS, PatchifyDecoder, PatchifyEncoder
-from vqvideo.nets.blocks import Reach
+from vqvideo.nets.autoencoder import DECODERS, ENCODERS
 from vqvideo.nets.conv import Causal
 from vqvideo.testing import check_decoder, check_encoder
 
@@ -99,8 +98,12 @@ LAWFUL = {
 
 
 def test_every_registered_decoder_and_encoder_is_under_test():
-    assert set(DECODERS.names()) == {*LAWFUL, "spectral"}  # see test_spectral.py
-    assert set(ENCODERS.names()) == {*LAWFUL, "mel", "timm"}
+    ours = [
+        set(registry.names())
+        - {plugin.name for plugin in registry.plugins() if plugin.status != "shadowed"}
+        for registry in (DECODERS, ENCODERS)
+    ]
+    assert ours == [{*LAWFUL, "spectral"}, {*LAWFUL, "mel", "timm"}]  # see test_spectral.py
 
 
 @pytest.mark.parametrize("rank", AXES)
@@ -124,62 +127,6 @@ def test_the_laws_hold_for_a_backbone_applied_to_each_frame(model, num_blocks):
     check_encoder(build, 3, ((2, 4, 4),))
     check_encoder(build, 2, ((4, 4),))
     assert build(rank=3, channels=3, z_channels=2, strides=((1, 4, 4),)).causal
-
-
-class Forgetful(PatchifyEncoder):
-    def forward(self, x, past=None):
-        return super().forward(x)
-
-
-class Remembering(PatchifyEncoder):
-    def forward(self, x, past=None):
-        out = super().forward(x, past)
-        self.calls = getattr(self, "calls", 0) + 1
-        return out + 1e-12 * self.calls if x.dtype == torch.double else out + self.calls
-
-
-class Ahead(PatchifyDecoder):
-    def forward(self, z_q, past=None):
-        return super().forward(z_q + z_q.roll(-1, 2), past)
-
-
-class AheadInFloat32(Ahead):
-    """Within a block alone, and where no comparison with the whole would see it."""
-
-    def forward(self, z_q, past=None):
-        return super().forward(z_q, past) if z_q.dtype == torch.float32 else self.layers(z_q, past)
-
-    def cut_as(self, layers, down, *, causal):
-        super().cut_as(layers, down, causal=causal)
-        self.block = 4
-
-
-class ShortSighted(PatchifyEncoder):
-    def cut_as(self, layers, down, *, causal):
-        super().cut_as(layers, down, causal=causal)
-        self.reach = (self.reach[0], Reach(0, 1), *self.reach[2:])
-
-
-class Cropped(PatchifyDecoder):
-    def forward(self, z_q, past=None):
-        return super().forward(z_q, past)[..., :-1]
-
-
-FAULTS = {
-    "a past that is not used": (Forgetful, check_encoder, 3, "differ by .* the past is not all"),
-    "a count of the calls": (Remembering, check_encoder, 1, "keeps something between two calls"),
-    "a look ahead": (Ahead, check_decoder, 1, "differ by .* from the whole"),
-    "a look ahead in a block": (AheadInFloat32, check_decoder, 3, "changes what they stand for"),
-    "a reach too small": (ShortSighted, check_encoder, 3, "in tiles of .* the reach .* too small"),
-    "a lost column": (Cropped, check_decoder, 2, "must be .2, 3, 36, 12.*, got .2, 3, 36, 11"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_each_law_of_encoders_and_decoders_catches_a_fault(fault):
-    part, check, rank, message = FAULTS[fault]
-    with pytest.raises(AssertionError, match=message):
-        check(lambda **shared: part(**SMALL["patchify"], **shared), rank)
 
 
 @pytest.mark.parametrize("name", LAWFUL)

@@ -17,7 +17,8 @@ Laws are functions in order, so that the first that breaks says most; `vqvideo.t
 
 Answers are computed a second, dumber way; grids have a different size on every axis, so that a
 transposed axis fails; noise is put on all weights of a prior first, since a layer that starts at
-zero would make any law hold.
+zero would make any law hold. What must hold in training is looked at in training mode; what is
+loaded goes into a part built under another seed, so that nothing is right by chance.
 """
 
 from vqvideo.testing.autoencoders import check_decoder, check_encoder

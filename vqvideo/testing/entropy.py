@@ -8,14 +8,13 @@ import math
 import torch
 from torch import Tensor
 
-from vqvideo.cond import Cond
 from vqvideo.entropy import PriorCoder
 from vqvideo.priors import Prior
-from vqvideo.testing.grids import GRIDS, SMALL_GRIDS, share
-from vqvideo.testing.laws import hold, name_of
-from vqvideo.testing.prior_setup import Build, drawn_codes, of_every_kind, redrawn, told
+from vqvideo.testing.grids import GRIDS, SMALL_GRIDS, check_rank, share
+from vqvideo.testing.laws import hold, named
+from vqvideo.testing.prior_setup import Build, drawn_codes, item_of, of_every_kind, redrawn, told
 
-READ = '"Compressed codes" in docs/files.md'
+READ = "vqvideo.entropy.PriorCoder"
 
 CHECKS, FLUSH = 6, 8  # bytes of a segment beyond its codes: two checks, the end of the coder
 
@@ -30,7 +29,8 @@ def check_entropy_coding(build: Build, rank: int, *, num_codebooks: int = 1) -> 
     """
     if num_codebooks > 1:
         build = functools.partial(build, num_codebooks=num_codebooks)
-    hold(LAWS, name_of(redrawn(build, rank), Prior), build, rank)
+    check_rank(rank)
+    hold(LAWS, named(build, Prior, rank=rank, codebook_size=5), build, rank)
 
 
 def codes_come_back(build: Build, rank: int) -> None:
@@ -43,7 +43,7 @@ def codes_come_back(build: Build, rank: int) -> None:
         for item in (2, 0, 1):
             where = f"rank {rank} under {kind}: item {item}, encoded with two more, decoded alone,"
             try:
-                back = coder.decode(segments[item : item + 1], grid, _item(cond, item))
+                back = coder.decode(segments[item : item + 1], grid, item_of(cond, item))
             except ValueError as error:
                 raise AssertionError(f"{where} does not come back: {error}") from error
             assert torch.equal(back[0], codes[item]), f"{where} is not what it was"
@@ -81,13 +81,6 @@ def the_size_is_what_the_prior_says(build: Build, rank: int) -> None:
 
 
 LAWS = (codes_come_back, frequencies_are_the_same_everywhere, the_size_is_what_the_prior_says)
-
-
-def _item(cond: Cond | None, item: int) -> Cond | None:
-    if cond is None:
-        return None
-    given = {name: value for name, value in vars(cond).items() if value is not None}
-    return Cond(**{name: value[item : item + 1] for name, value in given.items()})
 
 
 def _require_same(one: Tensor, other: Tensor, where: str) -> None:

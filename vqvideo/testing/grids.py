@@ -25,6 +25,12 @@ LONG_GRIDS: dict[int, list[tuple[int, ...]]] = {
 }
 
 
+def check_rank(rank: int) -> None:
+    """Raise `ValueError` for a rank on whose grids no law can be checked."""
+    if rank not in GRIDS:
+        raise ValueError(f"laws are checked on grids of rank 1, 2 or 3, got rank {rank!r}")
+
+
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
     """Names of the tensors that are not equal to the bit."""
     return [name for name in one if not torch.equal(one[name], other[name])]

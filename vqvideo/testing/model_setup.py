@@ -34,7 +34,7 @@ class Case(NamedTuple):
     @property
     def prior(self) -> Prior:
         """Its prior, known to be there."""
-        assert self.generator.prior is not None
+        assert self.generator.prior is not None, "the model has no prior: a config names one"
         return self.generator.prior
 
 

@@ -9,9 +9,58 @@ from vqvideo.cond import Cond, CondSpec
 from vqvideo.priors import Prior
 from vqvideo.sampling import generate
 from vqvideo.testing.grids import SMALL_GRIDS, share
-from vqvideo.testing.prior_setup import DRAWS, Build, drawn_codes, redrawn, told, with_conditions
+from vqvideo.testing.prior_setup import (
+    DRAWS,
+    KINDS,
+    Build,
+    asked_for_conditions,
+    drawn_codes,
+    redrawn,
+    says_cond,
+    told,
+    told_by,
+    with_conditions,
+)
 
-READ = '"Conditions" in docs/priors.md'
+READ = "vqvideo.Cond"
+
+
+def conditions_are_taken_or_refused(build: Build, rank: int) -> None:
+    """A builder with an option `cond` takes some kind of condition, refuses the others by
+    `ValueError`, and builds a prior whose `cond` says what it takes.
+    """
+    refused = {}
+    for kind, found in asked_for_conditions(build, rank):
+        if isinstance(found, Exception):
+            refused[kind] = found
+            continue
+        takes, asked = found.cond.takes, KINDS[kind].takes
+        assert takes == asked, (
+            f"rank {rank}: built to be told {', '.join(asked)}, it says that it takes "
+            f"{', '.join(takes) or 'nothing'}"
+        )
+    assert not says_cond(build) or len(refused) < len(KINDS), (
+        f"rank {rank}: its builder has an option cond and refuses every kind of condition, the "
+        f"first by {next(iter(refused.values()))!r}; one that takes none has no such option"
+    )
+
+
+@torch.no_grad()
+def what_it_cannot_be_told_is_refused(build: Build, rank: int) -> None:
+    """A `Cond` that a prior was not built to take raises `ValueError`, lest it be thought heard."""
+    prior, grid = redrawn(build, rank), SMALL_GRIDS[rank]
+    codes = drawn_codes(prior, 2, grid)
+    for kind, spec in KINDS.items():
+        if set(spec.takes) <= set(prior.cond.takes):
+            continue
+        try:
+            prior.log_prob(codes, told_by(spec, 2, grid, 0, torch.float64))
+        except ValueError:
+            continue
+        raise AssertionError(
+            f"rank {rank}: built to be told {', '.join(prior.cond.takes) or 'nothing'}, it is told "
+            f"{', '.join(spec.takes)} ({kind}) and raises no ValueError; Cond.check does"
+        )
 
 
 @torch.no_grad()
@@ -113,7 +162,7 @@ def guidance_goes_from_no_condition_to_the_condition(build: Build, rank: int) ->
 
 def _given(cond: Cond | None) -> dict[str, Tensor]:
     """What a condition holds, by name."""
-    assert cond is not None
+    assert cond is not None, "a prior that takes conditions was told none"
     return {name: value for name, value in vars(cond).items() if value is not None}
 
 

@@ -8,7 +8,7 @@ from vqvideo.sampling import generate
 from vqvideo.testing.grids import SMALL_GRIDS, share
 from vqvideo.testing.prior_setup import Build, drawn_codes, redrawn, told, with_conditions
 
-READ = '"A prior with latents" in docs/architecture.md'
+READ = "vqvideo.priors.Prior"
 
 
 def codes_are_drawn_given_latents_that_the_seed_decides(build: Build, rank: int) -> None:

@@ -12,35 +12,59 @@ import torch
 from torch import Tensor, nn
 
 from vqvideo.priors import Prior
-from vqvideo.testing.grids import FEW_GRIDS, GRIDS, LONG_GRIDS, NARROW_GRIDS, TINY_GRIDS
-from vqvideo.testing.prior_setup import DRAWS, Build, drawn_codes, redrawn, shape_of
+from vqvideo.testing.grids import (
+    FEW_GRIDS,
+    GRIDS,
+    LONG_GRIDS,
+    NARROW_GRIDS,
+    SMALL_GRIDS,
+    TINY_GRIDS,
+    share,
+)
+from vqvideo.testing.prior_setup import (
+    DRAWS,
+    KINDS,
+    Build,
+    drawn_codes,
+    of_every_kind,
+    redrawn,
+    seeded,
+    shape_of,
+    told,
+)
 
-READ = '"A prior" in docs/architecture.md'
+READ = "vqvideo.priors.Prior"
 
 
 def no_logit_sees_its_own_code_or_a_later_one(build: Build, rank: int) -> None:
-    """Changing codes from some position on changes no logit up to that position, to the bit."""
+    """Changing codes from some position on changes no logit up to that position, to the bit; in
+    training neither, where both are drawn with the same dropout.
+    """
     prior = redrawn(build, rank)
     for grid in (GRIDS[rank], *NARROW_GRIDS[rank]):
-        codes = drawn_codes(prior, 1, grid)
-        number = codes.numel()
-        # Item i has all codes from i on changed. What is compared stands at the same place of a
-        # batch of the same size: how sums are rounded may depend on both.
-        same, changed = codes.expand(number, *codes.shape[1:]), codes.repeat_interleave(number, 0)
-        later = torch.ones(number, number, dtype=torch.bool).triu()
-        changed.flatten(1)[later] = (changed.flatten(1)[later] + 1) % 5
-        with torch.no_grad():
-            logits, other = (prior.logits(each.contiguous()) for each in (same, changed))
-        expected = (number, 5, *codes.shape[1:])
-        assert logits.shape == expected, (
-            f"rank {rank}: logits must be [b, K, *grid], so here {list(expected)}, "
-            f"got {list(logits.shape)}"
-        )
-        leaks = (other != logits).flatten(2).any(dim=1).tril().nonzero().tolist()
-        assert not leaks, (
-            f"rank {rank}, grid {grid}: the logits at position {leaks[0][1]} depend on the code "
-            f"at position {leaks[0][0]} or later; they must not"
-        )
+        _require_causal(prior, grid, f"rank {rank}, grid {grid}")
+    _require_causal(prior.train(), GRIDS[rank], f"rank {rank}, grid {GRIDS[rank]}, in training")
+
+
+@torch.no_grad()
+def _require_causal(prior: Prior, grid: tuple[int, ...], where: str) -> None:
+    codes = drawn_codes(prior, 1, grid)
+    number = codes.numel()
+    # Item i has all codes from i on changed. What is compared stands at the same place of a batch
+    # of the same size: how sums are rounded may depend on both.
+    same, changed = codes.expand(number, *codes.shape[1:]), codes.repeat_interleave(number, 0)
+    later = torch.ones(number, number, dtype=torch.bool).triu()
+    changed.flatten(1)[later] = (changed.flatten(1)[later] + 1) % 5
+    logits, other = (seeded(prior.logits, each.contiguous()) for each in (same, changed))
+    expected = (number, 5, *codes.shape[1:])
+    assert logits.shape == expected, (
+        f"{where}: logits must be [b, K, *grid], so here {list(expected)}, got {list(logits.shape)}"
+    )
+    leaks = (other != logits).flatten(2).any(dim=1).tril().nonzero().tolist()
+    assert not leaks, (
+        f"{where}: the logits at position {leaks[0][1]} depend on the code at position "
+        f"{leaks[0][0]} or later; they must not"
+    )
 
 
 def every_code_in_the_receptive_field_is_seen(build: Build, rank: int) -> None:
@@ -150,12 +174,42 @@ def log_prob_is_the_sum_over_codes(build: Build, rank: int) -> None:
 
 @torch.no_grad()
 def training_minimises_a_scalar(build: Build, rank: int) -> None:
-    """`forward` gives one number: the mean nats per code, where there are no latents to learn."""
+    """`forward` gives one number: the mean nats per code, where there are no latents to learn; in
+    training the same, dropout aside.
+    """
     prior = redrawn(build, rank)
     codes = drawn_codes(prior, 3, GRIDS[rank])
-    loss = prior(codes)
-    assert loss.shape == (), f"rank {rank}: forward must give a scalar, got {list(loss.shape)}"
     expected = -prior.log_prob(codes).sum() / codes.numel()
-    assert not prior.exact_likelihood or torch.allclose(loss, expected), (
-        f"rank {rank}: forward gives {loss:.6f} nats per code, log_prob {expected:.6f}"
-    )
+    for training in (False, True):
+        prior.train(training)
+        for module in prior.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+        loss, again = (seeded(prior, codes, seed=seed) for seed in (1, 2))
+        where = f"rank {rank}{' in training' if training else ''}"
+        assert loss.shape == (), f"{where}: forward must give a scalar, got {list(loss.shape)}"
+        if not prior.exact_likelihood or (training and loss != again):  # other noise than dropout
+            return
+        assert torch.allclose(loss, expected), (
+            f"{where}: forward gives {loss:.6f} nats per code, log_prob {expected:.6f}"
+        )
+
+
+@torch.no_grad()
+def a_loaded_prior_is_the_one_that_was_saved(build: Build, rank: int) -> None:
+    """A prior built anew that loads the `state_dict` gives the same logits and the same `log_prob`,
+    bit for bit, whatever it is told: nothing that decides them was left out.
+    """
+    for kind, prior in of_every_kind(build, rank):
+        given = {} if prior.cond.is_empty else {"cond": KINDS[kind]}
+        torch.manual_seed(7)  # what is drawn and not saved is another now
+        again = build(rank=rank, codebook_size=prior.codebook_size, **given).double().eval()
+        again.load_state_dict(prior.state_dict())
+        codes, cond = drawn_codes(prior, 2, SMALL_GRIDS[rank]), told(prior, 2, SMALL_GRIDS[rank])
+        for what in ("logits", "log_prob"):
+            expected, found = (getattr(each, what)(codes, cond) for each in (prior, again))
+            assert torch.equal(found, expected), (
+                f"rank {rank} under {kind}: loaded into a prior built under another seed, its "
+                f"state gives {share(found, expected)} numbers of {what} otherwise: something is "
+                f"not in the state_dict"
+            )

@@ -13,7 +13,7 @@ from vqvideo.sampling import Method, generate
 from vqvideo.testing.grids import FEW_GRIDS, FEWEST_GRIDS, GRIDS, SMALL_GRIDS, TINY_GRIDS, share
 from vqvideo.testing.prior_setup import Build, drawn_codes, redrawn, shape_of
 
-READ = '"Drawing codes" in docs/priors.md'
+READ = "vqvideo.sampling.generate"
 
 MASKS = 12  # of known codes, at random: a cache can be right for most
 SAMPLES = 1200

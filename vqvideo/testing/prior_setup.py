@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,24 +45,46 @@ def redrawn(
     return prior
 
 
-def with_conditions(build: Build, rank: int) -> Iterator[tuple[str, Prior]]:
-    """A prior for each kind of condition, none if the builder has no option `cond`; one that
-    refuses a kind by `ValueError` is not asked about it.
+def asked_for_conditions(build: Build, rank: int) -> Iterator[tuple[str, Prior | Exception]]:
+    """For each kind of condition the prior that is built for it, or the error by which it was
+    refused; nothing if the builder has no option `cond`. Of a builder with `**options` only a try
+    says whether it has.
     """
-    if "cond" not in inspect.signature(build).parameters:
-        return
+    refusal: tuple[type[Exception], ...] = (ValueError,)
+    if not says_cond(build):
+        if not any(o.kind is o.VAR_KEYWORD for o in inspect.signature(build).parameters.values()):
+            return
+        refusal = (ValueError, TypeError)
     for kind, spec in KINDS.items():
         try:
-            prior = redrawn(build, rank, cond=spec)
-        except ValueError:
-            continue
-        yield kind, prior
+            found: Prior | Exception = redrawn(build, rank, cond=spec)
+        except refusal as error:
+            found = error
+        yield kind, found
+
+
+def says_cond(build: Build) -> bool:
+    """Whether a builder names an option `cond`."""
+    return "cond" in inspect.signature(build).parameters
+
+
+def with_conditions(build: Build, rank: int) -> Iterator[tuple[str, Prior]]:
+    """A prior for each kind of condition that its builder does not refuse."""
+    for kind, found in asked_for_conditions(build, rank):
+        if isinstance(found, Prior):
+            yield kind, found
 
 
 def of_every_kind(build: Build, rank: int) -> Iterator[tuple[str, Prior]]:
     """A prior that is told nothing, then one for each kind of condition that it takes."""
     yield "no condition", redrawn(build, rank)
     yield from with_conditions(build, rank)
+
+
+def seeded(run: Callable[..., Tensor], *given: Any, seed: int = 1) -> Tensor:
+    """What comes out if torch draws from this seed, as dropout does."""
+    torch.manual_seed(seed)
+    return run(*given)
 
 
 def shape_of(prior: Prior, grid: tuple[int, ...]) -> tuple[int, ...]:
@@ -117,3 +140,11 @@ def told_of(cond: Cond | None, spec: CondSpec, first: int, last: int) -> Cond | 
         actions=None if cond.actions is None else cond.actions[:, first * each : last * each],
         local=None if cond.local is None else cond.local[:, :, first:last],
     )
+
+
+def item_of(cond: Cond | None, item: int) -> Cond | None:
+    """What a batch is told of one item."""
+    if cond is None:
+        return None
+    given = {name: value for name, value in vars(cond).items() if value is not None}
+    return Cond(**{name: value[item : item + 1] for name, value in given.items()})

@@ -21,7 +21,7 @@ from vqvideo.testing.prior_setup import (
     with_conditions,
 )
 
-READ = '"Drawing codes" in docs/priors.md'
+READ = "vqvideo.sampling.PriorState"
 
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # for logits of about 1
 

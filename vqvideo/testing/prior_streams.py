@@ -15,7 +15,7 @@ from vqvideo.sampling import generate, stream
 from vqvideo.testing.grids import SMALL_GRIDS, TINY_GRIDS, differing, share
 from vqvideo.testing.prior_setup import Build, drawn_codes, of_every_kind, redrawn, told, told_of
 
-READ = '"Drawing codes" in docs/priors.md'
+READ = "vqvideo.sampling.stream"
 
 STEPS, KNOWN, BATCH = 5, 2, 16
 

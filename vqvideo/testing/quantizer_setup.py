@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -30,3 +30,13 @@ def trained_quantizer(build: Build, rank: int) -> tuple[Quantizer, Tensor]:
         for _ in range(3):
             quantizer(torch.randn(shape))
     return quantizer.eval(), torch.randn(shape)
+
+
+def in_both_modes(build: Build, rank: int) -> Iterator[tuple[Quantizer, Tensor, str]]:
+    """The same in evaluation mode, then in training mode, with a word on which; its codebook stays
+    where it is, since nothing calls `step()`.
+    """
+    quantizer, z_e = trained_quantizer(build, rank)
+    yield quantizer, z_e, f"rank {rank}"
+    quantizer.auto_step = False
+    yield quantizer.train(), z_e, f"rank {rank} in training"
