@@ -12,6 +12,7 @@ from vqvideo import media
 from vqvideo.cli import main
 from vqvideo.cond import CondSpec
 from vqvideo.data.maze_walk import ACTIONS
+from vqvideo.generator import Generator
 from vqvideo.jobs.told import spelled, worded
 from vqvideo.models import shipped
 from vqvideo.priors.network import NetworkPrior
@@ -126,6 +127,21 @@ def test_actions_given_by_name_and_number_take_the_place_of_those_recorded(model
     assert main(["generate", *words, *again]) == 0
     assert Path("outputs/clip.mp4").read_bytes() == first
     assert told == [[[0, 0, 1, 2, 3, 4, 3, 3, 1, 1, 1]]] * 2
+
+
+def test_guidance_lets_what_is_done_decide_more(model, recording, monkeypatch):
+    seen, draw = [], Generator.continue_clip
+
+    def noted(self, *given, **options):
+        seen.append(options["guidance"])
+        return draw(self, *given, **options)
+
+    monkeypatch.setattr(Generator, "continue_clip", noted)
+    words = [recording, "--model", model, "--guidance", "2", "--overwrite"]
+    assert main(["generate", "--prefix", *words]) == 0
+    assert (record()["guidance"], record()["method"]) == (2, "cached")
+    assert main(["walk", *words, "--out", "film.gif"]) == 0
+    assert seen == [2, 2]
 
 
 def test_where_nobody_knows_what_led_into_the_prefix_it_was_action_0(model, film, told):

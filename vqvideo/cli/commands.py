@@ -49,6 +49,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="only the K most probable codes")
     parser.add_argument("--top-p", type=float, metavar="P", help="only codes that make up P")
+    parser.add_argument(
+        "--guidance", type=float, metavar="G", help="above 1: what it is told decides more"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--method", choices=("auto", "fused", "cached", "full", "fixed_point"), default="auto"
@@ -90,6 +93,7 @@ def _generate(options: argparse.Namespace) -> Any:
         temperature=options.temperature,
         top_k=options.top_k,
         top_p=options.top_p,
+        guidance=options.guidance,
         seed=options.seed,
         method=options.method,
         device=options.device,

@@ -44,6 +44,9 @@ def add_walk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="outputs/walk.gif", help=".gif or .mp4")
     parser.add_argument("--num-frames", type=int, help="in all, six real ones included")
     parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
+    parser.add_argument(
+        "--guidance", type=float, metavar="G", help="above 1: what is done decides more"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=int, default=3, help="how many times larger (default 3)")
     add_device(parser)
@@ -54,7 +57,8 @@ def add_walk(parser: argparse.ArgumentParser) -> None:
 def _walk(options: argparse.Namespace) -> Any:
     from vqvideo.jobs.walk import film_walk
 
-    names = ("model", "out", "num_frames", "temperature", "seed", "scale", "device", "overwrite")
+    drawing = ("num_frames", "temperature", "guidance", "seed", "scale")
+    names = ("model", "out", *drawing, "device", "overwrite")
     chosen = {name: getattr(options, name) for name in names}
     return [film_walk(options.file, **chosen, progress=progress_bar("code"))]
 

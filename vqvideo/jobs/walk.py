@@ -38,6 +38,7 @@ def film_walk(
     out: str = "outputs/walk.gif",
     num_frames: int | None = None,
     temperature: float = 1.0,
+    guidance: float | None = None,
     seed: int = 0,
     scale: int = 3,
     device: str = "auto",
@@ -54,6 +55,7 @@ def film_walk(
         out: .gif or .mp4.
         num_frames: of the film, the six real ones included; None is all of the recording.
         temperature: of the prior; 0 takes the most probable codes.
+        guidance: how strongly what is done decides, see `vqvideo.sampling.generate`; None is 1.
         seed: of all that is drawn.
         scale: each pixel becomes scale x scale.
         device: see `open_model`.
@@ -84,6 +86,7 @@ def film_walk(
         number - PREFIX,
         actions=actions[None].to(to),
         temperature=temperature,
+        guidance=guidance,
         seed=seed,
         progress=progress,
     )
