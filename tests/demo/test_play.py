@@ -53,18 +53,23 @@ def test_it_runs_until_it_is_interrupted_and_ends_cleanly(walkable_folder):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONWARNINGS": "error"},
+        # Of a shell's background job SIGINT is ignored, and so it would be here.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
-        address = process.stdout.readline().strip()
-        assert address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(address) as answer:
-            assert b"</html>" in answer.read()
-        walkers = [threading.Thread(target=walk_to_the_end, args=(address,)) for _ in range(3)]
-        for walker in walkers:
-            walker.start()
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == ("", "")
-        assert process.returncode == 0
+        try:
+            address = process.stdout.readline().strip()
+            assert address.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(address) as answer:
+                assert b"</html>" in answer.read()
+            walkers = [threading.Thread(target=walk_to_the_end, args=(address,)) for _ in range(3)]
+            for walker in walkers:
+                walker.start()
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=20) == ("", "")
+            assert process.returncode == 0
+        finally:
+            process.kill()  # else a failure would wait for it without end
     for walker in walkers:
         walker.join()
 
