@@ -22,6 +22,7 @@ def slow_clock(monkeypatch):
         frame, is_end = divmod(number, 2)
         return (frame % playing.TURN + 1) / 1000 * is_end
 
+    monkeypatch.setattr(playing, "unit_ms", lambda: 50.0)
     monkeypatch.setattr(playing.time, "perf_counter", perf_counter)
 
 
@@ -35,6 +36,7 @@ def test_each_way_of_drawing_takes_its_turn_and_the_start_is_left_out(monkeypatc
             yield step
 
     monkeypatch.setattr(playing, "_steps", noted)
+    monkeypatch.setattr(playing, "unit_ms", lambda: 50.0)
     found = benchmark_playing(
         model=str(small_model), num_frames=25, progress=lambda *done: told.append(done)
     )
