@@ -178,7 +178,7 @@ def test_the_words_of_a_project_are_english(tmp_path):
         main(["new-plugin", f"my-{kind}", "--kind", kind, "--out", str(tmp_path / kind)])
         project = tomllib.loads((tmp_path / kind / "pyproject.toml").read_text())["project"]
         assert project["description"] == f"{words} for vqvideo"
-        assert f"\n\n{words} for [vqvideo]" in (tmp_path / kind / "README.md").read_text()
+        assert f"\n\n{words} for vqvideo, in `src" in (tmp_path / kind / "README.md").read_text()
 
 
 def test_an_existing_folder_is_left_as_it_is(tmp_path, capsys):

@@ -73,10 +73,13 @@ class Prefix:
         return read_actions(recorded, 0, None) if recorded.is_file() else None
 
     def checked_length(self, generator: Generator) -> int:
-        """Frames of a video that are kept; raises as `read` where it is shorter."""
+        """The same, once it is known that the model takes it and that a video has as many frames;
+        raises as `read`.
+        """
         kept, rest = self.length(generator), tuple(generator.sample_shape or ())[1:]
         generator.vqvae.grid_shape((kept, *rest))
-        self._check(media.probe(self.file).num_frames, kept, "frames")
+        if generator.vqvae.rank == 3:
+            self._check(media.probe(self.file).num_frames, kept, "frames")
         return kept
 
     def read(self, generator: Generator) -> tuple[Tensor, dict[str, Any]]:
@@ -86,16 +89,13 @@ class Prefix:
             ValueError: the file is shorter, or the length is none that the model takes.
             media.MediaError: it cannot be read.
         """
-        kept, rest = self.length(generator), tuple(generator.sample_shape or ())[1:]
-        generator.vqvae.grid_shape((kept, *rest))
+        kept = self.checked_length(generator)
         if generator.vqvae.rank == 1:
             rate = int(generator.config.rate)
             samples = media.read_audio(self.file, sample_rate=rate).samples
             self._check(samples.shape[1], kept, f"samples at {rate} Hz")
             return samples[:, :kept], {"file": self.file, "num_frames": kept, "sample_rate": rate}
-        info = media.probe(self.file)
-        self._check(info.num_frames, kept, "frames")
-        height, width = rest
+        info, (_, height, width) = media.probe(self.file), generator.sample_shape or ()
         fit = self.fit or "crop"
         video = media.read_video(self.file, range(kept), size=(height, width), fit=fit)
         size = [info.height, info.width]

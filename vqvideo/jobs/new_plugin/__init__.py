@@ -59,7 +59,7 @@ pythonpath = ["src"]
 README = """\
 # {name}
 
-{a_kind} for [vqvideo](https://pypi.org/project/vqvideo/), in `src/{package}/__init__.py`.
+{a_kind} for vqvideo, in `src/{package}/__init__.py`.
 
 ```bash
 pip install -e '.[dev]'
