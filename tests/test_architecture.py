@@ -11,6 +11,8 @@ PACKAGE = ROOT / "vqvideo"
 
 FLOORS = [
     [
+        "version",
+        "identity",
         "plugins",
         "registry",
         "grid",
@@ -35,7 +37,8 @@ FLOORS = [
 ]
 NAMED = {  # rooms of the lower floors name what they may import
     **{room: set() for room in FLOORS[0]},
-    "registry": {"plugins"},
+    "plugins": {"version"},
+    "registry": {"identity", "plugins", "version"},
     "quantizers": {"registry", "metrics", "processes"},
     "nets": {"registry", "grid", "cond", "spectra"},
     "sampling": {"cond", "modes"},
@@ -63,7 +66,7 @@ def imported_rooms(path: Path) -> list[str]:
             raise AssertionError(f"{path} uses a relative import, which hides its room")
         names = []
         if isinstance(node, ast.ImportFrom) and node.module == "vqvideo":
-            names = [alias.name for alias in node.names if alias.name != "__version__"]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vqvideo."):
             names = [node.module.split(".")[1]]
         elif isinstance(node, ast.Import):

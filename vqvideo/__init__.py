@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vqvideo.version import __version__
+
 if TYPE_CHECKING:
     from vqvideo.checkpoint import load, save
     from vqvideo.cond import Cond
@@ -23,12 +25,11 @@ if TYPE_CHECKING:
     from vqvideo.report import codebook_report
     from vqvideo.vqvae import VQVAE
 
-__version__ = "0.1.0"
-
 __all__ = [
     "VQVAE",
     "Cond",
     "Generator",
+    "__version__",
     "build",
     "codebook_report",
     "list_models",
@@ -60,4 +61,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)

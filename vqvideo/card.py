@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-import vqvideo
 from vqvideo.checkpoint import CARD, CONFIG, MODEL, NOTICE, SCALE, WEIGHTS
 from vqvideo.config import GeneratorConfig, build_likelihood
 from vqvideo.formats import DType, upgraded
@@ -25,6 +24,7 @@ from vqvideo.grid import downsampling, grid_shape
 from vqvideo.hub import PREFIX, HubName, is_hub_name
 from vqvideo.likelihoods import density_note
 from vqvideo.quantizers import QUANTIZERS
+from vqvideo.version import __version__
 
 PAPER = "[arXiv 1711.00937](https://arxiv.org/abs/1711.00937)"
 PLACE = f"{PREFIX}org/name"  # stands in a card until it is known
@@ -131,7 +131,7 @@ def card(facts: Mapping[str, Any]) -> str:
     if facts["notice"]:
         parts.append(f"`{NOTICE}` says whose work is in the weights; it goes where they go.")
     parts.append(
-        f"Written by vqvideo {vqvideo.__version__} (torch {torch.__version__}, "
+        f"Written by vqvideo {__version__} (torch {torch.__version__}, "
         f"Python {platform.python_version()})."
     )
     text = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"

@@ -14,12 +14,13 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from vqvideo.identity import get_origins
 from vqvideo.likelihoods import LIKELIHOODS
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.plugins import DISABLE, are_disabled, canonical, found
 from vqvideo.priors import PRIORS
 from vqvideo.quantizers import QUANTIZERS
-from vqvideo.registry import BUILT_BY, Registry, UnknownNameError
+from vqvideo.registry import Registry, UnknownNameError
 
 FORMAT_VERSION = 5
 PARTS: dict[str, Registry[Any]] = {
@@ -103,10 +104,11 @@ def _fetches(entry: str, part: dict[str, Any]) -> bool:
 
 def origins(generator: nn.Module) -> list[Origin]:
     """The parts that plugins built, those inside others too: kind, name, package and version."""
-    signs = {sign for part in generator.modules() for sign in vars(part).get(BUILT_BY, ())}
+    every = {origin for part in generator.modules() for origin in get_origins(part)}
+    plugins = {origin[:4] for origin in every if origin.version and origin.package != "vqvideo"}
     kinds = list(PARTS)
-    ordered = sorted(signs, key=lambda sign: (kinds.index(sign[0]), *sign[1:]))
-    return [dict(zip(ORIGIN, sign, strict=True)) for sign in ordered]
+    ordered = sorted(plugins, key=lambda origin: (kinds.index(origin[0]), *origin[1:]))
+    return [dict(zip(ORIGIN, origin, strict=True)) for origin in ordered]
 
 
 def why_not_built(cause: Exception, plugins: Sequence[Origin]) -> str:

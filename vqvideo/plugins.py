@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distribution, distributions
 from typing import Any, Literal
 
-from vqvideo import __version__
+from vqvideo.version import __version__
 
 API_VERSION = 1
 KINDS = ("model", "encoder", "decoder", "quantizer", "prior", "likelihood")

@@ -23,13 +23,13 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from vqvideo import __version__
+from vqvideo.identity import Origin, format_options, record_origin
 from vqvideo.plugins import DISABLE, KINDS, Plugin, are_disabled, found, name_error
+from vqvideo.version import __version__
 
 T = TypeVar("T")
 Builder = Callable[..., T]
 BuilderT = TypeVar("BuilderT", bound=Callable[..., Any])
-BUILT_BY = "built_by"  # of a part, an attribute: kind, name, package, version of plugins it is of
 
 
 class UnknownNameError(ValueError):
@@ -176,10 +176,9 @@ class Registry(Generic[T]):
                 f"{self._who(name)} must be a {_path(self.part)}, got a {_path(type(part))} from "
                 f"{_owner(builder)}"
             )
-        if plugin and hasattr(part, "__dict__"):
-            signs = vars(part).get(BUILT_BY, ())
-            sign = (plugin.kind, plugin.name, plugin.package, plugin.version)
-            vars(part)[BUILT_BY] = (*signs, sign)
+        package, version = self.owner(name) or ("", "")
+        given_options = format_options(builder, {**given, **(options or {})})
+        record_origin(part, Origin(self.kind, name, package, version, given_options))
         return part
 
     def takes(self, name: str, option: str) -> bool:

@@ -13,7 +13,6 @@ One class for audio, images and video: the parts it is given know their rank.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypedDict, Unpack
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import grid_shape
+from vqvideo.identity import fingerprint
 from vqvideo.likelihoods import Likelihood
 from vqvideo.modes import evaluating
 from vqvideo.nets.autoencoder import Decoder, Encoder
@@ -316,18 +316,11 @@ class VQVAE(nn.Module):
             )
 
     def fingerprint(self) -> str:
-        """A hash of what decides which codes data gets: encoder and quantizer, their kinds and
-        options, their weights, and how far the encoder strides.
+        """Return a hash of what decides which codes data gets: encoder and quantizer, each by its
+        registered name, package, options and weights, and how far the encoder strides.
         """
-        digest = hashlib.sha256(repr((self.downsampling, self.encoder.causal)).encode())
-        for part in (self.encoder, self.quantizer):
-            kinds = [(type(module).__name__, module.extra_repr()) for module in part.modules()]
-            digest.update(repr(kinds).encode())
-            for name, tensor in part.state_dict().items():
-                digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
-                exact = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-                digest.update(exact.numpy().tobytes())
-        return digest.hexdigest()
+        strides = self.downsampling, self.encoder.causal
+        return fingerprint(self.encoder, self.quantizer, context=strides)
 
     def grid_shape(self, axes: tuple[int, ...]) -> tuple[int, ...]:
         """The code grid of data with these axes; raises `ValueError` where one does not divide."""

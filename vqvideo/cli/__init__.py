@@ -14,9 +14,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import vqvideo
 from vqvideo.cli.commands import COMMANDS
 from vqvideo.cli.options import AddOptions
+from vqvideo.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None, command: str | None = None) -> int:
@@ -56,7 +56,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         description="Video, audio and images as discrete codes, and new clips from them.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=vqvideo.__version__)
+    parser.add_argument("--version", action="version", version=__version__)
     return _filled(parser, COMMANDS)
 
 

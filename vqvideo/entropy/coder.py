@@ -13,7 +13,6 @@ What a file says of grid, prior and conditions is not here.
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib
 import math
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from vqvideo.cond import Cond
 from vqvideo.entropy.arithmetic import ExactArithmetic
 from vqvideo.entropy.frequencies import TOTAL, frequencies
 from vqvideo.entropy.segment import match, seal, unseal
+from vqvideo.identity import fingerprint
 from vqvideo.priors import Prior
 from vqvideo.sampling import Progress, check_codes
 from vqvideo.sampling.states import Recomputed
@@ -60,7 +60,8 @@ class PriorCoder:
             )
         if not 2 <= prior.codebook_size < TOTAL:
             raise ValueError(f"codebook_size must lie in [2, 2**24), got {prior.codebook_size}")
-        self.fingerprint = _fingerprint(prior)
+        sizes = prior.rank, prior.codebook_size, prior.num_codebooks
+        self.fingerprint = fingerprint(prior, context=(VERSION, *sizes))
         self.prior = copy.deepcopy(prior).to("cpu", torch.float64).eval().requires_grad_(False)
         stream = _constriction().stream
         self._coders = stream.queue
@@ -215,16 +216,6 @@ def _conditions_of(items: slice, cond: Cond | None) -> Cond | None:
     given = {field.name: getattr(cond, field.name) for field in fields(cond)}
     part = {name: value[items].cpu() for name, value in given.items() if value is not None}
     return Cond(**{name: x.double() if x.is_floating_point() else x for name, x in part.items()})
-
-
-def _fingerprint(prior: Prior) -> str:
-    kind = VERSION, type(prior).__name__, prior.rank, prior.codebook_size, prior.num_codebooks
-    digest = hashlib.sha256(repr(kind).encode())
-    for name, tensor in prior.state_dict().items():
-        digest.update(name.encode())
-        exact = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(exact.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _constriction() -> Any:

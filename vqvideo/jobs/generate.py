@@ -142,7 +142,7 @@ def _frames_in(seconds: float, rate: float, num_frames: int | None) -> int:
 
 def _how(generator: Generator, num_samples: int, sampling: SamplingOptions) -> dict[str, Any]:
     """How codes were drawn, what "auto" came down to, and by what."""
-    from vqvideo import __version__
+    from vqvideo.version import __version__
 
     method, prior = sampling.get("method", "auto"), generator.prior
     if method == "auto" and prior is not None:

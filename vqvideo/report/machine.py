@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import vqvideo
+from vqvideo.version import __version__
 
 MACHINE = ("python", "cpu", "threads", "thp_mem_alloc_enable", "load_average")
 
@@ -19,7 +19,7 @@ def setting(*packages: str) -> dict[str, Any]:
     # A torch that cannot tell what the processor is leaves it to Python.
     processor: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return {
-        "vqvideo": vqvideo.__version__,
+        "vqvideo": __version__,
         "torch": torch.__version__,
         **{package.replace("-", "_"): _version(package) for package in packages},
         "python": platform.python_version(),

@@ -1,0 +1,3 @@
+"""The version of vqvideo, in a file that imports nothing."""
+
+__version__ = "0.1.0"
