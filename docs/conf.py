@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sphinx.application import Sphinx
 
 import vqvideo
-from vqvideo.cli import _parser
+from vqvideo.cli import _build_parser
 
 project = "vqvideo"
 copyright = "the authors of vqvideo, Apache-2.0"
@@ -45,6 +45,6 @@ def setup(app: Sphinx) -> None:
 
     def fill(_: Sphinx, page: str, source: list[str]) -> None:
         if page == "reference/cli":
-            source[0] += "".join(commands(_parser(None)))
+            source[0] += "".join(commands(_build_parser(None)))
 
     app.connect("source-read", fill)

@@ -15,7 +15,7 @@ torch.set_num_threads(
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache_of_all_tests(tmp_path_factory):
+def isolated_cache(tmp_path_factory):
     """Where lengths of files are kept, instead of in the home of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VQVIDEO_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -42,7 +42,7 @@ def small_changes():
     return {
         "encoder": nets,
         "decoder": nets,
-        "quantizer": {"codebook_size": 32, "code_dim": 8, "start": "data", "warmup_steps": 1},
+        "quantizer": {"codebook_size": 32, "code_dim": 8, "init": "data", "warmup_steps": 1},
         "prior": {"width": 16, "num_layers": 3},
     }
 
@@ -51,7 +51,7 @@ def small_changes():
 def small_model(tmp_path_factory, small_changes):
     """The folder of a small, untrained `video` model."""
     torch.manual_seed(0)
-    nets = {**small_changes["encoder"], "linear": False}  # so that every block does something
+    nets = {**small_changes["encoder"], "linear_init": False}  # so that every block does something
     generator = vqvideo.build("video", **{**small_changes, "encoder": nets, "decoder": nets})
     generator.vqvae.train().loss(torch.rand(2, 3, 16, 64, 64) * 2 - 1)
     folder = tmp_path_factory.mktemp("models") / "small"

@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom."""
+"""Check that imports follow the layers of the package."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vqvideo"
 
-FLOORS = [
+LAYERS = [
     [
         "version",
         "identity",
@@ -20,50 +20,54 @@ FLOORS = [
         "metrics",
         "spectra",
         "modes",
-        "processes",
+        "distributed",
         "media",
         "hub",
     ],
     ["quantizers", "nets", "sampling", "data"],
     ["priors"],
     ["likelihoods"],
-    ["vqvae", "entropy", "score"],
+    ["vqvae", "entropy", "score", "config_v6"],
     ["generator"],
-    ["config", "formats"],
+    ["config", "config_versions"],
     ["presets", "checkpoint", "testing"],
-    ["models", "training", "report", "card"],
-    ["jobs", "demo"],
+    ["models", "training", "report", "model_card"],
+    ["commands", "demo"],
     ["cli"],
 ]
-NAMED = {  # rooms of the lower floors name what they may import
-    **{room: set() for room in FLOORS[0]},
+ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
+    **{package: set() for package in LAYERS[0]},
     "plugins": {"version"},
+    "identity": {"plugins"},
     "registry": {"identity", "plugins", "version"},
-    "quantizers": {"registry", "metrics", "processes"},
+    "quantizers": {"registry", "metrics", "distributed"},
     "nets": {"registry", "grid", "cond", "spectra"},
     "sampling": {"cond", "modes"},
     "data": {"media", "grid", "cond"},
     "priors": {"registry", "grid", "cond", "modes", "quantizers", "nets", "sampling"},
-    "likelihoods": {"registry", "processes", "cond", "spectra", "modes", "sampling", "priors"},
+    "likelihoods": {"registry", "distributed", "cond", "spectra", "modes", "sampling", "priors"},
 }
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-FACE = {"__init__", "__main__"}  # the public names and `python -m`: they may import everything
+LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
+ENTRY_POINTS = {
+    "__init__",
+    "__main__",
+}  # the public API and `python -m` may import everything
 
 
-def room_of(path: Path) -> str:
+def get_package(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def may_import(room: str) -> set[str]:
-    below = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[room]}
-    return NAMED.get(room, below)
+def get_allowed_imports(package: str) -> set[str]:
+    lower = {other for other, layer in LAYER_OF.items() if layer < LAYER_OF[package]}
+    return ALLOWED_IMPORTS.get(package, lower)
 
 
-def imported_rooms(path: Path) -> list[str]:
-    rooms = []
+def list_imported_packages(path: Path) -> list[str]:
+    packages = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            raise AssertionError(f"{path} uses a relative import, which hides its room")
+            raise AssertionError(f"{path} uses a relative import; import from vqvideo instead")
         names = []
         if isinstance(node, ast.ImportFrom) and node.module == "vqvideo":
             names = [alias.name for alias in node.names]
@@ -71,42 +75,43 @@ def imported_rooms(path: Path) -> list[str]:
             names = [node.module.split(".")[1]]
         elif isinstance(node, ast.Import):
             names = [a.name.split(".")[1] for a in node.names if a.name.startswith("vqvideo.")]
-        rooms += names
-    return rooms
+        packages += names
+    return packages
 
 
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if room_of(path) not in FACE]
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if get_package(path) not in ENTRY_POINTS]
 
 
-def test_every_file_stands_in_a_room_of_the_table():
-    assert {room_of(path) for path in FILES} == set(FLOOR_OF)
+def test_every_file_belongs_to_a_package_of_the_table():
+    assert {get_package(path) for path in FILES} == set(LAYER_OF)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_the_floors_as_the_table_says(path):
-    room = room_of(path)
-    for target in imported_rooms(path):
-        assert target == room or target in may_import(room), f"{path} may not import {target}"
+def test_modules_import_only_allowed_packages(path):
+    package = get_package(path)
+    for target in list_imported_packages(path):
+        allowed = target == package or target in get_allowed_imports(package)
+        assert allowed, f"{path} may not import {target}"
 
 
-def test_the_page_on_architecture_shows_this_table():
+def test_the_architecture_page_shows_this_table():
     rows = re.findall(
         r"^\| (\d+) \| `(\w+)` \|.*\| (.+) \|$",
         (ROOT / "docs" / "architecture.md").read_text(),
         flags=re.MULTILINE,
     )
-    shown = {room: (int(floor), allowed) for floor, room, allowed in rows}
-    assert set(shown) == set(FLOOR_OF)
-    for room, (floor, allowed) in shown.items():
-        assert floor == FLOOR_OF[room], room
-        if room in NAMED:
+    shown = {package: (int(layer), allowed) for layer, package, allowed in rows}
+    assert set(shown) == set(LAYER_OF)
+    for package, (layer, allowed) in shown.items():
+        assert layer == LAYER_OF[package], package
+        if package in ALLOWED_IMPORTS:
             listed = set() if allowed == "–" else set(allowed.split(", "))
         else:
-            last = int(allowed.removeprefix("floors 0–"))
-            listed = {other for other, height in FLOOR_OF.items() if height <= last}
-        assert listed == may_import(room), room
+            last = int(allowed.removeprefix("layers 0–"))
+            listed = {other for other, index in LAYER_OF.items() if index <= last}
+        assert listed == get_allowed_imports(package), package
 
 
-def test_no_file_of_the_package_is_long():
+def test_every_file_has_at_most_400_lines():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, path

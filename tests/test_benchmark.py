@@ -12,12 +12,17 @@ import pytest
 import torch
 
 from vqvideo.cli import main
-from vqvideo.jobs.benchmark import contenders, memory, quantizer, timing
-from vqvideo.jobs.benchmark.contenders import SIZES, Ours, Problem, Size
-from vqvideo.jobs.benchmark.table import table
+from vqvideo.commands.benchmark import implementations, memory, quantizer, timing
+from vqvideo.commands.benchmark.implementations import (
+    PROBLEM_SIZES,
+    Problem,
+    ProblemSize,
+    VQVideoEMA,
+)
+from vqvideo.commands.benchmark.table import format_quantizer_table
 from vqvideo.quantizers import search
 
-SMALL = Size(num_vectors=300, code_dim=8, codebook_size=40)
+SMALL = ProblemSize(num_vectors=300, code_dim=8, codebook_size=40)
 needs_linux = pytest.mark.skipif(
     not memory.can_measure(), reason="peak memory is read from Linux, with glibc's allocator"
 )
@@ -36,20 +41,20 @@ def peer():
 
 def test_planted_wrong_codes_are_counted():
     problem = Problem(SMALL)
-    exact = quantizer.exact_codes(problem.vectors, problem.codebook)
+    exact = quantizer.compute_exact_codes(problem.vectors, problem.codebook)
     difference = problem.vectors[:, None].double() - problem.codebook.double()
     assert torch.equal(exact, difference.square().sum(dim=2).argmin(dim=1))
     wrong = exact.clone()
     wrong[[3, 70, 299]] = (wrong[[3, 70, 299]] + 1) % SMALL.codebook_size
-    assert quantizer.count_wrong(exact, exact) == 0
-    assert quantizer.count_wrong(wrong, exact) == 3
+    assert quantizer.count_mismatches(exact, exact) == 0
+    assert quantizer.count_mismatches(wrong, exact) == 3
 
 
 def test_the_exact_codes_do_not_depend_on_how_many_are_found_at_once(monkeypatch):
     problem = Problem(SMALL)
-    whole = quantizer.exact_codes(problem.vectors, problem.codebook)
-    monkeypatch.setattr(quantizer, "DISTANCES_AT_ONCE", 7 * SMALL.codebook_size)
-    assert torch.equal(quantizer.exact_codes(problem.vectors, problem.codebook), whole)
+    whole = quantizer.compute_exact_codes(problem.vectors, problem.codebook)
+    monkeypatch.setattr(quantizer, "DISTANCES_PER_CHUNK", 7 * SMALL.codebook_size)
+    assert torch.equal(quantizer.compute_exact_codes(problem.vectors, problem.codebook), whole)
 
 
 # -- what is compared ---------------------------------------------------------------------------
@@ -57,29 +62,29 @@ def test_the_exact_codes_do_not_depend_on_how_many_are_found_at_once(monkeypatch
 
 def test_ours_and_the_peer_start_from_the_same_vectors_and_the_same_codebook(peer):
     problem = Problem(SMALL)
-    ours, other = Ours(problem), contenders.Peer(problem)
+    ours, other = VQVideoEMA(problem), implementations.VectorQuantizePyTorch(problem)
     assert ours.z_e.data_ptr() == other.z_e.data_ptr() == problem.vectors.data_ptr()
     for training in (True, False):
-        ours.prepare(training=training)
-        other.prepare(training=training)
+        ours.reset(training=training)
+        other.reset(training=training)
         assert torch.equal(ours.quantizer.codebook, problem.codebook)
         assert torch.equal(other.quantizer.codebook, problem.codebook)
         assert ours.quantizer.training == other.quantizer.training == training
-    exact = quantizer.exact_codes(problem.vectors, problem.codebook)
-    assert torch.equal(ours.codes(), exact)
-    assert torch.equal(other.codes(), exact)
+    exact = quantizer.compute_exact_codes(problem.vectors, problem.codebook)
+    assert torch.equal(ours.compute_codes(), exact)
+    assert torch.equal(other.compute_codes(), exact)
 
 
 def test_a_training_step_is_undone_before_the_next(peer):
     problem = Problem(SMALL)
-    for contender in (Ours(problem), contenders.Peer(problem)):
-        contender.prepare(training=True)
+    for contender in (VQVideoEMA(problem), implementations.VectorQuantizePyTorch(problem)):
+        contender.reset(training=True)
         first = {name: value.clone() for name, value in contender.quantizer.state_dict().items()}
-        contender.step()
+        contender.train_step()
         assert contender.z_e.grad is not None
         moved = contender.quantizer.state_dict()
         assert any(not torch.equal(moved[name], value) for name, value in first.items())
-        contender.prepare(training=True)
+        contender.reset(training=True)
         assert contender.z_e.grad is None
         for name, value in contender.quantizer.state_dict().items():
             assert torch.equal(value, first[name]), name
@@ -88,13 +93,13 @@ def test_a_training_step_is_undone_before_the_next(peer):
 def test_our_training_step_moves_the_codebook_as_by_hand():
     """m_i and N_i move by a hundredth of what each entry wins (appendix A.1, eq. 6 to 8)."""
     problem = Problem(SMALL)
-    ours = Ours(problem)
-    ours.prepare(training=True)
-    ours.step()
-    exact = quantizer.exact_codes(problem.vectors, problem.codebook)
+    ours = VQVideoEMA(problem)
+    ours.reset(training=True)
+    ours.train_step()
+    exact = quantizer.compute_exact_codes(problem.vectors, problem.codebook)
     won = torch.nn.functional.one_hot(exact, SMALL.codebook_size).float()
-    counts = 0.99 * problem.load + 0.01 * won.sum(dim=0)
-    sums = 0.99 * problem.load * problem.codebook + 0.01 * won.T @ problem.vectors
+    counts = 0.99 * problem.vectors_per_entry + 0.01 * won.sum(dim=0)
+    sums = 0.99 * problem.vectors_per_entry * problem.codebook + 0.01 * won.T @ problem.vectors
     torch.testing.assert_close(ours.quantizer.codebook, sums / counts[:, None])
     pull = 2 * 0.25 * (problem.vectors - problem.codebook[exact]) / problem.vectors.numel()
     torch.testing.assert_close(ours.z_e.grad[0].mT, 1 + pull)
@@ -109,10 +114,10 @@ def test_the_path_of_the_search_is_switched_and_switched_back(monkeypatch):
 
     monkeypatch.setattr(search, "_score_by_onednn", scores)
     problem, before = Problem(SMALL), search._has_fast_onednn
-    with contenders.on_path(fast=False):
+    with implementations.select_search_path(fast=False):
         plain = search.nearest_codes(problem.vectors, problem.codebook)
         assert calls == []
-    with pytest.raises(KeyError), contenders.on_path(fast=True):
+    with pytest.raises(KeyError), implementations.select_search_path(fast=True):
         assert torch.equal(search.nearest_codes(problem.vectors, problem.codebook), plain)
         assert sum(calls) == SMALL.num_vectors
         raise KeyError
@@ -120,12 +125,12 @@ def test_the_path_of_the_search_is_switched_and_switched_back(monkeypatch):
 
 
 def test_without_its_search_our_quantizer_takes_the_codes_it_is_given():
-    ours = Ours(Problem(SMALL))
-    ours.prepare(training=False)
+    ours = VQVideoEMA(Problem(SMALL))
+    ours.reset(training=False)
     given = torch.arange(SMALL.num_vectors) % SMALL.codebook_size
-    with contenders.given_codes(given):
-        assert torch.equal(ours.codes(), given)
-    assert not torch.equal(ours.codes(), given)
+    with implementations.override_codes(given):
+        assert torch.equal(ours.compute_codes(), given)
+    assert not torch.equal(ours.compute_codes(), given)
 
 
 # -- time ---------------------------------------------------------------------------------------
@@ -145,11 +150,11 @@ def test_a_time_is_the_median_of_rounds_in_turns_and_the_first_does_not_count(mo
         def prepare():
             clock[0] += 100
 
-        return timing.Timed(call, prepare)
+        return timing.TimedCall(call, prepare)
 
     timed = {"a": taking("a", 50, 3, 1, 7), "b": taking("b", 60, 2, 2, 90)}
     rounds = itertools.count()
-    assert timing.median_ms(timed, rounds=3, after_round=lambda: next(rounds)) == {
+    assert timing.measure_median_ms(timed, rounds=3, on_round_end=lambda: next(rounds)) == {
         "a": 3000,
         "b": 2000,
     }
@@ -159,20 +164,20 @@ def test_a_time_is_the_median_of_rounds_in_turns_and_the_first_does_not_count(mo
 
 def test_what_is_soon_over_is_called_several_times_a_round():
     calls = itertools.count()
-    timing.median_ms({"a": timing.Timed(lambda: next(calls))}, rounds=2)
-    assert next(calls) == 1 + 2 * timing.MOST_CALLS
+    timing.measure_median_ms({"a": timing.TimedCall(lambda: next(calls))}, rounds=2)
+    assert next(calls) == 1 + 2 * timing.MAX_CALLS_PER_ROUND
 
 
 # -- memory -------------------------------------------------------------------------------------
 
 PLANTED = """
 import torch
-from vqvideo.jobs.benchmark.memory import give_back_at_once, peak_bytes
-give_back_at_once()
+from vqvideo.commands.benchmark.memory import lower_mmap_threshold, measure_peak_bytes
+lower_mmap_threshold()
 def sixty_four_mib(): return torch.ones(16 * 2**20)
 def twice(): sixty_four_mib(); sixty_four_mib()
 def both(): return sixty_four_mib(), sixty_four_mib()
-print(peak_bytes(sixty_four_mib), peak_bytes(twice), peak_bytes(both))
+print(measure_peak_bytes(sixty_four_mib), measure_peak_bytes(twice), measure_peak_bytes(both))
 """
 
 
@@ -188,36 +193,36 @@ def test_memory_is_what_is_held_at_a_time():
 @needs_linux
 def test_our_quantizer_stays_within_the_memory_it_is_allowed():
     """5 inputs, 2 codebooks and 8 MiB in training; 1.2 inputs and 8 MiB in evaluation."""
-    num_vectors, code_dim, codebook_size = SIZES["S3"]
+    num_vectors, code_dim, codebook_size = PROBLEM_SIZES["S3"]
     one_input, one_codebook = num_vectors * code_dim / 2**18, codebook_size * code_dim / 2**18
-    assert memory.allowed_mib(SIZES["S3"]) == {
+    assert memory.compute_allowed_mib(PROBLEM_SIZES["S3"]) == {
         "train": 5 * one_input + 2 * one_codebook + 8,
         "eval": 1.2 * one_input + 8,
     }
-    peak = memory.peak_mib("ours", "S3")
+    peak = memory.measure_peak_mib("ours", "S3")
     assert one_input < peak["eval"] <= 1.2 * one_input + 8
     assert one_input < peak["train"] <= 5 * one_input + 2 * one_codebook + 8
 
 
 @needs_linux
 def test_memory_that_cannot_be_measured_is_none_and_a_fault_is_said(monkeypatch):
-    assert memory.peak_mib("ours", "S1", timeout_s=0.01) is None
+    assert memory.measure_peak_mib("ours", "S1", timeout_s=0.01) is None
     for code, what in ((-9, None), (1, "no such thing")):
         done = subprocess.CompletedProcess([], code, stdout="", stderr="no such thing\n")
         monkeypatch.setattr(memory.subprocess, "run", lambda *args, done=done, **options: done)
         if what is None:
-            assert memory.peak_mib("ours", "S1") is None
+            assert memory.measure_peak_mib("ours", "S1") is None
         else:
             with pytest.raises(RuntimeError, match=what):
-                memory.peak_mib("ours", "S1")
+                memory.measure_peak_mib("ours", "S1")
     monkeypatch.setattr(memory, "can_measure", lambda: False)
-    assert memory.peak_mib("ours", "S1") is None
+    assert memory.measure_peak_mib("ours", "S1") is None
 
 
 # -- table --------------------------------------------------------------------------------------
 
 
-def planted_row(**changes):
+def make_row(**changes):
     ms = {
         "product": 10.0,
         "product_new": 20.0,
@@ -230,12 +235,12 @@ def planted_row(**changes):
     }
     return {
         "size": "S1",
-        **SIZES["S1"]._asdict(),
+        **PROBLEM_SIZES["S1"]._asdict(),
         "ms": ms,
         "wrong_codes": {"plain": 0, "peer": 4},
         "peak_mib": {"ours": {"train": 4.5, "eval": 4.0}, "peer": {"train": 90.0, "eval": 10.0}},
         "allowed_mib": {"train": 10.75, "eval": 8.6},
-        "setting": {
+        "environment": {
             "vqvideo": "0.1.0",
             "torch": "2.15.0",
             "vector_quantize_pytorch": "1.32.0",
@@ -249,15 +254,15 @@ def planted_row(**changes):
     }
 
 
-def last_line(part):
+def get_last_line(part):
     return " ".join(part.split("\n")[-1].split())
 
 
 def test_the_table_has_times_and_their_ratios():
-    setting, nearest, train, evaluation, peaks = table([planted_row()]).split("\n\n")
+    setting, nearest, train, evaluation, peaks = format_quantizer_table([make_row()]).split("\n\n")
     assert "torch 2.15.0" in setting
     assert "Abacus, 2 threads, THP_MEM_ALLOC_ENABLE unset, load average before 0.25" in setting
-    rows = [last_line(part) for part in (nearest, train, evaluation, peaks)]
+    rows = [get_last_line(part) for part in (nearest, train, evaluation, peaks)]
     assert rows[0] == "S1 2048 64 512 10.0 20.0 12.0 1.20x - - 0 - 4"
     assert rows[1] == "S1 300 15.0 20.0x - - 0.75 5.0%"
     assert rows[2] == "S1 1250 12.5 100x - -"
@@ -265,18 +270,20 @@ def test_the_table_has_times_and_their_ratios():
 
 
 def test_the_columns_of_the_table_are_aligned():
-    rows = [planted_row(), planted_row(size="S5", num_vectors=65536)]
-    for part in table(rows).split("\n\n")[1:]:
+    rows = [make_row(), make_row(size="S5", num_vectors=65536)]
+    for part in format_quantizer_table(rows).split("\n\n")[1:]:
         heading, *lines = part.split("\n")[-3:]
         assert {len(line) for line in lines} == {len(heading)}
 
 
 def test_the_table_shows_the_fast_path_and_what_was_not_measured():
-    row = planted_row()
+    row = make_row()
     row["ms"] |= {"search_fast": 5.0, "train_fast": 7.5, "eval_fast": 6.25}
     row["wrong_codes"]["fast"] = 1
     row["peak_mib"]["peer"] = None
-    _, nearest, train, _, peaks = (last_line(part) for part in table([row]).split("\n\n"))
+    _, nearest, train, _, peaks = (
+        get_last_line(part) for part in format_quantizer_table([row]).split("\n\n")
+    )
     assert nearest.endswith(" 1.20x 5.00 0.50x 0 1 4")
     assert train.endswith(" 7.50 40.0x 0.75 10.0%")
     assert peaks == "S1 4.50 10.8 - - 4.00 8.60 - -"
@@ -286,19 +293,21 @@ def test_the_table_shows_the_fast_path_and_what_was_not_measured():
 
 
 def test_the_command_measures_and_the_codes_of_all_are_right(peer, capsys, monkeypatch):
-    monkeypatch.setattr(timing, "AT_LEAST_S", 0.0)
+    monkeypatch.setattr(timing, "MIN_ROUND_SECONDS", 0.0)
     peaks = {"train": 3.0, "eval": 2.0}
-    monkeypatch.setattr(quantizer, "peak_mib", lambda contender, size, *, threads: peaks)
+    monkeypatch.setattr(
+        quantizer, "measure_peak_mib", lambda contender, size, *, num_threads: peaks
+    )
     before = torch.get_num_threads()
     arguments = ["benchmark", "quantizer", "--sizes", "S1", "--rounds", "1", "--threads", "1"]
     assert main([*arguments, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["size"] == "S1"
-    assert [row[name] for name in Size._fields] == list(SIZES["S1"])
+    assert [row[name] for name in ProblemSize._fields] == list(PROBLEM_SIZES["S1"])
     assert set(row["wrong_codes"].values()) == {0}
     assert {"plain", "peer"} <= set(row["wrong_codes"])
     assert row["peak_mib"] == {"ours": peaks, "peer": peaks}
-    assert row["setting"]["threads"] == 1
+    assert row["environment"]["threads"] == 1
     paths = set(row["wrong_codes"]) - {"peer"}
     for path in paths:
         assert {f"search_{path}", f"train_{path}", f"eval_{path}"} <= set(row["ms"])
@@ -308,10 +317,10 @@ def test_the_command_measures_and_the_codes_of_all_are_right(peer, capsys, monke
     assert "\nS1    2048  64  512 " in capsys.readouterr().out
 
 
-def test_every_part_that_is_done_is_told(peer, monkeypatch):
-    monkeypatch.setattr(quantizer, "SIZES", {"A": SMALL, "B": SMALL})
-    monkeypatch.setattr(quantizer, "peak_mib", lambda contender, size, *, threads: None)
-    monkeypatch.setattr(timing, "AT_LEAST_S", 0.0)
+def test_progress_reports_every_part_that_is_done(peer, monkeypatch):
+    monkeypatch.setattr(quantizer, "PROBLEM_SIZES", {"A": SMALL, "B": SMALL})
+    monkeypatch.setattr(quantizer, "measure_peak_mib", lambda contender, size, *, num_threads: None)
+    monkeypatch.setattr(timing, "MIN_ROUND_SECONDS", 0.0)
     told = []
     rows = quantizer.benchmark_quantizer(rounds=2, progress=lambda *parts: told.append(parts))
     assert [row["size"] for row in rows] == ["A", "B"]

@@ -13,17 +13,22 @@ from torch import nn
 
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.config import build_generator
-from vqvideo.jobs.benchmark.baselines import Continuous, Discrete, Vimco
-from vqvideo.jobs.benchmark.bits import Bench, Trial, benchmark_bits, model_of
-from vqvideo.jobs.benchmark.bits_table import bits_table
-from vqvideo.jobs.benchmark.bound import (
-    benchmark_bound,
-    every_grid,
-    exact_log_prob,
-    pictures,
-    toy_config,
+from vqvideo.commands.benchmark.baselines import VAEBaseline, VIMCOBaseline, VQVAEBaseline
+from vqvideo.commands.benchmark.bits import (
+    BitsBenchmarkConfig,
+    Trial,
+    benchmark_bits,
+    build_baseline,
 )
+from vqvideo.commands.benchmark.bits_table import format_bits_table
+from vqvideo.commands.benchmark.bound import (
+    benchmark_bound,
+    build_toy_config,
+    compute_exact_log_prob,
+    enumerate_code_grids,
+    sample_bar_images,
+)
+from vqvideo.config import build_generator
 from vqvideo.likelihoods import BernoulliLikelihood
 
 
@@ -37,9 +42,9 @@ def images(tmp_path_factory):
     return folder
 
 
-def bench(images, out, **changes):
+def run_benchmark(images, out, **changes):
     small = {"width": 8, "size": (8, 8), "steps": 6, "batch_size": 4, "seeds": 2}
-    return Bench(data=str(images), out=str(out), **{**small, **changes})
+    return BitsBenchmarkConfig(data=str(images), out=str(out), **{**small, **changes})
 
 
 class Fixed(nn.Module):
@@ -56,20 +61,22 @@ class Fixed(nn.Module):
 def test_the_latents_of_a_vae_cost_their_divergence_from_the_prior():
     torch.manual_seed(0)
     encoded = torch.randn(1, 4, 3)
-    model = Continuous(Fixed(encoded), nn.Identity(), BernoulliLikelihood())
+    model = VAEBaseline(Fixed(encoded), nn.Identity(), BernoulliLikelihood())
     x = torch.ones(2, 2, 3)
     posterior = torch.distributions.Normal(encoded[:, :2], (encoded[:, 2:] / 2).exp())
     prior = torch.distributions.Normal(torch.zeros(()), torch.ones(()))
     expected = torch.distributions.kl_divergence(posterior, prior).sum()
-    torch.testing.assert_close(model.nats(x).latents, expected.expand(2))
-    assert model.nats(x).data.shape == (2,)
+    torch.testing.assert_close(model.negative_elbo(x).kl, expected.expand(2))
+    assert model.negative_elbo(x).reconstruction.shape == (2,)
 
 
 def test_codes_cost_their_number_times_the_logarithm_of_the_codebook(images, tmp_path):
-    model = model_of(bench(images, tmp_path), "vq-vae-product", Trial(3, 16, 1e-3)).eval()
-    assert isinstance(model, Discrete)
-    nats = model.nats(torch.zeros(2, 3, 8, 8))
-    torch.testing.assert_close(nats.latents, torch.full((2,), 2 * 2 * 3 * math.log(16)))
+    model = build_baseline(
+        run_benchmark(images, tmp_path), "vq-vae-product", Trial(3, 16, 1e-3)
+    ).eval()
+    assert isinstance(model, VQVAEBaseline)
+    nats = model.negative_elbo(torch.zeros(2, 3, 8, 8))
+    torch.testing.assert_close(nats.kl, torch.full((2,), 2 * 2 * 3 * math.log(16)))
 
 
 class Table(nn.Module):
@@ -83,7 +90,7 @@ def test_the_gradient_of_vimco_is_that_of_its_bound_on_average():
     """One latent of three values, two samples: the bound by enumeration of all nine pairs."""
     torch.manual_seed(0)
     logits = torch.tensor([[[0.5], [-0.3], [0.1]]], dtype=torch.float64)
-    model = Vimco(
+    model = VIMCOBaseline(
         Fixed(logits),
         Table(),
         BernoulliLikelihood(),
@@ -94,7 +101,7 @@ def test_the_gradient_of_vimco_is_that_of_its_bound_on_average():
     ).double()
     shown = torch.tensor([1.2, -0.7, 0.4], dtype=torch.float64)
     with torch.no_grad():
-        model.entries.copy_(shown.view(1, 3, 1))
+        model.embeddings.copy_(shown.view(1, 3, 1))
 
     free = logits.clone().requires_grad_()
     q = free.flatten().log_softmax(0)
@@ -109,14 +116,14 @@ def test_the_gradient_of_vimco_is_that_of_its_bound_on_average():
     loss = model.loss(torch.ones(200_000, 1, 1, dtype=torch.float64))
     loss.backward()
     torch.testing.assert_close(model.encoder.values.grad.flatten(), expected, rtol=0.1, atol=4e-3)
-    assert -model.nats(torch.ones(200_000, 1, 1)).data.mean().item() == pytest.approx(
-        bound.item(), abs=3e-3
-    )
+    assert -model.negative_elbo(
+        torch.ones(200_000, 1, 1)
+    ).reconstruction.mean().item() == pytest.approx(bound.item(), abs=3e-3)
 
 
-@pytest.mark.filterwarnings("ignore:the codebook starts from a step")
+@pytest.mark.filterwarnings("ignore:the codebook is initialized from a step")
 def test_every_method_is_tried_trained_and_measured_and_what_is_done_is_kept(images, tmp_path):
-    found = benchmark_bits(bench(images, tmp_path))
+    found = benchmark_bits(run_benchmark(images, tmp_path))
     assert set(found["methods"]) == {
         "vae",
         "vq-vae-gradient",
@@ -137,39 +144,39 @@ def test_every_method_is_tried_trained_and_measured_and_what_is_done_is_kept(ima
     assert kept["methods"] == found["methods"]
     (tmp_path / "vae-seed-1.json").unlink()
     seconds = found["methods"]["vimco"]["runs"][0]["seconds"]
-    again = benchmark_bits(bench(images, tmp_path))
+    again = benchmark_bits(run_benchmark(images, tmp_path))
     assert again["methods"]["vimco"]["runs"][0]["seconds"] == seconds
     bits = [each["methods"]["vae"]["runs"][1]["bits"] for each in (found, again)]
     assert bits[0] == pytest.approx(bits[1], rel=1e-6)
-    table = bits_table(found)
+    table = format_bits_table(found)
     assert "vq-vae-gradient" in table and "of VAE" in table
     with pytest.raises(ValueError, match="holds runs with other settings"):
-        benchmark_bits(bench(images, tmp_path, steps=7))
+        benchmark_bits(run_benchmark(images, tmp_path, steps=7))
 
 
-def test_every_method_has_as_many_trials_of_what_it_is_told_to_try(images, tmp_path):
-    few = bench(images, tmp_path, codebook_sizes=(16, 64), learning_rates=(0.1,))
-    assert few.trials("vq-vae-ema") == [Trial(1, 16, 0.1), Trial(1, 64, 0.1)]
-    assert few.trials("vq-vae-product") == [Trial(2, 4, 0.1), Trial(2, 16, 0.1)]
-    assert few.trials("vae") == [Trial(8, 0, 0.1), Trial(32, 0, 0.1)]
+def test_every_method_has_as_many_trials_of_its_options(images, tmp_path):
+    few = run_benchmark(images, tmp_path, codebook_sizes=(16, 64), learning_rates=(0.1,))
+    assert few.build_trials("vq-vae-ema") == [Trial(1, 16, 0.1), Trial(1, 64, 0.1)]
+    assert few.build_trials("vq-vae-product") == [Trial(2, 4, 0.1), Trial(2, 16, 0.1)]
+    assert few.build_trials("vae") == [Trial(8, 0, 0.1), Trial(32, 0, 0.1)]
 
 
 def test_impossible_benchmarks_are_refused(images, tmp_path):
-    with pytest.raises(ValueError, match="no method 'gan'; there are: vae, "):
-        bench(images, tmp_path, methods=("gan",))
-    with pytest.raises(ValueError, match="learning_rates must hold one at least"):
-        bench(images, tmp_path, learning_rates=())
+    with pytest.raises(ValueError, match="unknown method 'gan'; choose from: vae, "):
+        run_benchmark(images, tmp_path, methods=("gan",))
+    with pytest.raises(ValueError, match="learning_rates must not be empty"):
+        run_benchmark(images, tmp_path, learning_rates=())
     with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
-        bench(images, tmp_path, seeds=0)
+        run_benchmark(images, tmp_path, seeds=0)
 
 
 def test_the_sum_over_codes_is_that_of_each_grid_by_itself():
     torch.manual_seed(0)
-    small = toy_config().updated(quantizer={"codebook_size": 3})
+    small = build_toy_config().merge(quantizer={"codebook_size": 3})
     generator = build_generator(small).eval()
-    x = pictures(2, torch.Generator().manual_seed(1))
-    exact, bound, best = exact_log_prob(generator, x)
-    grids = every_grid(generator)
+    x = sample_bar_images(2, torch.Generator().manual_seed(1))
+    exact, bound, best = compute_exact_log_prob(generator, x)
+    grids = enumerate_code_grids(generator)
     assert len(grids) == len({tuple(grid.flatten().tolist()) for grid in grids}) == 3**4
     for item in range(2):
         total, largest = 0.0, -math.inf
@@ -181,7 +188,7 @@ def test_the_sum_over_codes_is_that_of_each_grid_by_itself():
             total, largest = total + math.exp(nats), max(largest, nats)
         assert exact[item].item() == pytest.approx(math.log(total), abs=1e-4)
         assert best[item].item() == pytest.approx(largest, abs=1e-4)
-    torch.testing.assert_close(bound.float(), generator.log_prob(x).bound, atol=1e-4, rtol=0)
+    torch.testing.assert_close(bound.float(), generator.log_prob(x).elbo, atol=1e-4, rtol=0)
     assert (bound <= best).all() and (best <= exact).all()
 
 

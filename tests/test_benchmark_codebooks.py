@@ -7,11 +7,11 @@ import torch
 
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.jobs.benchmark import codebooks
+from vqvideo.commands.benchmark import codebooks
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def image_folder(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(20):
@@ -21,10 +21,10 @@ def pictures(tmp_path):
 
 
 def test_the_table_of_beta_has_means_over_seeds_and_complete_runs_are_not_run_again(
-    pictures, tmp_path, monkeypatch, capsys
+    image_folder, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(codebooks, "BETAS", (0.1, 2.0))
-    line = ["benchmark", "beta", "--data", str(pictures), "--out", str(tmp_path / "runs")]
+    line = ["benchmark", "beta", "--data", str(image_folder), "--out", str(tmp_path / "runs")]
     line += ["--steps", "2", "--seeds", "2", "--json"]
     assert main(line) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -33,7 +33,7 @@ def test_the_table_of_beta_has_means_over_seeds_and_complete_runs_are_not_run_ag
         name = f"beta-{row['beta']}-seed-"
         logs = [(tmp_path / "runs" / f"{name}{seed}" / "log.jsonl") for seed in (0, 1)]
         ends = [json.loads(log.read_text().splitlines()[-1]) for log in logs]
-        for figure in ("held_out_psnr_db", "held_out_perplexity"):
+        for figure in ("val_psnr_db", "val_perplexity"):
             values = [end[figure] for end in ends]
             assert row[figure] == pytest.approx(sum(values) / 2, abs=0.006)
             assert row[f"{figure}_range"] == pytest.approx([min(values), max(values)], abs=0.006)
@@ -44,8 +44,8 @@ def test_the_table_of_beta_has_means_over_seeds_and_complete_runs_are_not_run_ag
     assert "holds runs with other settings" in capsys.readouterr().err
 
 
-def test_both_codebooks_are_drawn_into_one_picture(pictures, tmp_path, capsys):
-    line = ["benchmark", "codebooks", "--data", str(pictures), "--out", str(tmp_path / "runs")]
+def test_both_codebooks_are_drawn_into_one_plot(image_folder, tmp_path, capsys):
+    line = ["benchmark", "codebooks", "--data", str(image_folder), "--out", str(tmp_path / "runs")]
     assert main([*line, "--steps", "2", "--seeds", "1"]) == 0
     picture = tmp_path / "runs" / "curves.png"
     assert capsys.readouterr().out.strip() == str(picture)
@@ -58,8 +58,8 @@ def test_both_codebooks_are_drawn_into_one_picture(pictures, tmp_path, capsys):
     }
 
 
-def test_no_seeds_are_refused_before_anything_is_trained(pictures, tmp_path, capsys):
-    line = ["benchmark", "beta", "--data", str(pictures), "--out", str(tmp_path / "runs")]
+def test_no_seeds_are_refused_before_anything_is_trained(image_folder, tmp_path, capsys):
+    line = ["benchmark", "beta", "--data", str(image_folder), "--out", str(tmp_path / "runs")]
     assert main([*line, "--seeds", "0"]) == 1
     assert "seeds must be at least 1, got 0" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -12,17 +12,17 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
+from vqvideo.commands.benchmark.maze import evaluator, inverse_dynamics
+from vqvideo.commands.benchmark.maze.drift import ReferenceStatistics, compute_frame_statistics
+from vqvideo.commands.benchmark.maze.run import MazeBenchmarkConfig, benchmark_maze
+from vqvideo.commands.benchmark.maze.table import format_maze_table
+from vqvideo.commands.maze import repeat_actions
 from vqvideo.cond import Cond
-from vqvideo.data.actions import read_actions
-from vqvideo.data.maze_walk import ACTIONS
+from vqvideo.data.actions import read_frame_actions
+from vqvideo.data.maze_agent import ACTIONS
 from vqvideo.data.metadata import Item, read_metadata, write_metadata
 from vqvideo.generator import Generator
-from vqvideo.jobs.benchmark.maze import inverse, measuring
-from vqvideo.jobs.benchmark.maze.drift import Reference, frame_statistics
-from vqvideo.jobs.benchmark.maze.run import MazeBench, benchmark_maze
-from vqvideo.jobs.benchmark.maze.table import maze_table
-from vqvideo.jobs.maze import lengthened
-from vqvideo.metrics import mean_and_interval
+from vqvideo.metrics import estimate_mean
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchmetrics")
@@ -31,7 +31,7 @@ SIDE, LENGTH, WINDOW = 16, 24, 16
 TRAIN, TEST = 10, 3
 
 
-def walk(number):
+def make_episode(number):
     """A red stripe that turns move to the side, a green one that steps move down; and what was
     done: actions `[LENGTH - 1]`.
     """
@@ -56,7 +56,7 @@ def record(folder, *, train=TRAIN, test=TEST, first=0):
     folder.mkdir()
     items = []
     for index in range(train + test):
-        frames, actions = walk(first + index)
+        frames, actions = make_episode(first + index)
         path = folder / f"{index:02d}.mp4"
         media.write_video(path, frames, 8.75, crf=4)
         np.save(path.with_suffix(".actions.npy"), actions.numpy().astype(np.int8))
@@ -66,112 +66,115 @@ def record(folder, *, train=TRAIN, test=TEST, first=0):
     return str(folder)
 
 
-def built(folder, *, with_prior=True, **changes):
+def build_model(folder, *, with_prior=True, **changes):
     """A small untrained model of walks, that hears what it is told."""
     torch.manual_seed(0)
-    nets = {"widths": (8, 12), "num_blocks": (1, 1), "linear": False}
+    nets = {"widths": (8, 12), "num_blocks": (1, 1), "linear_init": False}
     small = {
         "encoder": nets,
         "decoder": nets,
-        "quantizer": {"codebook_size": 16, "code_dim": 4, "start": "data", "warmup_steps": 1},
+        "quantizer": {"codebook_size": 16, "code_dim": 4, "init": "data", "warmup_steps": 1},
         "prior": {"width": 8, "num_layers": 2},
         "sample_shape": (WINDOW, SIDE, SIDE),
     }
     generator = vqvideo.build("maze", **{**small, **changes})
     for parameter in generator.prior.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
-    clips = torch.stack([walk(number)[0][:, :WINDOW] for number in range(4)])
+    clips = torch.stack([make_episode(number)[0][:, :WINDOW] for number in range(4)])
     generator.vqvae.train()(clips)
-    generator.vqvae.quantizer.step()
+    generator.vqvae.quantizer.update_codebook()
     prior = generator.prior if with_prior else None
     vqvideo.save(Generator(generator.vqvae, prior, generator.config), folder)
     return str(folder)
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def recorded_files(tmp_path_factory):
     """A model, recordings, and others."""
     folder = tmp_path_factory.mktemp("maze")
     return {
-        "model": built(folder / "model"),
+        "model": build_model(folder / "model"),
         "data": record(folder / "data"),
-        "other": record(folder / "other", train=2, test=1, first=50),
+        "other_map": record(folder / "other", train=2, test=1, first=50),
     }
 
 
 @pytest.fixture(scope="module")
-def measured(files, tmp_path_factory):
+def results(recorded_files, tmp_path_factory):
     """What a run left: files and figures; and what it told on the way."""
     out, told = tmp_path_factory.mktemp("out") / "deep" / "maze", []
-    bench = MazeBench(**files, num_frames=23, seed=3)
+    bench = MazeBenchmarkConfig(**recorded_files, num_frames=23, seed=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inverse, "STEPS", 250)
+        patch.setattr(inverse_dynamics, "NUM_STEPS", 250)
         done = benchmark_maze(bench, out=str(out), progress=lambda *counts: told.append(counts))
     return (*done, told)
 
 
 @pytest.fixture(scope="module")
-def held_out(files):
+def test_episodes(recorded_files):
     """Frames `[1, 3, LENGTH, SIDE, SIDE]` and actions `[1, LENGTH]` of each episode measured."""
     found = []
     for index in range(TRAIN, TRAIN + TEST):
-        path = f"{files['data']}/{index:02d}"
-        led = read_actions(f"{path}.actions.npy", 0, LENGTH)
+        path = f"{recorded_files['data']}/{index:02d}"
+        led = read_frame_actions(f"{path}.actions.npy", 0, LENGTH)
         found.append((media.read_video(f"{path}.mp4").frames[None], led[None]))
     return found
 
 
 @pytest.fixture(scope="module")
-def generator(files):
-    return vqvideo.load(files["model"]).eval()
+def generator(recorded_files):
+    return vqvideo.load(recorded_files["model"]).eval()
 
 
-def decibels(x, y):
+def compute_psnr(x, y):
     return 10 * math.log10(4 / ((x - y) ** 2).mean().item())
 
 
-def close(figure, values):
+def require_close(figure, values):
     """Whether a figure is the mean of some values, with its interval."""
-    expected = mean_and_interval(values)
+    expected = estimate_mean(values)
     assert figure["mean"] == pytest.approx(expected.mean, abs=1e-5)
     assert figure["ci95"] == pytest.approx(expected.ci95, abs=1e-4)
 
 
-def test_predictions_are_measured_k_frames_after_the_sixth(measured, held_out, generator):
-    figures = measured[1]["measured"]["data"]
-    close(
+def test_predictions_are_measured_k_frames_after_the_sixth(results, test_episodes, generator):
+    figures = results[1]["measured"]["data"]
+    require_close(
         figures["reconstruction"]["psnr_db"],
-        [decibels(generator.vqvae.decode(generator.vqvae.encode(x)), x) for x, _ in held_out],
+        [
+            compute_psnr(generator.vqvae.decode(generator.vqvae.encode(x)), x)
+            for x, _ in test_episodes
+        ],
     )
     assert [each["frames_ahead"] for each in figures["prediction"]] == [1, 5, 10]
     for each in figures["prediction"]:
-        k, who = each["frames_ahead"], {"imagined": [], "told_nothing": [], "last_frame": []}
-        for index, (x, actions) in enumerate(held_out):
+        k, who = each["frames_ahead"], {"imagined": [], "unconditional": [], "last_frame": []}
+        for index, (x, actions) in enumerate(test_episodes):
             # One by one, and no further than this frame: what comes after changes nothing.
             told = actions[:, : 6 + k]
             options = {"seed": 3 + index, "method": "cached"}
             clip = generator.continue_clip(x[:, :, :6], k, actions=told, **options)
             nothing = generator.continue_clip(x[:, :, :6], k, **options)
             real = x[:, :, 5 + k]
-            who["imagined"].append(decibels(clip[:, :, -1], real))
-            who["told_nothing"].append(decibels(nothing[:, :, -1], real))
-            who["last_frame"].append(decibels(x[:, :, 5], real))
+            who["imagined"].append(compute_psnr(clip[:, :, -1], real))
+            who["unconditional"].append(compute_psnr(nothing[:, :, -1], real))
+            who["last_frame"].append(compute_psnr(x[:, :, 5], real))
         for name, values in who.items():
-            close(each[name]["psnr_db"], values)
+            require_close(each[name]["psnr_db"], values)
         gain = [a - b for a, b in zip(who["imagined"], who["last_frame"], strict=True)]
-        close(each["gain_over_last_frame"]["psnr_db"], gain)
+        require_close(each["gain_over_last_frame"]["psnr_db"], gain)
 
 
-def test_nats_are_those_of_single_codes_told_what_was_done_here_or_elsewhere_or_nothing(
-    measured, held_out, generator
+def test_nll_is_that_of_single_codes_given_true_shuffled_or_no_actions(
+    results, test_episodes, generator
 ):
-    found = measured[1]["measured"]["data"]["nats_per_code"]
+    found = results[1]["measured"]["data"]["nats_per_code"]
     nats = {"right": [], "shuffled": [], "none": []}
     seen = []
-    for index, (x, actions) in enumerate(held_out):
+    for index, (x, actions) in enumerate(test_episodes):
         codes = generator.vqvae.encode(x)[:, :WINDOW]  # the one window that fits in
         seen += codes.flatten().tolist()
-        others = held_out[(index + 1) % TEST][1]
+        others = test_episodes[(index + 1) % TEST][1]
         for name, told in (("right", actions), ("shuffled", others), ("none", None)):
             cond = None if told is None else Cond(actions=told[:, :WINDOW])
             with torch.no_grad():
@@ -179,24 +182,24 @@ def test_nats_are_those_of_single_codes_told_what_was_done_here_or_elsewhere_or_
             chosen = probabilities.gather(1, codes[:, None])
             nats[name].append(-chosen.log().mean().item())
     for name, values in nats.items():
-        close(found[name], values)
+        require_close(found[name], values)
     shares = [seen.count(code) / len(seen) for code in set(seen)]
     assert found["unigram"] == pytest.approx(-sum(p * math.log(p) for p in shares), abs=1e-5)
     assert found["uniform"] == pytest.approx(math.log(16))
     assert found["right_over_unigram"] == pytest.approx(found["right"]["mean"] / found["unigram"])
     for name in ("shuffled", "none"):
         cost = [a - b for a, b in zip(nats[name], nats["right"], strict=True)]
-        close(found[f"{name}_over_right"], cost)
+        require_close(found[f"{name}_over_right"], cost)
         error = np.std(cost, ddof=1) / math.sqrt(TEST)
         assert found[f"{name}_over_right"]["standard_error"] == pytest.approx(error, rel=1e-2)
-        wins = found[f"{name}_over_right"]["right_wins_by_three_errors"]
+        wins = found[f"{name}_over_right"]["exceeds_three_standard_errors"]
         assert wins == (np.mean(cost) > 3 * error)
     assert nats["right"] != nats["shuffled"]
 
 
-def test_the_inverse_model_sees_what_was_done_in_recordings_it_has_not_seen(measured):
+def test_the_inverse_model_sees_what_was_done_in_recordings_it_has_not_seen(results):
     for name, number in (("data", TEST), ("other", 3)):
-        found = measured[1]["measured"][name]["actions"]
+        found = results[1]["measured"][name]["actions"]
         assert found["real"]["accuracy"]["mean"] > 0.9
         for source in ("real", "reconstructed", "imagined"):
             cells = np.array(found[source]["confusion"])
@@ -209,9 +212,9 @@ def test_the_inverse_model_sees_what_was_done_in_recordings_it_has_not_seen(meas
         assert found["imagined_over_real"] == pytest.approx(ratio)
 
 
-def test_the_confusion_table_has_a_row_for_each_action_that_was_done(measured, held_out):
-    rows = np.array(measured[1]["measured"]["data"]["actions"]["imagined"]["confusion"]).sum(axis=1)
-    done = torch.cat([actions[0, 7:16] for _, actions in held_out])
+def test_the_confusion_table_has_a_row_for_each_action_that_was_done(results, test_episodes):
+    rows = np.array(results[1]["measured"]["data"]["actions"]["imagined"]["confusion"]).sum(axis=1)
+    done = torch.cat([actions[0, 7:16] for _, actions in test_episodes])
     assert rows.tolist() == torch.bincount(done, minlength=6).tolist()
 
 
@@ -220,26 +223,30 @@ def test_frame_statistics_are_mean_spread_sharpness_and_movement_of_each_colour(
     frames[0, 1, 1] = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     frames[0, 2] = 0.5
     expected = [0, 0.5, 0.5, 0, 0.5, 0, 0, 0.5, 0, 0, 0.5, 0]
-    assert frame_statistics(frames)[0, 0].tolist() == pytest.approx(expected)
+    assert compute_frame_statistics(frames)[0, 0].tolist() == pytest.approx(expected)
 
 
 def test_frames_are_far_from_real_ones_where_they_lie_elsewhere_or_are_all_alike():
     real = torch.randn(6, 20, 12) * torch.arange(1, 13) + 3
-    reference = Reference.of(real)
-    assert reference.distance(real) == pytest.approx(0, abs=1e-6)
-    assert reference.distance(real + 2 * reference.spread) == pytest.approx(2, rel=1e-4)
+    reference = ReferenceStatistics.from_statistics(real)
+    assert reference.frechet_distance(real) == pytest.approx(0, abs=1e-6)
+    assert reference.frechet_distance(real + 2 * reference.std) == pytest.approx(2, rel=1e-4)
     alike = reference.mean.expand(6, 20, 12)
-    assert reference.distance(alike) == pytest.approx(1)
+    assert reference.frechet_distance(alike) == pytest.approx(1)
     few, many = (torch.randn(n, 20, 12) * torch.arange(1, 13) + 3 for n in (6, 60))
-    errors = [reference.distance_and_interval(some)["standard_error"] for some in (few, many)]
+    errors = [reference.estimate_frechet_distance(some)["standard_error"] for some in (few, many)]
     assert errors[0] > 1.5 * errors[1] > 0
 
 
-def test_drift_goes_on_where_the_recording_ends(measured, held_out):
-    drift = measured[1]["measured"]["data"]["drift"]
+def test_drift_is_measured_beyond_the_end_of_the_recording(results, test_episodes):
+    drift = results[1]["measured"]["data"]["drift"]
     assert [(part["first"], part["last"]) for part in drift] == [(1, 10), (11, 20), (21, 23)]
     assert [part["real"] is None for part in drift] == [False, False, True]  # 18 frames follow
-    rows = frame_statistics(torch.cat([x[:, :, 5:] for x, _ in held_out])).double().numpy()
+    rows = (
+        compute_frame_statistics(torch.cat([x[:, :, 5:] for x, _ in test_episodes]))
+        .double()
+        .numpy()
+    )
     mean, spread = rows.mean(axis=(0, 1)), rows.std(axis=(0, 1))
     later = rows[:, 10:]
     aside, wider = later.mean(axis=(0, 1)) - mean, later.std(axis=(0, 1)) - spread
@@ -247,26 +254,28 @@ def test_drift_goes_on_where_the_recording_ends(measured, held_out):
     assert drift[1]["real"]["mean"] == pytest.approx(expected, rel=1e-4)
     low, high = drift[1]["imagined"]["ci95"]
     assert low < drift[1]["imagined"]["mean"] < high
-    assert lengthened(held_out[0][1], 30)[0, LENGTH:].equal(held_out[0][1][0, :6])
+    assert repeat_actions(test_episodes[0][1], 30)[0, LENGTH:].equal(test_episodes[0][1][0, :6])
 
 
-def test_several_episodes_at_once_have_the_figures_of_single_ones(files, generator, monkeypatch):
-    items = [item for item in read_metadata(files["data"]) if item.split == "test"]
+def test_several_episodes_at_once_have_the_metrics_of_single_ones(
+    recorded_files, generator, monkeypatch
+):
+    items = [item for item in read_metadata(recorded_files["data"]) if item.split == "test"]
     rows, counts = [], []
     for size in (1, 2):
-        monkeypatch.setattr(measuring, "at_once", lambda *_, size=size: size)
-        judge = inverse.InverseModel(len(ACTIONS), (SIDE, SIDE))
-        done = measuring.MazePass(
+        monkeypatch.setattr(evaluator, "choose_batch_size", lambda *_, size=size: size)
+        judge = inverse_dynamics.InverseDynamicsModel(len(ACTIONS), (SIDE, SIDE))
+        done = evaluator.MazeEvaluator(
             generator=generator,
-            inverse=judge,
+            inverse_model=judge,
             num_frames=10,
             temperature=1.0,
-            guidance=2.0,
+            guidance_scale=2.0,
             seed=0,
         )
-        done.measure(items, LENGTH)
-        rows.append(done.rows)
-        counts.append(done.counts)
+        done.evaluate(items, LENGTH)
+        rows.append(done.episode_metrics)
+        counts.append(done.code_counts)
     assert counts[0].equal(counts[1])
     for one, other in zip(*rows, strict=True):
         assert one.nats_per_code == pytest.approx(other.nats_per_code, rel=1e-5)
@@ -276,8 +285,8 @@ def test_several_episodes_at_once_have_the_figures_of_single_ones(files, generat
                 assert this == pytest.approx(that, rel=1e-4)
 
 
-def test_the_folder_holds_figures_and_two_pictures(measured):
-    paths, figures, told = measured
+def test_the_folder_holds_metrics_and_two_plots(results):
+    paths, figures, told = results
     assert [path.name for path in paths] == ["maze.json", "maze.png", "drift.png"]
     stored = json.loads(paths[0].read_text())
     assert stored["codes_per_frame"] == 16
@@ -290,18 +299,25 @@ def test_the_folder_holds_figures_and_two_pictures(measured):
     assert told[-1] == (TEST + 3, TEST + 3)
 
 
-def test_the_table_has_means_and_half_of_their_intervals(measured):
-    found = json.loads(json.dumps(measured[1]))
+def test_the_table_has_means_and_half_of_their_intervals(results):
+    found = json.loads(json.dumps(results[1]))
     found["measured"]["data"]["reconstruction"]["psnr_db"] = {"mean": 30.0, "ci95": [29.0, 31.0]}
-    lines = maze_table(found).split("\n")
+    lines = format_maze_table(found).split("\n")
     assert any(line.startswith("PSNR, reconstruction") and "30.00 ± 1.00" in line for line in lines)
     assert sum(line.startswith("== ") for line in lines) == 2
 
 
-def test_the_command_prints_tables_or_json(files, capsys, tmp_path, monkeypatch):
+def test_the_command_prints_tables_or_json(recorded_files, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inverse, "STEPS", 1)
-    given = ["--model", files["model"], "--data", files["data"], "--max-episodes", "2"]
+    monkeypatch.setattr(inverse_dynamics, "NUM_STEPS", 1)
+    given = [
+        "--model",
+        recorded_files["model"],
+        "--data",
+        recorded_files["data"],
+        "--max-episodes",
+        "2",
+    ]
     given += ["--num-frames", "10", "--temperature", "0"]
     assert main(["benchmark", "maze", *given]) == 0
     printed = capsys.readouterr().out
@@ -318,21 +334,23 @@ def test_the_command_prints_tables_or_json(files, capsys, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"with_prior": False}, "has no prior yet, so it imagines nothing"),
+        ({"with_prior": False}, "has no prior, so it cannot generate"),
         ({"prior": {"width": 8, "num_layers": 2, "cond": {"num_actions": 4}}}, r"actions \(4 of"),
-        ({"prior": {"width": 8, "num_layers": 2, "cond": {}}}, "is told nothing"),
-        ({"strides": ((2, 2, 2), (1, 2, 2))}, "has one code for 2 frames; what is done"),
+        ({"prior": {"width": 8, "num_layers": 2, "cond": {}}}, "conditions of .* are: none"),
+        ({"strides": ((2, 2, 2), (1, 2, 2))}, "has one code frame for 2 frames; one action"),
     ],
     ids=str,
 )
-def test_models_that_are_told_no_walk_frame_by_frame_are_refused(changes, reason, files, tmp_path):
-    given = {**files, "model": built(tmp_path / "model", **changes)}
+def test_models_not_conditioned_on_actions_of_each_frame_are_refused(
+    changes, reason, recorded_files, tmp_path
+):
+    given = {**recorded_files, "model": build_model(tmp_path / "model", **changes)}
     with pytest.raises(ValueError, match=reason):
-        benchmark_maze(MazeBench(**given), out=str(tmp_path / "out"))
+        benchmark_maze(MazeBenchmarkConfig(**given), out=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_recordings_that_cannot_be_measured_are_refused(files, tmp_path):
+def test_recordings_that_cannot_be_measured_are_refused(recorded_files, tmp_path):
     short = tmp_path / "short"
     short.mkdir()
     media.write_video(short / "a.mp4", torch.zeros(3, 15, SIDE, SIDE), 8)
@@ -345,20 +363,23 @@ def test_recordings_that_cannot_be_measured_are_refused(files, tmp_path):
     record(silent, train=0, test=2)
     write_metadata(silent, [Item(silent / "00.mp4"), Item(silent / "01.mp4", "test")])
     for folder, reason in (
-        (short, r"a\.mp4 has 15 frames; at least 16 are needed"),
+        (short, r"a\.mp4 has 15 frames, expected at least 16"),
         (strange, r"02\.actions\.npy must hold actions from 0 to 5, got 0 to 6"),
-        (silent, r"nobody knows what was done in .*01\.mp4"),
-        (record(tmp_path / "one", train=1, test=1), "has one episode to be measured; two are"),
+        (silent, r"there are no actions for .*01\.mp4"),
+        (
+            record(tmp_path / "one", train=1, test=1),
+            "has one episode to evaluate; at least two are",
+        ),
         (record(tmp_path / "all", train=0, test=2), "none of them for the split 'train'"),
     ):
         with pytest.raises(ValueError, match=reason):
-            bench = MazeBench(model=files["model"], data=str(folder))
+            bench = MazeBenchmarkConfig(model=recorded_files["model"], data=str(folder))
             benchmark_maze(bench, out=str(tmp_path / "out"))
     for changes, reason in (
         ({"max_episodes": 1}, "max_episodes must be at least 2"),
         ({"num_frames": 9}, "num_frames must be at least 10"),
-        ({"guidance": float("nan")}, "guidance must be a finite number, got nan"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number, got nan"),
         ({"temperature": -1}, "temperature must be"),
     ):
         with pytest.raises(ValueError, match=reason):
-            MazeBench(**files, **changes)
+            MazeBenchmarkConfig(**recorded_files, **changes)

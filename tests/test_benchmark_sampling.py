@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from vqvideo.cli import main
-from vqvideo.jobs.benchmark import sampling, timing
-from vqvideo.report.machine import as_line, setting
+from vqvideo.commands.benchmark import sampling, timing
+from vqvideo.report.environment import collect_environment, format_environment
 
 SMALL = {
-    "wavenet": sampling.Size("wavenet", (6,), 7, {"num_layers": 2, "width": 8}),
-    "masked3d": sampling.Size("masked3d", (2, 3, 4), 7, {"num_layers": 2, "width": 8}),
-    "transformer": sampling.Size(
+    "wavenet": sampling.SamplingCase("wavenet", (6,), 7, {"num_layers": 2, "width": 8}),
+    "masked3d": sampling.SamplingCase("masked3d", (2, 3, 4), 7, {"num_layers": 2, "width": 8}),
+    "transformer": sampling.SamplingCase(
         "transformer", (2, 3), 7, {"num_layers": 1, "width": 8, "num_heads": 1}
     ),
 }
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(sampling, "SIZES", SMALL)
-    monkeypatch.setattr(timing, "UNIT", (8, 4, 5))
-    monkeypatch.setattr("vqvideo.jobs.benchmark.timing.AT_LEAST_S", 0.001)
+def small_sizes(monkeypatch):
+    monkeypatch.setattr(sampling, "SAMPLING_CASES", SMALL)
+    monkeypatch.setattr(timing, "UNIT_SHAPE", (8, 4, 5))
+    monkeypatch.setattr("vqvideo.commands.benchmark.timing.MIN_ROUND_SECONDS", 0.001)
 
 
 def test_every_prior_and_batch_has_its_row():
@@ -45,14 +45,14 @@ def test_every_prior_and_batch_has_its_row():
 def test_bare_products_are_those_of_one_pass():
     size, calls = SMALL["masked3d"], []
     prior = size.build()
-    passes = sampling._passes(prior, size, 2)
+    passes = sampling._build_pass_calls(prior, size, 2)
     for layer in prior.modules():
         if isinstance(layer, torch.nn.Conv3d | torch.nn.Linear):
             layer.register_forward_hook(lambda layer, x, y: calls.append((layer, y.shape)))
-    passes["full"].call()
+    passes["full"].fn()
     of_the_pass = list(calls)
     calls.clear()
-    passes["bare"].call()
+    passes["bare"].fn()
     assert calls == of_the_pass
     assert len(calls) == 2 * 7 + 2  # T and what it gives twice, V and what it gives, H, out; head
 
@@ -60,8 +60,8 @@ def test_bare_products_are_those_of_one_pass():
 def test_a_codes_time_is_that_of_a_grid_over_its_codes(monkeypatch):
     times = {"full": 3.0, "bare": 2.0, "cached": 24.0, "fused": 12.0, "unit": 1.0}
     readings = {f"{stack}{copy}": ms for stack, ms in (("H", 0.5), ("V", 0.4), ("T", 1.2))
-                for copy in range(sampling.COPIES)}  # fmt: skip
-    monkeypatch.setattr(sampling, "median_ms", lambda timed, **given: {**times, **readings})
+                for copy in range(sampling.NUM_WEIGHT_COPIES)}  # fmt: skip
+    monkeypatch.setattr(sampling, "measure_median_ms", lambda timed, **given: {**times, **readings})
     us = sampling.benchmark_sampling(priors=["masked3d"], batches=[1])[0]["us"]
     assert us["cached"] == 1000  # 24 codes
     assert us["fused"] == 500
@@ -72,7 +72,7 @@ def test_a_codes_time_is_that_of_a_grid_over_its_codes(monkeypatch):
 def test_the_command_prints_a_table_with_ratios(monkeypatch, capsys):
     monkeypatch.setattr(
         sampling,
-        "median_ms",
+        "measure_median_ms",
         lambda timed, **given: {"full": 9, "bare": 6, "cached": 0.6, "unit": 1},
     )
     assert main(["benchmark", "sampling", "--priors", "wavenet", "--batches", "2"]) == 0
@@ -91,7 +91,7 @@ def test_as_json_the_command_prints_the_rows(capsys):
     assert main(["benchmark", "sampling", *words]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["prior"] == "wavenet"
-    assert row["setting"]["threads"] == 1
+    assert row["environment"]["threads"] == 1
 
 
 @pytest.mark.parametrize(
@@ -109,5 +109,5 @@ def test_what_cannot_be_measured_is_refused(options, message):
 
 
 def test_a_package_that_is_not_there_has_no_version():
-    line = as_line(setting("no-such-package"))
+    line = format_environment(collect_environment("no-such-package"))
     assert "no-such-package (none)" in line

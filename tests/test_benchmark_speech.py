@@ -14,20 +14,29 @@ import torch.nn.functional as F
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
+from vqvideo.commands.benchmark.speech import run as speech
+from vqvideo.commands.benchmark.speech.metrics import (
+    SpeakerPrediction,
+    UtteranceMetric,
+    average_over_speakers,
+    summarize_predictions,
+)
+from vqvideo.commands.benchmark.speech.plots import AUDIO_FILES, PLOT_FILE
+from vqvideo.commands.benchmark.speech.recordings import split_recordings
+from vqvideo.commands.benchmark.speech.run import SpeechBenchmarkConfig, benchmark_speech
+from vqvideo.commands.benchmark.speech.speaker_classifier import (
+    SHRINKAGE,
+    SpeakerClassifier,
+    compute_speaker_embedding,
+)
+from vqvideo.commands.benchmark.speech.table import format_speech_table
+from vqvideo.commands.speech.phone_map import PhoneMap
 from vqvideo.cond import Cond
 from vqvideo.data.metadata import Item, Segment, write_metadata
 from vqvideo.generator import Generator
-from vqvideo.jobs.benchmark.speech import run as speech
-from vqvideo.jobs.benchmark.speech.figures import Judgement, Tally, judged, over_speakers
-from vqvideo.jobs.benchmark.speech.items import recordings_of
-from vqvideo.jobs.benchmark.speech.picture import PICTURE, SOUNDS
-from vqvideo.jobs.benchmark.speech.run import SpeechBench, benchmark_speech
-from vqvideo.jobs.benchmark.speech.table import speech_table
-from vqvideo.jobs.benchmark.speech.voices import SHRINKAGE, Voices, voice_print
-from vqvideo.jobs.speech.phone_map import PhoneMap
 from vqvideo.likelihoods import CategoricalLikelihood
-from vqvideo.likelihoods.base import mu_law
-from vqvideo.metrics import mean_and_interval
+from vqvideo.likelihoods.base import mu_law_compress
+from vqvideo.metrics import estimate_mean
 from vqvideo.spectra import mel_distance
 
 pytest.importorskip("matplotlib")
@@ -46,7 +55,7 @@ KNOWN = ("ann", "bob", "cleo")
 SEGMENTS = (Segment(0.0, 0.1, "SIL"), Segment(0.1, 0.2, "AA"), Segment(0.21, 0.3, "IY"))
 
 
-def voice(speaker, number):
+def make_voice(speaker, number):
     """A few harmonics of a pitch of the speaker's own, with pauses."""
     draw = torch.Generator().manual_seed(number)
     time = torch.arange(LENGTH) / RATE
@@ -65,14 +74,14 @@ def record(folder, speakers, *, number=4, tests=1, segments=SEGMENTS):
     for speaker in speakers:
         for index in range(number):
             path = folder / f"{speaker}{index}.wav"
-            media.write_audio(path, voice(speaker, index), RATE)
+            media.write_audio(path, make_voice(speaker, index), RATE)
             split = "test" if index >= number - tests else "train"
             items.append(Item(path, split, speaker=speaker, segments=segments))
     write_metadata(folder, items)
     return str(folder)
 
 
-def built(folder, **changes):
+def build_model(folder, **changes):
     """A small untrained model whose decoder is told who speaks."""
     torch.manual_seed(0)
     net = {"name": "conv", "width": 8, "num_blocks": 1}
@@ -89,18 +98,18 @@ def built(folder, **changes):
     for part in (generator.vqvae.cond_embedding, generator.vqvae.decoder):  # begins at silence
         for parameter in part.parameters():
             parameter.data += 0.3 * torch.randn_like(parameter)
-    sounds = torch.stack([voice(speaker, 0)[:, :4992] for speaker in KNOWN])
+    sounds = torch.stack([make_voice(speaker, 0)[:, :4992] for speaker in KNOWN])
     generator.vqvae.train()(sounds)
-    generator.vqvae.quantizer.step()
+    generator.vqvae.quantizer.update_codebook()
     vqvideo.save(Generator(generator.vqvae, None, generator.config), folder)
     return str(folder)
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def recorded_files(tmp_path_factory):
     """A model, its speakers, others, and a map of phones."""
     folder = tmp_path_factory.mktemp("speech")
-    model = built(folder / "model")
+    model = build_model(folder / "model")
     vqvae = vqvideo.load(model).vqvae
     phones = ("AA", "IY") * 8
     phone_map = PhoneMap(
@@ -121,45 +130,50 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measured(files, tmp_path_factory):
+def results(recorded_files, tmp_path_factory):
     """What a run left: files and figures; and what it told on the way."""
     out, told = tmp_path_factory.mktemp("out") / "deep" / "speech", []
-    bench = SpeechBench(**files, num_targets=2)
+    bench = SpeechBenchmarkConfig(**recorded_files, num_targets=2)
     done = benchmark_speech(bench, out=str(out), progress=lambda *counts: told.append(counts))
     return (*done, told)
 
 
-def read(path):
+def read_samples(path):
     return media.read_audio(path).samples
 
 
-def by_hand(vqvae, samples, speaker):
+def reconstruct_by_hand(vqvae, samples, speaker):
     """Reconstruction and parameters of a sound, decoded in one call."""
     filled = F.pad(samples, (0, -LENGTH % STRIDE), mode="replicate")[None]
     cond = None if speaker is None else Cond(speaker=torch.tensor([KNOWN.index(speaker)]))
     return vqvae.decode(vqvae.encode(filled), cond)[0, :, :LENGTH]
 
 
-def test_a_classifier_tells_voices_that_it_has_heard(measured):
-    judge = measured[1]["judge"]
+def test_a_classifier_recognizes_seen_speakers(results):
+    judge = results[1]["judge"]
     assert judge["accuracy_trained"]["mean"] == judge["accuracy_unseen"]["mean"] == 1
     assert judge["chance"] == 1 / 5
     assert judge["num_recordings_heard"] == 3 * 3 + 2 * 2
 
 
-def test_loudness_tells_nobody():
-    sound = voice("bob", 3)
-    quieter = voice_print(0.3 * sound, RATE)
-    torch.testing.assert_close(voice_print(sound, RATE), quieter, rtol=1e-4, atol=1e-4)
+def test_loudness_identifies_no_speaker():
+    sound = make_voice("bob", 3)
+    quieter = compute_speaker_embedding(0.3 * sound, RATE)
+    torch.testing.assert_close(
+        compute_speaker_embedding(sound, RATE), quieter, rtol=1e-4, atol=1e-4
+    )
 
 
-def test_pauses_tell_nobody():
-    sound = voice("bob", 3)
+def test_pauses_identify_no_speaker():
+    sound = make_voice("bob", 3)
     longer = torch.cat([sound, torch.zeros(1, 4096)], dim=1)
     level = (LENGTH / (LENGTH + 4096)) ** 0.5  # so that the same is left of both
-    before, after = voice_print(sound * level, RATE), voice_print(longer, RATE)
+    before, after = (
+        compute_speaker_embedding(sound * level, RATE),
+        compute_speaker_embedding(longer, RATE),
+    )
     assert (before - after).abs().mean() < (
-        before - voice_print(voice("ann", 3), RATE)
+        before - compute_speaker_embedding(make_voice("ann", 3), RATE)
     ).abs().mean()
 
 
@@ -176,9 +190,9 @@ def test_the_classifier_is_that_of_normal_distributions_around_each_speaker():
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * round_
     normals = [torch.distributions.MultivariateNormal(centres[name], shrunk) for name in KNOWN]
     nats = torch.stack([normal.log_prob(z) for normal in normals], dim=1)
-    voices = Voices(prints, speakers)
-    assert voices.names == list(KNOWN)
-    torch.testing.assert_close(voices.log_probs(prints), nats.log_softmax(dim=1))
+    voices = SpeakerClassifier(prints, speakers)
+    assert voices.speaker_names == list(KNOWN)
+    torch.testing.assert_close(voices.predict_log_probs(prints), nats.log_softmax(dim=1))
 
 
 def test_shares_of_judgements_are_counted_and_add_up_to_one():
@@ -188,38 +202,44 @@ def test_shares_of_judgements_are_counted_and_add_up_to_one():
         ("ann", "cleo", [0.1, 0.6, 0.2, 0.1]),  # somebody else, target second
         ("dan", "bob", [0.1, 0.2, 0.3, 0.4]),  # the source, target third
     ]
-    judgements = [Judgement(a, b, torch.tensor(p).log()) for a, b, p in said]
-    found = {name: figure["mean"] for name, figure in judged(judgements, names).items()}
+    judgements = [SpeakerPrediction(a, b, torch.tensor(p).log()) for a, b, p in said]
+    found = {
+        name: figure["mean"] for name, figure in summarize_predictions(judgements, names).items()
+    }
     assert found == {
         "target": 0.25,  # half of ann's, none of dan's
         "source": 0.5,
-        "somebody_else": 0.25,
+        "other_speaker": 0.25,
         "target_over_source": 0.5,
         "target_rank": (1.5 + 3) / 2,
     }
 
 
 def test_every_speaker_counts_alike_whatever_there_is_of_them():
-    tallies = [Tally("ann", 3, 4), Tally("ann", 0, 2), Tally("bob", 1, 1)]
-    found = over_speakers(tallies)
-    assert (found["mean"], found["ci95"]) == mean_and_interval([0.5, 1.0])
+    tallies = [
+        UtteranceMetric("ann", 3, 4),
+        UtteranceMetric("ann", 0, 2),
+        UtteranceMetric("bob", 1, 1),
+    ]
+    found = average_over_speakers(tallies)
+    assert (found["mean"], found["ci95"]) == estimate_mean([0.5, 1.0])
     assert (found["num_speakers"], found["num_tallies"]) == (2, 3)
 
 
 @pytest.mark.parametrize(
-    ("group", "told"), [("trained_told", True), ("trained_told_nothing", False)]
+    ("group", "told"), [("trained_conditional", True), ("trained_unconditional", False)]
 )
-def test_the_figures_of_reconstructions_are_those_of_decoding_each_by_hand(
-    group, told, files, measured
+def test_the_metrics_of_reconstructions_are_those_of_decoding_each_by_hand(
+    group, told, recorded_files, results
 ):
-    vqvae, expected = vqvideo.load(files["model"]).vqvae.eval(), {}
+    vqvae, expected = vqvideo.load(recorded_files["model"]).vqvae.eval(), {}
     for speaker in KNOWN:
-        x = read(Path(files["data"]) / f"{speaker}3.wav")
-        again = by_hand(vqvae, x, speaker if told else None)
+        x = read_samples(Path(recorded_files["data"]) / f"{speaker}3.wav")
+        again = reconstruct_by_hand(vqvae, x, speaker if told else None)
         whole = x[:, : LENGTH // STRIDE * STRIDE]
         cond = Cond(speaker=torch.tensor([KNOWN.index(speaker)])) if told else None
         logits = vqvae(whole[None], cond).parameters[0].log_softmax(dim=0)
-        levels = ((mu_law(whole) + 1) * 127.5).round().long()
+        levels = ((mu_law_compress(whole) + 1) * 127.5).round().long()
         bits = -logits.gather(0, levels).mean().item() / math.log(2)
         y, z = x - x.mean(), again - again.mean()
         part = (z * y).sum() / y.square().sum() * y
@@ -229,55 +249,57 @@ def test_the_figures_of_reconstructions_are_those_of_decoding_each_by_hand(
             ("mel_distance", "si_snr_db", "bits_per_sample"), (distance, ratio, bits), strict=True
         ):
             expected.setdefault(name, []).append(value)
-    found = measured[1]["reconstruction"][group]
+    found = results[1]["reconstruction"][group]
     assert set(found) == set(expected)
     for name, values in expected.items():
         assert found[name]["mean"] == pytest.approx(sum(values) / 3, rel=1e-3), name
-    assert measured[1]["values"] == "256 mu-law levels"
+    assert results[1]["values"] == "256 mu-law levels"
 
 
-def test_conversions_are_judged_as_decoding_each_by_hand_is(files, measured):
-    voices = heard(files)
-    vqvae, shares = vqvideo.load(files["model"]).vqvae.eval(), []
-    assert measured[1]["targets"] == ["ann", "cleo"]
+def test_conversions_are_judged_as_decoding_each_by_hand_is(recorded_files, results):
+    voices = train_classifier(recorded_files)
+    vqvae, shares = vqvideo.load(recorded_files["model"]).vqvae.eval(), []
+    assert results[1]["targets"] == ["ann", "cleo"]
     for source in ("xena", "yan"):
         for number in (2, 3):  # the second half
-            x = read(Path(files["unseen"]) / f"{source}{number}.wav")
+            x = read_samples(Path(recorded_files["unseen"]) / f"{source}{number}.wav")
             for target in ("ann", "cleo"):
-                print_ = voice_print(by_hand(vqvae, x, target), RATE)
-                said = voices.log_probs(print_[None])[0]
-                nats = dict(zip(voices.names, said.tolist(), strict=True))
+                print_ = compute_speaker_embedding(reconstruct_by_hand(vqvae, x, target), RATE)
+                said = voices.predict_log_probs(print_[None])[0]
+                nats = dict(zip(voices.speaker_names, said.tolist(), strict=True))
                 shares.append((nats[target] > nats[source], nats, target))
-    found = measured[1]["conversion"]["converted"]
+    found = results[1]["conversion"]["converted"]
     assert found["target_over_source"]["mean"] == sum(share for share, *_ in shares) / 8
     ranks = [sorted(p.values(), reverse=True).index(p[target]) + 1 for _, p, target in shares]
     assert found["target_rank"]["mean"] == sum(ranks) / 8
     assert found["target"]["mean"] == sum(max(p, key=p.get) == t for _, p, t in shares) / 8
 
 
-def heard(files):
-    """The classifier, learnt from the files that it is to learn from."""
-    named = [(s, f"{files['data']}/{s}{i}.wav") for s in KNOWN for i in (0, 1, 2)]
-    named += [(s, f"{files['unseen']}/{s}{i}.wav") for s in ("xena", "yan") for i in (0, 1)]
-    prints = torch.stack([voice_print(read(path), RATE) for _, path in named])
-    return Voices(prints, [speaker for speaker, _ in named])
+def train_classifier(recorded_files):
+    """The classifier, learnt from the recorded_files that it is to learn from."""
+    named = [(s, f"{recorded_files['data']}/{s}{i}.wav") for s in KNOWN for i in (0, 1, 2)]
+    named += [
+        (s, f"{recorded_files['unseen']}/{s}{i}.wav") for s in ("xena", "yan") for i in (0, 1)
+    ]
+    prints = torch.stack([compute_speaker_embedding(read_samples(path), RATE) for _, path in named])
+    return SpeakerClassifier(prints, [speaker for speaker, _ in named])
 
 
-def test_recordings_of_unseen_voices_are_judged_as_their_own(measured):
-    found = {name: figure["mean"] for name, figure in measured[1]["conversion"]["original"].items()}
+def test_recordings_of_unseen_speakers_are_judged_as_their_own(results):
+    found = {name: figure["mean"] for name, figure in results[1]["conversion"]["original"].items()}
     assert (found["source"], found["target"], found["target_over_source"]) == (1, 0, 0)
-    for shares in measured[1]["conversion"].values():
-        in_all = sum(shares[name]["mean"] for name in ("target", "source", "somebody_else"))
+    for shares in results[1]["conversion"].values():
+        in_all = sum(shares[name]["mean"] for name in ("target", "source", "other_speaker"))
         assert in_all == pytest.approx(1)
 
 
-def test_phones_are_counted_frame_by_frame_without_silence(files, measured):
-    vqvae, rights, sames = vqvideo.load(files["model"]).vqvae.eval(), [], []
+def test_phones_are_counted_frame_by_frame_without_silence(recorded_files, results):
+    vqvae, rights, sames = vqvideo.load(recorded_files["model"]).vqvae.eval(), [], []
     for source in ("xena", "yan"):
         right, same = [], []
         for number in (2, 3):
-            x = read(Path(files["unseen"]) / f"{source}{number}.wav")
-            sounds = [x, *(by_hand(vqvae, x, target) for target in ("ann", "cleo"))]
+            x = read_samples(Path(recorded_files["unseen"]) / f"{source}{number}.wav")
+            sounds = [x, *(reconstruct_by_hand(vqvae, x, target) for target in ("ann", "cleo"))]
             filled = [F.pad(y, (0, -LENGTH % STRIDE), mode="replicate")[None] for y in sounds]
             before, *after = (vqvae.encode(y)[0].tolist() for y in filled)
             for codes in after:
@@ -289,39 +311,46 @@ def test_phones_are_counted_frame_by_frame_without_silence(files, measured):
                         same.append(code % 2 == old % 2)
         rights.append(sum(right) / len(right))
         sames.append(sum(same) / len(same))
-    found = measured[1]["phones"]["converted"]
+    found = results[1]["phones"]["converted"]
     assert found["accuracy"]["mean"] == pytest.approx(sum(rights) / 2)
-    assert found["as_before"]["mean"] == pytest.approx(sum(sames) / 2)
-    assert measured[1]["phones"]["original"]["as_before"]["mean"] == 1
+    assert found["code_agreement"]["mean"] == pytest.approx(sum(sames) / 2)
+    assert results[1]["phones"]["original"]["code_agreement"]["mean"] == 1
 
 
-def test_the_folder_holds_figures_a_picture_and_sounds_as_long_as_the_recordings(measured):
-    paths, figures, _ = measured
-    assert {path.name for path in paths} == {"speech.json", PICTURE, *SOUNDS}
+def test_the_folder_holds_metrics_a_plot_and_audio_as_long_as_the_recordings(results):
+    paths, figures, _ = results
+    assert {path.name for path in paths} == {"speech.json", PLOT_FILE, *AUDIO_FILES}
     stored = json.loads(paths[0].read_text())
     assert stored["reconstruction"].keys() == figures["reconstruction"].keys()
     assert [example["original"] for example in stored["examples"]] == [
-        "bob, a trained voice, held out: recording",
-        "yan, a voice not trained on: recording",
+        "bob, trained speaker, test split: recording",
+        "yan, unseen speaker: recording",
     ]
     assert stored["examples"][0]["conversion_a"] == "conversion to ann"
     assert media.read_image(paths[1]).shape[0] == 3
     assert {media.read_audio(path).samples.shape[1] for path in paths[2:]} == {LENGTH}
 
 
-def test_the_command_prints_tables_or_json_and_measures_at_most_what_it_is_told(
-    files, capsys, tmp_path, monkeypatch
+def test_the_command_prints_tables_or_json_and_respects_its_limits(
+    recorded_files, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(speech, "draw_speech", lambda path, *_: path.touch())  # slow
-    given = ["--model", files["model"], "--data", files["data"], "--unseen", files["unseen"]]
+    monkeypatch.setattr(speech, "plot_spectrograms", lambda path, *_: path.touch())  # slow
+    given = [
+        "--model",
+        recorded_files["model"],
+        "--data",
+        recorded_files["data"],
+        "--unseen",
+        recorded_files["unseen"],
+    ]
     given += ["--max-utterances", "1", "--num-targets", "1"]
     assert main(["benchmark", "speech", *given]) == 0
     printed = capsys.readouterr().out
-    assert "1 utterances of trained speakers, 1 of unseen ones" in printed
-    assert "bits are of 256 mu-law levels" in printed
+    assert "1 utterances of trained speakers, 1 of unseen speakers" in printed
+    assert "bits refer to 256 mu-law levels" in printed
     assert "\nconversion  " in printed
-    assert "no phones: there is no map of them" in printed
+    assert "no phones: the model has no phone map" in printed
     assert "outputs/speech/speech.png" in printed
     assert main(["benchmark", "speech", *given, "--overwrite", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -330,25 +359,28 @@ def test_the_command_prints_tables_or_json_and_measures_at_most_what_it_is_told(
     assert "give another --out or --overwrite" in capsys.readouterr().err
 
 
-def test_the_table_has_means_and_half_of_their_intervals(measured):
-    found = json.loads(json.dumps(measured[1]))
-    found["reconstruction"]["trained_told"]["si_snr_db"] = {"mean": -30.0, "ci95": [-31.0, -29.0]}
-    lines = speech_table(found).split("\n")
+def test_the_table_has_means_and_half_of_their_intervals(results):
+    found = json.loads(json.dumps(results[1]))
+    found["reconstruction"]["trained_conditional"]["si_snr_db"] = {
+        "mean": -30.0,
+        "ci95": [-31.0, -29.0],
+    }
+    lines = format_speech_table(found).split("\n")
     assert any(
-        line.startswith("trained voices, told who") and "-30.0 ± 1.0" in line for line in lines
+        line.startswith("trained speakers, conditional") and "-30.0 ± 1.0" in line for line in lines
     )
     assert any(line.startswith("recording") and "100.0 ± 0.0 %" in line for line in lines)
 
 
-def test_every_file_heard_and_every_decoding_is_told(measured):
-    heard, decoded = measured[2][:20], measured[2][20:]
+def test_progress_counts_every_file_and_every_decoding(results):
+    heard, decoded = results[2][:20], results[2][20:]
     assert heard == [(number, 20) for number in range(1, 21)]  # 12 of data, 8 of others
     in_all = 2 * 3 + (1 + 2) * 4 + 2 * 3
     assert decoded == [(number, in_all) for number in range(1, in_all + 1)]
 
 
-def test_of_an_unseen_speaker_the_first_half_is_heard_and_the_second_measured(files):
-    found = recordings_of(files["data"], files["unseen"], KNOWN)
+def test_of_an_unseen_speaker_the_first_half_is_heard_and_the_second_measured(recorded_files):
+    found = split_recordings(recorded_files["data"], recorded_files["unseen"], KNOWN)
     names = [[item.path.stem for item in items] for items in found]
     assert names[0][9:] == ["xena0", "xena1", "yan0", "yan1"]
     assert names[1:] == [["ann3", "bob3", "cleo3"], ["xena2", "xena3", "yan2", "yan3"]]
@@ -357,19 +389,25 @@ def test_of_an_unseen_speaker_the_first_half_is_heard_and_the_second_measured(fi
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"unseen": ["xena", "bob"]}, "the model has heard bob, who also speaks in --unseen"),
-        ({"data": ["ann", "zoe"]}, "the model knows no speaker 'zoe'; --data must be of those"),
-        ({"data": ["ann"], "number": 1, "tests": 0}, "has 1 files and none of them for testing"),
-        ({"data": ["ann"], "number": 2, "tests": 2}, "has 2 files and none of them for training"),
+        (
+            {"unseen": ["xena", "bob"]},
+            "must not contain speakers of --data or of the model, got bob",
+        ),
+        ({"data": ["ann", "zoe"]}, "the model knows no speaker 'zoe'; --data must only contain"),
+        ({"data": ["ann"], "number": 1, "tests": 0}, "has 1 files but no separate test split"),
+        ({"data": ["ann"], "number": 2, "tests": 2}, "has 2 files but no separate train split"),
         ({"unseen": ["xena"], "number": 1}, "xena0.wav is the only file of 'xena' in --unseen"),
     ],
     ids=str,
 )
-def test_recordings_that_cannot_be_measured_are_refused(changes, reason, files, tmp_path):
+def test_recordings_that_cannot_be_measured_are_refused(changes, reason, recorded_files, tmp_path):
     counts = {name: changes.pop(name) for name in ("number", "tests") if name in changes}
     made = {name: record(tmp_path / name, who, **counts) for name, who in changes.items()}
     with pytest.raises(ValueError, match=reason):
-        benchmark_speech(SpeechBench(**{**files, **made}, num_targets=1), out=str(tmp_path / "out"))
+        benchmark_speech(
+            SpeechBenchmarkConfig(**{**recorded_files, **made}, num_targets=1),
+            out=str(tmp_path / "out"),
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -379,30 +417,34 @@ def test_a_speaker_without_files_for_training_or_without_a_name_is_refused(tmp_p
     items = [Item(tmp_path / "data" / f"ann{i}.wav", "test", speaker="ann") for i in (2, 3)]
     others = [Item(tmp_path / "data" / f"bob{i}.wav", speaker="bob") for i in (2, 3)]
     write_metadata(tmp_path / "data", [*items, *others])
-    with pytest.raises(ValueError, match="all files of 'ann' in --data are for testing"):
-        recordings_of(str(tmp_path / "data"), str(tmp_path / "unseen"), KNOWN)
+    with pytest.raises(ValueError, match="all files of 'ann' in --data are in the test split"):
+        split_recordings(str(tmp_path / "data"), str(tmp_path / "unseen"), KNOWN)
     nobody = dataclasses.replace(others[0], speaker=None)
     write_metadata(tmp_path / "data", [*items, nobody])
-    with pytest.raises(ValueError, match=r"bob2\.wav has no speaker; name one for every file"):
-        recordings_of(str(tmp_path / "data"), str(tmp_path / "unseen"), KNOWN)
+    with pytest.raises(
+        ValueError, match=r"bob2\.wav has no speaker; set \"speaker\" for every file"
+    ):
+        split_recordings(str(tmp_path / "data"), str(tmp_path / "unseen"), KNOWN)
 
 
-def test_models_maps_and_numbers_that_do_not_fit_are_refused(files, tmp_path):
-    deaf = built(tmp_path / "deaf", cond={"num_speakers": 0, "speaker_names": ()})
+def test_models_maps_and_numbers_that_do_not_fit_are_refused(recorded_files, tmp_path):
+    deaf = build_model(tmp_path / "deaf", cond={"num_speakers": 0, "speaker_names": ()})
     for changes, reason in (
-        ({"model": deaf}, "is not told who speaks, so it has no voices to convert to"),
+        ({"model": deaf}, "is not conditioned on the speaker, so it has no voices to convert to"),
         ({"num_targets": 4}, "num_targets is 4, but --data has 3 speakers"),
     ):
         with pytest.raises(ValueError, match=reason):
-            benchmark_speech(SpeechBench(**{**files, **changes}), out=str(tmp_path / "out"))
+            benchmark_speech(
+                SpeechBenchmarkConfig(**{**recorded_files, **changes}), out=str(tmp_path / "out")
+            )
     with pytest.raises(FileNotFoundError, match=r"no file nowhere\.json"):
         benchmark_speech(
-            SpeechBench(**{**files, "phone_map": "nowhere.json"}, num_targets=1),
+            SpeechBenchmarkConfig(**{**recorded_files, "phone_map": "nowhere.json"}, num_targets=1),
             out=str(tmp_path / "out"),
         )
     for name in ("max_utterances", "num_targets"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-            SpeechBench(**files, **{name: 0})
+            SpeechBenchmarkConfig(**recorded_files, **{name: 0})
 
 
 @pytest.mark.parametrize(
@@ -411,4 +453,4 @@ def test_models_maps_and_numbers_that_do_not_fit_are_refused(files, tmp_path):
 def test_eight_utterances_are_measured_where_decoding_is_slow_and_nobody_says(slow, given, most):
     likelihood = CategoricalLikelihood()
     likelihood.is_autoregressive = slow
-    assert speech._most(likelihood, given) == most
+    assert speech._limit_utterances(likelihood, given) == most

@@ -7,24 +7,24 @@ import pytest
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
+from vqvideo.commands.benchmark import training
+from vqvideo.commands.benchmark.training_table import format_training_table
 from vqvideo.config import MODELS
-from vqvideo.jobs.benchmark import training
-from vqvideo.jobs.benchmark.training_table import training_table
 
 
 @pytest.fixture
-def tiny(monkeypatch, small_changes):
+def tiny_benchmark(monkeypatch, small_changes):
     """A registered model that trains in no time."""
     config = vqvideo.build("video", **small_changes).config
     monkeypatch.setitem(MODELS._builders, "tiny", lambda: config)
     monkeypatch.setattr(training, "VARIANTS", [("fp32", False), ("bf16", False)])
-    monkeypatch.setattr(training, "FIRST_STEPS", 1)
+    monkeypatch.setattr(training, "WARMUP_STEPS", 1)
     monkeypatch.setattr(training, "TIMED_STEPS", 3)
-    monkeypatch.setattr(training, "MEASUREMENTS", 1)
+    monkeypatch.setattr(training, "NUM_EVALS", 1)
 
 
 def test_each_run_ends_with_its_budget_and_complete_runs_are_not_run_again(
-    tiny, clips, tmp_path, monkeypatch, capsys
+    tiny_benchmark, clips, tmp_path, monkeypatch, capsys
 ):
     line = ["benchmark", "training", "--data", str(clips), "--out", str(tmp_path / "runs")]
     line += ["--model", "tiny", "--budgets", "0.2,0.4", "--seeds", "1", "--json"]
@@ -50,14 +50,16 @@ def test_each_run_ends_with_its_budget_and_complete_runs_are_not_run_again(
 
 
 def test_steps_are_planned_for_the_budget_at_the_pace_of_the_moment(
-    tiny, clips, tmp_path, monkeypatch
+    tiny_benchmark, clips, tmp_path, monkeypatch
 ):
     timed, configs = [200.0, 100.0], []
-    monkeypatch.setattr(training, "_timed", lambda *args: {"ms": timed.pop(0)})
+    monkeypatch.setattr(training, "_time_steps", lambda *args: {"ms": timed.pop(0)})
     monkeypatch.setattr(training, "VARIANTS", [])
-    monkeypatch.setattr(training, "unit_ms", lambda: 50.0)
+    monkeypatch.setattr(training, "measure_unit_ms", lambda: 50.0)
     monkeypatch.setattr(training, "train_vqvae", lambda **options: configs.append(options))
-    learner = training.Learner(data=str(clips), out=str(tmp_path / "runs"), model="tiny")
+    learner = training.TrainingBenchmarkConfig(
+        data=str(clips), out=str(tmp_path / "runs"), model="tiny"
+    )
     training.benchmark_training(learner, budgets=[10.0], seeds=2)
     assert [options["config"].steps for options in configs] == [48, 97]  # 97 % of the budget
     assert [options["config"].seed for options in configs] == [0, 1]
@@ -65,19 +67,19 @@ def test_steps_are_planned_for_the_budget_at_the_pace_of_the_moment(
 
 
 def run(budget, seed, psnr_db, used):
-    row = {"step": 9, "step_seconds": budget - 1.0, "held_out_psnr_db": psnr_db}
-    return {"budget": budget, "seed": seed, "log": [{**row, "held_out_usage": used}]}
+    row = {"step": 9, "step_seconds": budget - 1.0, "val_psnr_db": psnr_db}
+    return {"budget": budget, "seed": seed, "log": [{**row, "val_usage": used}]}
 
 
 def test_the_table_has_medians_over_seeds_and_counts_in_units():
     found = {
-        "setting": training.setting(),
+        "environment": training.collect_environment(),
         "unit_ms": 50.0,
         "peak_mib": 1234.0,
         "steps": [{"precision": "bf16", "compile": True, "ms": 700.0, "first_s": 20.0}],
         "runs": [run(75.0, 0, 24.0, 0.99), run(75.0, 1, 26.0, 0.97), run(75.0, 2, 25.0, 0.98)],
     }
-    lines = [line.split() for line in training_table(found).splitlines()]
+    lines = [line.split() for line in format_training_table(found).splitlines()]
     assert ["bf16,", "compiled", "700", "14.0", "20.0"] in lines
     assert ["75", "0", "9", "74.0", "1480", "24.00", "99.0%"] in lines
     assert lines[-1] == ["75", "25.00", "24.00", "26.00", "97.0%"]
@@ -85,7 +87,7 @@ def test_the_table_has_medians_over_seeds_and_counts_in_units():
 
 @pytest.mark.parametrize("wrong", [{"seeds": 0}, {"budgets": []}, {"budgets": [3.0, 0.0]}])
 def test_budgets_and_seeds_that_make_no_sense_are_refused(wrong, tmp_path):
-    learner = training.Learner(data="nowhere", out=str(tmp_path))
+    learner = training.TrainingBenchmarkConfig(data="nowhere", out=str(tmp_path))
     with pytest.raises(ValueError, match="seeds and budgets must be positive, got"):
         training.benchmark_training(learner, **wrong)
     assert not list(tmp_path.iterdir())

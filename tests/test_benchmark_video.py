@@ -7,13 +7,13 @@ import torch
 
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.jobs.benchmark import reading, streaming
+from vqvideo.commands.benchmark import reading, streaming
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr("vqvideo.jobs.benchmark.timing.AT_LEAST_S", 0.001)
-    monkeypatch.setattr(streaming, "CLIPS", ((2, 4, 16),))
+def short_benchmark(monkeypatch):
+    monkeypatch.setattr("vqvideo.commands.benchmark.timing.MIN_ROUND_SECONDS", 0.001)
+    monkeypatch.setattr(streaming, "CLIP_SHAPES", ((2, 4, 16),))
 
 
 @pytest.fixture
@@ -27,7 +27,11 @@ def folder(tmp_path):
 def test_clips_are_read_by_each_reader_from_the_same_places(folder, monkeypatch):
     pytest.importorskip("decord")
     read: dict[str, list[int]] = {"ours": [], "plain": [], "decord": []}
-    read_video, decord, plain = media.read_video, reading._decord, reading._plain
+    read_video, decord, plain = (
+        media.read_video,
+        reading._open_decord_reader,
+        reading._open_pyav_reader,
+    )
 
     def ours(file, numbers, size):
         read["ours"].append(numbers[0])
@@ -41,8 +45,8 @@ def test_clips_are_read_by_each_reader_from_the_same_places(folder, monkeypatch)
         return made
 
     monkeypatch.setattr(media, "read_video", ours)
-    monkeypatch.setattr(reading, "_decord", noted("decord", decord))
-    monkeypatch.setattr(reading, "_plain", noted("plain", plain))
+    monkeypatch.setattr(reading, "_open_decord_reader", noted("decord", decord))
+    monkeypatch.setattr(reading, "_open_pyav_reader", noted("plain", plain))
     steps = []
     rows = reading.benchmark_reading(
         [str(folder)], num_frames=5, side=32, rounds=1, progress=lambda *step: steps.append(step)
@@ -53,16 +57,16 @@ def test_clips_are_read_by_each_reader_from_the_same_places(folder, monkeypatch)
     fewest = min(map(len, read.values()))
     assert len(set(read["ours"])) > 3
     assert read["ours"][:4] == read["plain"][:4] == read["decord"][:4]
-    assert fewest >= 2 * 2 * reading.AT_A_TIME
+    assert fewest >= 2 * 2 * reading.CLIPS_PER_TURN
 
 
 def test_the_plain_loop_and_decord_read_the_frames_asked_for(folder):
     pytest.importorskip("decord")
     file = folder / "0.mp4"
     expected = media.read_video(file, range(7, 12)).frames
-    plain = reading._plain(file, 5, 32)(7)
+    plain = reading._open_pyav_reader(file, 5, 32)(7)
     assert plain.shape == (5, 3, 32, 32)
-    whole = torch.from_numpy(reading._decord(file, 5, 32)(7))
+    whole = torch.from_numpy(reading._open_decord_reader(file, 5, 32)(7))
     assert whole.shape == (5, 32, 32, 3)
     mean = (media.to_uint8(expected).float().mean(dim=(0, 2, 3)), plain.float().mean(dim=(1, 2, 3)))
     assert (mean[0] - mean[1]).abs().max() < 3
@@ -70,7 +74,7 @@ def test_the_plain_loop_and_decord_read_the_frames_asked_for(folder):
 
 
 def test_files_that_decord_counts_wrongly_are_counted(folder, monkeypatch, capsys):
-    monkeypatch.setattr(reading, "_decord", lambda *args: None)
+    monkeypatch.setattr(reading, "_open_decord_reader", lambda *args: None)
     arguments = ["benchmark", "reading", str(folder), "--num-frames", "5", "--rounds", "1"]
     assert main([*arguments, "--json"]) == 0
     row = json.loads(capsys.readouterr().out)[0]
@@ -79,7 +83,7 @@ def test_files_that_decord_counts_wrongly_are_counted(folder, monkeypatch, capsy
     assert main(arguments) == 0
     assert capsys.readouterr().out.split("\n")[3].split()[-1] == "2"
     assert main(["benchmark", "reading", str(folder), "--num-frames", "99"]) == 1
-    assert "holds no video of 99 frames or more" in capsys.readouterr().err
+    assert "has no video of 99 frames or more" in capsys.readouterr().err
 
 
 def test_streaming_gives_memory_and_times_beside_one_call(capsys):
@@ -90,8 +94,8 @@ def test_streaming_gives_memory_and_times_beside_one_call(capsys):
     assert all(row["peak_mib"] > 100 for row in found["memory"])
     names = {"encode", "encode, one call", "decode", "decode, one call"}
     assert set(found["times"][0]["ms"]) == names
-    text = streaming.streaming_table(found)
-    assert "A video of 16x16 encoded as it comes" in text
+    text = streaming.format_streaming_table(found)
+    assert "Memory of encoding a stream of 16x16 frames" in text
     ratio = found["memory"][1]["peak_mib"] / found["memory"][0]["peak_mib"]
     assert f"{ratio:.3f}x" in text
 

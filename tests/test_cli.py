@@ -17,7 +17,7 @@ PRIOR = ["train-prior", "--vqvae", "run", "--data", "in", "--out", "run2", "--st
 
 
 @pytest.fixture
-def called(monkeypatch) -> dict[str, object]:
+def calls(monkeypatch) -> dict[str, object]:
     """What the jobs are called with, instead of being done."""
     arguments: dict[str, object] = {}
 
@@ -28,9 +28,9 @@ def called(monkeypatch) -> dict[str, object]:
 
         monkeypatch.setattr(target, job)
 
-    replace("vqvideo.jobs.train_vqvae.train_vqvae", {"psnr_db": 20.12345, "num_frames": 4})
-    replace("vqvideo.jobs.train_prior.train_prior", {"nats": 1.5})
-    replace("vqvideo.jobs.generate.generate_clip", [Path("a.mp4"), Path("a.json")])
+    replace("vqvideo.commands.train_vqvae.train_vqvae", {"psnr_db": 20.12345, "num_frames": 4})
+    replace("vqvideo.commands.train_prior.train_prior", {"nats": 1.5})
+    replace("vqvideo.commands.generate.generate_clip", [Path("a.mp4"), Path("a.json")])
     replace("vqvideo.data.maze.record_maze", Path("out/metadata.jsonl"))
     return arguments
 
@@ -43,13 +43,13 @@ def plugin(tmp_path, monkeypatch):
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spirals\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(
-        "[vqvideo.priors]\nspiral = spirals:build\n[vqvideo.api]\n1 = spirals\n"
+        "[vqvideo.priors]\nspiral = spirals:build\n[vqvideo.api]\n2 = spirals\n"
     )
     (tmp_path / "spirals.py").write_text("raise RuntimeError('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     yield
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
 
 
 # -- exit codes and streams -----------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_an_unknown_option_suggests_the_nearest_and_lists_all(option, capsys):
     error = capsys.readouterr().err
     assert exited.value.code == 2
     assert f"vqvideo generate: error: unknown option {option}; did you mean --temp" in error
-    listed = error.split("It takes:")[1].split()
+    listed = error.split("Known options:")[1].split()
     assert listed == sorted(listed)
     assert {"--temperature", "--prefix", "--top-k", "--json", "-h"} <= set(listed)
 
@@ -102,7 +102,7 @@ def test_an_option_like_no_other_is_answered_with_those_there_are(capsys):
     error = capsys.readouterr().err
     assert "unknown option --qqqqq" in error
     assert "did you mean" not in error
-    assert error.split("It takes:")[1].split() == ["--debug", "--help", "--json", "-h"]
+    assert error.split("Known options:")[1].split() == ["--debug", "--help", "--json", "-h"]
 
 
 def test_the_version_is_a_result(capsys):
@@ -117,7 +117,7 @@ def test_the_version_is_a_result(capsys):
 def test_a_wrong_size_shows_a_right_one(capsys):
     with pytest.raises(SystemExit):
         main(["record-maze", "--out", "x", "--size", "64"])
-    assert "expected HxW, as 64x64, got '64'" in capsys.readouterr().err
+    assert "expected HxW, for example 64x64, got '64'" in capsys.readouterr().err
 
 
 FAILING = [
@@ -127,9 +127,9 @@ FAILING = [
     (["reconstruct", "x.mp4", "--model", "no/where"], "no checkpoint folder no/where"),
     (
         ["generate", "--prefix-frames", "4"],
-        "--prefix-seconds and --fit are about a --prefix",
+        "--prefix-seconds and --fit need a --prefix",
     ),
-    (["generate", "--fit", "crop"], "--prefix-seconds and --fit are about a --prefix"),
+    (["generate", "--fit", "crop"], "--prefix-seconds and --fit need a --prefix"),
     (["record-maze", "--out", "x", "--size", "63x64"], "an even height and an even width, got (63"),
 ]
 
@@ -172,7 +172,7 @@ def test_debug_shows_the_error_as_it_was_raised():
     ],
     ids=repr,
 )
-def test_whatever_a_job_raises_becomes_one_line(error, line, capsys, monkeypatch):
+def test_whatever_a_command_raises_becomes_one_line(error, line, capsys, monkeypatch):
     def fail(pattern):
         raise error
 
@@ -184,13 +184,13 @@ def test_whatever_a_job_raises_becomes_one_line(error, line, capsys, monkeypatch
     assert raised.value is error
 
 
-def test_an_interrupted_job_says_that_it_stopped(capsys, monkeypatch):
+def test_an_interrupted_command_says_that_it_stopped(capsys, monkeypatch):
     def interrupt(pattern):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(vqvideo, "list_models", interrupt)
     assert main(["models"]) == 130
-    assert capsys.readouterr().err == "vqvideo: stopped\n"
+    assert capsys.readouterr().err == "vqvideo: interrupted\n"
 
 
 def test_help_is_a_result_and_names_every_command(capsys):
@@ -253,14 +253,14 @@ def test_plugins_are_rows_or_json_and_are_not_imported(plugin, capsys):
     assert "spirals" not in sys.modules
 
 
-def test_figures_are_short_to_read_and_whole_as_json(called, capsys):
+def test_metrics_are_short_to_read_and_whole_as_json(calls, capsys):
     assert main(TRAIN) == 0
     assert capsys.readouterr().out == "psnr_db: 20.12\nnum_frames: 4\n"
     assert main([*TRAIN, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"psnr_db": 20.12345, "num_frames": 4}
 
 
-def test_paths_are_one_on_each_line_or_a_json_list(called, capsys):
+def test_paths_are_one_on_each_line_or_a_json_list(calls, capsys):
     assert main(["generate"]) == 0
     assert capsys.readouterr().out == "a.mp4\na.json\n"
     assert main(["generate", "--json"]) == 0
@@ -295,17 +295,17 @@ def test_paths_are_one_on_each_line_or_a_json_list(called, capsys):
     ],
     ids=str,
 )
-def test_settings_are_keys_with_dots_and_values_in_json_or_else_text(called, settings, changes):
+def test_settings_are_keys_with_dots_and_values_in_json_or_else_text(calls, settings, changes):
     given = [word for setting in settings for word in ("--set", setting)]
     assert main([*TRAIN, *given]) == 0
-    assert called["changes"] == changes
+    assert calls["overrides"] == changes
 
 
 @pytest.mark.parametrize("setting", ["quantizer", "=3", ""])
-def test_a_setting_without_key_or_value_is_refused(called, setting, capsys):
+def test_a_setting_without_key_or_value_is_refused(calls, setting, capsys):
     assert main([*TRAIN, "--set", setting]) == 1
     assert capsys.readouterr().err == f"vqvideo: --set takes KEY=VALUE, got {setting!r}\n"
-    assert called == {}
+    assert calls == {}
 
 
 @pytest.mark.parametrize(
@@ -317,23 +317,23 @@ def test_a_setting_without_key_or_value_is_refused(called, setting, capsys):
     ],
     ids=str,
 )
-def test_settings_that_contradict_each_other_are_refused_by_name(called, settings, capsys):
+def test_settings_that_contradict_each_other_are_refused_by_name(calls, settings, capsys):
     """Either one would be lost: a part is set by its name or by its options (`part.name=...`)."""
     assert main([*TRAIN, "--set", settings[0], "--set", settings[1]]) == 1
     complaint = capsys.readouterr().err
     assert complaint.startswith("vqvideo: --set ")
     assert settings[0].split("=")[0].split(".")[0] in complaint
-    assert called == {}
+    assert calls == {}
 
 
-def test_the_numbers_of_a_training_reach_it(called):
+def test_the_numbers_of_a_training_reach_it(calls):
     numbers = ["--batch-size", "5", "--learning-rate", "0.01", "--seed", "7", "--eval-every", "11"]
-    assert main([*TRAIN, *numbers, "--precision", "fp32", "--clip-step", "4", "--overwrite"]) == 0
-    config = called["config"]
+    assert main([*TRAIN, *numbers, "--precision", "fp32", "--clip-stride", "4", "--overwrite"]) == 0
+    config = calls["config"]
     assert (config.steps, config.batch_size, config.optimizer.learning_rate) == (3, 5, 0.01)
     assert (config.seed, config.eval_every, config.precision) == (7, 11, "fp32")
-    assert (called["model"], called["data"], called["out"]) == ("video", "in", "run")
-    assert (called["step"], called["overwrite"]) == (4, True)
+    assert (calls["model"], calls["data"], calls["out"]) == ("video", "in", "run")
+    assert (calls["clip_stride"], calls["overwrite"]) == (4, True)
 
 
 @pytest.mark.parametrize(
@@ -346,21 +346,21 @@ def test_the_numbers_of_a_training_reach_it(called):
     ],
     ids=str,
 )
-def test_a_prior_is_a_name_and_options_or_what_the_model_says(called, words, prior):
+def test_a_prior_is_a_name_and_options_or_what_the_model_says(calls, words, prior):
     assert main([*PRIOR, *words]) == 0
-    assert called["prior"] == prior
-    assert called["vqvae"] == "run"
+    assert calls["prior"] == prior
+    assert calls["vqvae"] == "run"
 
 
-def test_what_to_generate_reaches_the_job(called):
+def test_what_to_generate_reaches_the_command(calls):
     words = "--model run --num-samples 2 --num-frames 9 --fps 5 --temperature 0.7 --top-k 3"
     assert (
         main(["generate", *words.split(), "--top-p", "0.9", "--seed", "4", "--out", "x.gif"]) == 0
     )
-    assert (called["model"], called["out"], called["num_samples"]) == ("run", "x.gif", 2)
-    assert (called["num_frames"], called["fps"], called["prefix"]) == (9, 5.0, None)
-    assert "sampler" not in called
-    sampling = {name: called[name] for name in ("temperature", "top_k", "top_p", "seed", "method")}
+    assert (calls["model"], calls["out"], calls["num_samples"]) == ("run", "x.gif", 2)
+    assert (calls["num_frames"], calls["fps"], calls["prefix"]) == (9, 5.0, None)
+    assert "sampler" not in calls
+    sampling = {name: calls[name] for name in ("temperature", "top_k", "top_p", "seed", "method")}
     assert sampling == {
         "temperature": 0.7,
         "top_k": 3,
@@ -369,25 +369,25 @@ def test_what_to_generate_reaches_the_job(called):
         "method": "auto",
     }
     assert main(["generate", "--prefix", "a.mp4", "--prefix-frames", "4", "--fit", "pad"]) == 0
-    prefix = called["prefix"]
+    prefix = calls["prefix"]
     assert (prefix.file, prefix.num_frames, prefix.fit) == ("a.mp4", 4, "pad")
     assert main(["generate", "--prefix", "a.mp4", "--method", "full"]) == 0
-    prefix = called["prefix"]
+    prefix = calls["prefix"]
     assert (prefix.file, prefix.num_frames, prefix.fit) == ("a.mp4", None, None)
-    assert (called["temperature"], called["top_k"], called["top_p"]) == (1.0, None, None)
-    assert (called["seed"], called["method"]) == (0, "full")
+    assert (calls["temperature"], calls["top_k"], calls["top_p"]) == (1.0, None, None)
+    assert (calls["seed"], calls["method"]) == (0, "full")
     words = "--seconds 2.5 --speaker ann --class dog --prefix a.wav --prefix-seconds 0.5"
     assert main(["generate", *words.split()]) == 0
-    assert (called["seconds"], called["speaker"], called["class_name"]) == (2.5, "ann", "dog")
-    assert (called["prefix"].file, called["prefix"].seconds) == ("a.wav", 0.5)
+    assert (calls["seconds"], calls["speaker"], calls["class_name"]) == (2.5, "ann", "dog")
+    assert (calls["prefix"].file, calls["prefix"].seconds) == ("a.wav", 0.5)
 
 
-def test_what_to_record_reaches_the_recorder(called):
+def test_what_to_record_reaches_the_recorder(calls):
     words = "--num-episodes 3 --num-frames 9 --size 48X64 --seed 5 --test-fraction 0.25"
     assert main(["record-maze", "--out", "x", *words.split()]) == 0
-    assert called["args"] == ("x",)
-    assert (called["num_episodes"], called["num_frames"], called["size"]) == (3, 9, (48, 64))
-    assert (called["seed"], called["test_fraction"], called["overwrite"]) == (5, 0.25, False)
+    assert calls["args"] == ("x",)
+    assert (calls["num_episodes"], calls["num_frames"], calls["size"]) == (3, 9, (48, 64))
+    assert (calls["seed"], calls["test_fraction"], calls["overwrite"]) == (5, 0.25, False)
 
 
 def test_recording_without_the_game_says_which_extra_to_install(tmp_path, monkeypatch, capsys):
@@ -396,5 +396,5 @@ def test_recording_without_the_game_says_which_extra_to_install(tmp_path, monkey
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
-    assert "needs vizdoom; install it with: pip install 'vqvideo[maze]'" in printed.err
+    assert "requires vizdoom; install it with: pip install 'vqvideo[maze]'" in printed.err
     assert not (tmp_path / "new").exists()

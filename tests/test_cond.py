@@ -19,7 +19,7 @@ BATCH, GRID = 2, (3, 4, 5)
 ACTIONS = torch.arange(12).view(2, 6) % 4  # two data frames for each of the three code frames
 
 
-def everything() -> Cond:
+def make_full_cond() -> Cond:
     return Cond(
         class_id=torch.tensor([1, 6]),
         speaker=torch.tensor([0, 2]),
@@ -28,7 +28,7 @@ def everything() -> Cond:
     )
 
 
-TAKES_EVERYTHING = CondSpec(
+FULL_SPEC = CondSpec(
     num_classes=7, num_speakers=3, num_actions=4, actions_per_code=2, local_channels=2
 )
 
@@ -55,17 +55,17 @@ def test_a_code_frame_owns_at_least_one_action():
 
 def test_a_spec_comes_from_itself_from_nothing_or_from_plain_data():
     spec = CondSpec(num_classes=7, action_dim=2)
-    assert CondSpec.of(spec) is spec
-    assert CondSpec.of(None) == CondSpec.of({}) == CondSpec()
-    assert CondSpec.of({"num_classes": 7, "action_dim": 2}) == spec
+    assert CondSpec.from_config(spec) is spec
+    assert CondSpec.from_config(None) == CondSpec.from_config({}) == CondSpec()
+    assert CondSpec.from_config({"num_classes": 7, "action_dim": 2}) == spec
 
 
 def test_a_size_that_does_not_exist_is_answered_with_those_that_do():
     with pytest.raises(
         ValueError,
-        match=rf"no size 'classes'; it has: {', '.join(SIZES)}, dropout, class_names, spea",
+        match=rf"no entry 'classes'; it has: {', '.join(SIZES)}, dropout, class_names, spea",
     ):
-        CondSpec.of({"classes": 3})
+        CondSpec.from_config({"classes": 3})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_spec_with_any_condition_is_not_empty(sizes, takes_actions):
     assert CondSpec().is_empty
     assert CondSpec(actions_per_code=4).is_empty
     assert not CondSpec(**sizes).is_empty
-    assert CondSpec(**sizes).takes_actions is takes_actions
+    assert CondSpec(**sizes).has_actions is takes_actions
 
 
 # -- the values -----------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_a_spec_with_any_condition_is_not_empty(sizes, takes_actions):
 def test_what_fits_is_accepted():
     continuous, spec = Cond(actions=torch.randn(2, 6, 3)), {"action_dim": 3, "actions_per_code": 2}
     local = Cond(local=torch.randn(2, 3, 11))
-    assert everything().check(TAKES_EVERYTHING, BATCH, GRID) is None
+    assert make_full_cond().check(FULL_SPEC, BATCH, GRID) is None
     assert Cond().check(CondSpec(), BATCH, GRID) is None
     assert continuous.check(CondSpec(**spec), BATCH, GRID) is None
     assert local.check(CondSpec(local_channels=3), BATCH, (11,)) is None
@@ -181,8 +181,8 @@ def test_what_does_not_fit_is_refused_by_name(sizes, values, complaint):
         Cond(**values).check(CondSpec(**sizes), BATCH, GRID)
 
 
-def test_to_moves_everything_that_is_told():
-    moved = everything().to("meta")
+def test_to_moves_every_condition():
+    moved = make_full_cond().to("meta")
     values = (moved.class_id, moved.speaker, moved.actions, moved.local)
     assert [value.device.type for value in values] == ["meta"] * 4
     untold = Cond(speaker=torch.tensor([4, 5])).to("meta")
@@ -190,15 +190,15 @@ def test_to_moves_everything_that_is_told():
 
 
 def test_to_keeps_the_values():
-    same = everything().to("cpu")
+    same = make_full_cond().to("cpu")
     for name in ("class_id", "speaker", "actions", "local"):
-        assert torch.equal(getattr(same, name), getattr(everything(), name)), name
+        assert torch.equal(getattr(same, name), getattr(make_full_cond(), name)), name
 
 
 @pytest.mark.parametrize("name", ["a, b", "3*2", "0", "", " up", "up "])
 def test_an_actions_name_can_stand_in_a_list(name):
     with pytest.raises(ValueError, match="an action's name must begin with a letter"):
         CondSpec(num_actions=2, action_names=("left", name))
-    with pytest.raises(ValueError, match="be no other's, got 'left'"):
+    with pytest.raises(ValueError, match="be unique, got 'left'"):
         CondSpec(num_actions=2, action_names=("left", "left"))
-    assert CondSpec(num_actions=1, action_names=("turn left",)).actions_called == ("turn left",)
+    assert CondSpec(num_actions=1, action_names=("turn left",)).action_labels == ("turn left",)

@@ -16,7 +16,7 @@ import torch
 
 import vqvideo
 from vqvideo import media
-from vqvideo.cli import _parser, main
+from vqvideo.cli import _build_parser, main
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -46,13 +46,13 @@ SHORTER = {
     "--steps": "1",
     "--num-episodes": "2",
     "--num-frames": "16",
-    "--clip-step": "40",
+    "--clip-stride": "40",
     "--batch-size": "4",
     "--num-processes": "1",
 }
 
 
-def lines_of(block):
+def split_lines(block):
     """The commands of a block of the shell, whole; what is fed to them is left out."""
     text = re.sub(r"<<'END'.*?^END$", "", block, flags=re.MULTILINE | re.DOTALL)
     text = text.replace("\\\n", " ")
@@ -65,7 +65,7 @@ def lines_of(block):
             yield line
 
 
-def arguments_of(line):
+def parse_arguments(line):
     """What `vqvideo` is told by a command, also where something else starts it; None without."""
     words = shlex.split(line, comments=True)
     for index, word in enumerate(words):
@@ -74,7 +74,7 @@ def arguments_of(line):
     return None
 
 
-def shortened(arguments):
+def shorten(arguments):
     short = list(arguments)
     for option, value in SHORTER.items():
         if option in short:
@@ -88,9 +88,9 @@ def shortened(arguments):
 def run_line(line):
     if line.startswith(tuple(LINES_NOT_RUN)):
         return
-    arguments = arguments_of(line)
+    arguments = parse_arguments(line)
     assert arguments is not None, f"no test knows how to run this line: {line}"
-    assert main(shortened(arguments)) == 0, line
+    assert main(shorten(arguments)) == 0, line
 
 
 def check_shapes(block, names):
@@ -108,7 +108,7 @@ def save_shipped(name, folder):
     vqvideo.save(vqvideo.build(name, pretrained=True), folder)
 
 
-def noise(folder, number=2, frames=16):
+def write_noise(folder, number=2, frames=16):
     """Clips of noise, the last of them held out."""
     Path(folder).mkdir(parents=True)
     draw = torch.Generator().manual_seed(0)
@@ -117,23 +117,23 @@ def noise(folder, number=2, frames=16):
         media.write_video(f"{folder}/{index}.mp4", clip, fps=8)
 
 
-def needs(*modules):
+def require_modules(*modules):
     for module in modules:
         pytest.importorskip(module)
 
 
 # What a page takes for granted. Tutorials take nothing: a reader begins there.
 SETUP = {
-    "files.md": lambda: noise("FOLDER"),
-    "images.md": lambda: needs("vizdoom"),
-    "tutorials/long_video.md": lambda: noise("FOLDER"),
-    "tutorials/many_machines.md": lambda: noise("FOLDER"),
+    "files.md": lambda: write_noise("FOLDER"),
+    "images.md": lambda: require_modules("vizdoom"),
+    "tutorials/long_video.md": lambda: write_noise("FOLDER"),
+    "tutorials/many_machines.md": lambda: write_noise("FOLDER"),
     "play.md": lambda: (
-        needs("vizdoom"),
+        require_modules("vizdoom"),
         main(["record-maze", "--out", "data/maze", "--num-episodes", "1"]),
     ),
-    "training.md": lambda: (noise("FOLDER"), save_shipped("video", "runs/maze")),
-    "tutorials/actions.md": lambda: needs("vizdoom"),
+    "training.md": lambda: (write_noise("FOLDER"), save_shipped("video", "runs/maze")),
+    "tutorials/actions.md": lambda: require_modules("vizdoom"),
 }
 
 
@@ -153,7 +153,7 @@ def test_what_a_page_shows_runs(name, monkeypatch, tmp_path):
             exec(compile(found["text"], name, "exec"), names)
             check_shapes(found["text"], names)
         else:
-            for line in lines_of(found["text"]):
+            for line in split_lines(found["text"]):
                 run_line(line)
 
 
@@ -171,14 +171,14 @@ def test_every_block_of_code_says_its_language(name):
 def test_every_line_of_vqvideo_parses(name):
     page = (ROOT / "docs" / name).read_text()
     for found in BLOCK.finditer(page):
-        for line in lines_of(found["text"]) if found["language"] == "bash" else []:
-            arguments = arguments_of(line)
+        for line in split_lines(found["text"]) if found["language"] == "bash" else []:
+            arguments = parse_arguments(line)
             if arguments is not None:
-                unknown = _parser(None).parse_known_args(arguments)[1]
+                unknown = _build_parser(None).parse_known_args(arguments)[1]
                 assert not unknown, line
 
 
-def names_in(path):
+def list_names(path):
     """All that a file of Python defines, members of classes as `Class.member`."""
     defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     for node in ast.parse(path.read_text()).body:
@@ -194,10 +194,10 @@ def test_the_code_beside_the_paper_is_there():
     shown = re.findall(r"^```{literalinclude} (\S+)\n:pyobject: (\S+)$", page, re.MULTILINE)
     assert len(shown) > 15
     for path, name in shown:
-        assert name in names_in(ROOT / "docs" / path), f"{path} has no {name}"
+        assert name in list_names(ROOT / "docs" / path), f"{path} has no {name}"
 
 
-def messages():
+def list_messages():
     """Every text of the source, with … where a value is put in."""
     for path in (ROOT / "vqvideo").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -212,7 +212,7 @@ def test_the_messages_on_the_page_of_failures_are_those_of_the_source():
     page = (ROOT / "docs" / "failures.md").read_text()
     quoted = re.findall(r"^> `([^`]+)`$", page, re.MULTILINE)
     assert len(quoted) > 40
-    known = re.sub("[`…]+", "…", "\n".join(messages()))
+    known = re.sub("[`…]+", "…", "\n".join(list_messages()))
     gone = [message for message in quoted if message not in known]
     assert not gone, f"no message of the source reads so: {gone}"
 
@@ -224,9 +224,9 @@ def test_every_link_of_the_pages_leads_somewhere():
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
-def parser_of(words):
+def find_parser(words):
     """That of the command which some words begin with; `words` keeps what follows it."""
-    parser = _parser(None)
+    parser = _build_parser(None)
     while True:
         kinds = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
         if not kinds or not words:
@@ -240,7 +240,7 @@ def test_every_option_in_a_sentence_is_one_of_its_command(name):
     text = re.sub(r"^```.*?^```", "", (ROOT / "docs" / name).read_text(), flags=re.M | re.S)
     for span in re.findall(r"`vqvideo ([a-z][^`]*)`", text):
         words = span.split()
-        known = parser_of(words)._option_string_actions
+        known = find_parser(words)._option_string_actions
         for word in words:
             if word.startswith("--"):
                 assert word.split("=")[0].rstrip(",;") in known, f"vqvideo {span}: no {word}"

@@ -16,13 +16,13 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
+from vqvideo.commands import compress as compress_module
+from vqvideo.commands import encode as encode_module
+from vqvideo.commands.decode import decode
+from vqvideo.commands.encode import EncodeOptions, encode
+from vqvideo.commands.train_prior import train_prior
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.data.metadata import Item, write_metadata
-from vqvideo.jobs import compress as compress_module
-from vqvideo.jobs import encode as encode_module
-from vqvideo.jobs.decode import decode
-from vqvideo.jobs.encode import EncodeOptions, encode
-from vqvideo.jobs.train_prior import train_prior
 from vqvideo.training import TrainingConfig
 
 LENGTHS = {"a.mp4": 23, "b/c.mp4": 16, "b/d.mkv": 7}
@@ -34,7 +34,7 @@ NETS = {
 MODELS = {1: "audio", 2: "image", 3: "video"}
 
 
-def blobs(length, height, width, seed):
+def make_blobs(length, height, width, seed):
     """Slowly moving colours `[3, t, h, w]`: video that a codec keeps well."""
     draw = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 2 + length // 8, 3, 4, generator=draw) * 2 - 1
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     (out / "b").mkdir()
     for seed, (name, length) in enumerate(LENGTHS.items()):
         write = media.write_lossless if name.endswith("mkv") else media.write_video
-        write(out / name, blobs(length, 40, 72, seed), 10)
+        write(out / name, make_blobs(length, 40, 72, seed), 10)
     return out
 
 
@@ -76,11 +76,11 @@ def models(tmp_path_factory):
     return built
 
 
-def sizes(out):
+def get_sizes(out):
     return {path.name: path.read_bytes() for path in sorted(Path(out).glob("codes-*"))}
 
 
-def clips_of(out):
+def read_clips(out):
     return {
         (clip.source, clip.start): (file, index)
         for file in open_codes(out)
@@ -91,7 +91,7 @@ def clips_of(out):
 def test_whole_files_get_the_codes_of_the_whole_and_keep_their_length(folder, models, tmp_path):
     files, figures = encode(str(folder), str(tmp_path), model=models[3])
     vqvae = vqvideo.load(models[3]).vqvae
-    clips = clips_of(tmp_path)
+    clips = read_clips(tmp_path)
     assert [path.name for path in files] == ["codes-00000-of-00001.safetensors"]
     assert {source for source, _ in clips} == set(LENGTHS)
     bits = 0
@@ -100,29 +100,29 @@ def test_whole_files_get_the_codes_of_the_whole_and_keep_their_length(folder, mo
         x = media.read_video(folder / source, size=(64, 64)).frames
         length = LENGTHS[source]
         filled = torch.cat([x, x[:, -1:].expand(-1, -length % 4, -1, -1)], dim=1)
-        assert torch.equal(file.codes(index), vqvae.encode(filled[None])[0])
+        assert torch.equal(file.get_codes(index), vqvae.encode(filled[None])[0])
         assert (about.length, about.rate, about.start) == (length, 10, 0)
         assert about.class_name == ("b" if "/" in source else None)
-        bits += 5 * file.codes(index).numel()
+        bits += 5 * file.get_codes(index).numel()
     seconds = sum(LENGTHS.values()) / 10
     assert figures["clips"] == 3
     assert figures["bits_per_second"] == pytest.approx(bits / seconds, abs=0.1)
 
 
 def test_windows_get_the_codes_of_each_by_itself(folder, models, tmp_path):
-    encode(str(folder), str(tmp_path), model=models[3], options=EncodeOptions(clip_step=6))
+    encode(str(folder), str(tmp_path), model=models[3], options=EncodeOptions(clip_stride=6))
     vqvae = vqvideo.load(models[3]).vqvae
-    clips = clips_of(tmp_path)
+    clips = read_clips(tmp_path)
     assert set(clips) == {("a.mp4", 0), ("a.mp4", 6), ("b/c.mp4", 0)}
     x = media.read_video(folder / "a.mp4", range(6, 22), size=(64, 64)).frames
     file, index = clips["a.mp4", 6]
     expected = vqvae.encode(torch.stack([x, x, x]))[0]  # in a batch, as they were encoded
-    assert torch.equal(file.codes(index), expected)
+    assert torch.equal(file.get_codes(index), expected)
     assert {file.clips[index].split for file, index in clips.values()} == {"train", "test"}
 
 
 @pytest.mark.parametrize("rank", [1, 2])
-def test_sound_and_images_are_encoded_and_decoded_too(models, tmp_path, rank):
+def test_audio_and_images_are_encoded_and_decoded_too(models, tmp_path, rank):
     data, out, again = tmp_path / "data", tmp_path / "codes", tmp_path / "again"
     data.mkdir()
     for seed in range(2):
@@ -157,9 +157,9 @@ def test_decoded_video_has_the_frames_and_times_of_its_source(folder, models, tm
     names = ["a.mp4.mkv", "b/c.mp4.mkv", "b/d.mkv"]
     assert [target.relative_to(out).as_posix() for target in targets] == names
     vqvae = vqvideo.load(models[3]).vqvae
-    for (file, index), target in zip(clips_of(tmp_path / "codes").values(), targets, strict=True):
+    for (file, index), target in zip(read_clips(tmp_path / "codes").values(), targets, strict=True):
         clip = media.read_video(target)
-        expected = vqvae.decode(file.codes(index)[None])[0, :, : file.clips[index].length]
+        expected = vqvae.decode(file.get_codes(index)[None])[0, :, : file.clips[index].length]
         assert torch.equal(media.to_uint8(clip.frames), media.to_uint8(expected))
         assert clip.fps == 10
     stamp = targets[0].stat().st_mtime_ns
@@ -169,32 +169,32 @@ def test_decoded_video_has_the_frames_and_times_of_its_source(folder, models, tm
     assert targets[0].stat().st_mtime_ns == stamp, "what is there is not written again"
 
 
-@pytest.mark.parametrize("clip_step", [None, 8])
-def test_clips_at_another_rate_are_read_by_time(folder, models, tmp_path, clip_step):
-    options = EncodeOptions(fps=20, clip_step=clip_step)
+@pytest.mark.parametrize("clip_stride", [None, 8])
+def test_clips_at_another_rate_are_read_by_time(folder, models, tmp_path, clip_stride):
+    options = EncodeOptions(fps=20, clip_stride=clip_stride)
     encode(str(folder), str(tmp_path), model=models[3], options=options)
     vqvae = vqvideo.load(models[3]).vqvae
-    start = clip_step or 0
-    file, index = clips_of(tmp_path)["a.mp4", start]
+    start = clip_stride or 0
+    file, index = read_clips(tmp_path)["a.mp4", start]
     x = media.read_video(folder / "a.mp4", [n // 2 for n in range(46)], size=(64, 64)).frames
     about = file.clips[index]
     assert about.rate == 20
-    if clip_step is None:
+    if clip_stride is None:
         assert about.length == 46
         filled = torch.cat([x, x[:, -1:], x[:, -1:]], dim=1)
     else:
         assert about.length == 16
         filled = x[:, 8:24]
     expected = (
-        vqvae.encode(torch.stack([filled] * 4))[0] if clip_step else vqvae.encode(filled[None])[0]
+        vqvae.encode(torch.stack([filled] * 4))[0] if clip_stride else vqvae.encode(filled[None])[0]
     )
-    assert torch.equal(file.codes(index), expected)
+    assert torch.equal(file.get_codes(index), expected)
 
 
 @pytest.fixture
-def many(folder, models, tmp_path, monkeypatch):
+def many_files(folder, models, tmp_path, monkeypatch):
     """A folder of seven files that make four shards."""
-    monkeypatch.setitem(encode_module.PER_SHARD, "files", 2)
+    monkeypatch.setitem(encode_module.UNITS_PER_SHARD, "files", 2)
     data = tmp_path / "many"
     data.mkdir()
     for number in range(7):
@@ -202,33 +202,39 @@ def many(folder, models, tmp_path, monkeypatch):
     return str(data)
 
 
-def test_any_number_of_processes_makes_the_same_files(many, models, tmp_path):
+def test_any_number_of_processes_makes_the_same_files(many_files, models, tmp_path):
     seen = []
     for processes in (1, 2):
         options = EncodeOptions(num_processes=processes)
         out, steps = str(tmp_path / str(processes)), []
-        encode(many, out, model=models[3], options=options, progress=lambda *now: steps.append(now))  # noqa: B023
+        encode(
+            many_files,
+            out,
+            model=models[3],
+            options=options,
+            progress=lambda *now: steps.append(now),  # noqa: B023
+        )
         assert steps[-1] == (7, 7)
-        seen.append(sizes(out))
+        seen.append(get_sizes(out))
     assert len(seen[0]) == 4
     assert seen[0] == seen[1]
 
 
 def test_more_data_makes_larger_code_files_rather_than_ever_more(
-    many, models, tmp_path, monkeypatch
+    many_files, models, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(encode_module, "MOST_SHARDS", 3)
-    files, _ = encode(many, str(tmp_path), model=models[3])
+    monkeypatch.setattr(encode_module, "MAX_SHARDS", 3)
+    files, _ = encode(many_files, str(tmp_path), model=models[3])
     assert [len(CodeFile(file)) for file in files] == [3, 3, 1]
 
 
-def test_a_run_that_was_killed_goes_on_with_what_is_missing(many, models, tmp_path):
+def test_a_killed_run_resumes_with_what_is_missing(many_files, models, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
-    encode(many, str(whole), model=models[3])
+    encode(many_files, str(whole), model=models[3])
     code = (
         "import os, sys\n"
-        "from vqvideo.jobs import encode as m, encode_shard as s\n"
-        "m.PER_SHARD['files'] = 2\n"
+        "from vqvideo.commands import encode as m, encode_shard as s\n"
+        "m.UNITS_PER_SHARD['files'] = 2\n"
         "written = s.write_codes\n"
         "def write(path, *rest):\n"
         "    if '00002' in str(path): os.kill(os.getpid(), 9)\n"
@@ -236,57 +242,59 @@ def test_a_run_that_was_killed_goes_on_with_what_is_missing(many, models, tmp_pa
         "s.write_codes = write\n"
         "m.encode(sys.argv[1], sys.argv[2], model=sys.argv[3])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, many, str(out), models[3]])
+    done = subprocess.run([sys.executable, "-c", code, many_files, str(out), models[3]])
     assert done.returncode == -9
-    names = sorted(sizes(out))
+    names = sorted(get_sizes(out))
     assert len(names) == 2
     stamps = [(out / name).stat().st_mtime_ns for name in names]
     steps = []
-    encode(many, str(out), model=models[3], progress=lambda *now: steps.append(now))
+    encode(many_files, str(out), model=models[3], progress=lambda *now: steps.append(now))
     assert steps[0] == (5, 7), "the first two shards are not encoded again"
     assert [(out / name).stat().st_mtime_ns for name in names] == stamps
-    assert sizes(out) == sizes(whole)
+    assert get_sizes(out) == get_sizes(whole)
 
 
 def test_other_settings_or_other_files_are_not_mixed_with_what_is_there(folder, models, tmp_path):
     encode(str(folder), str(tmp_path), model=models[3])
-    before = sizes(tmp_path)
+    before = get_sizes(tmp_path)
     for changed, options in (
         ("fit", EncodeOptions(fit="pad")),
         ("size", EncodeOptions(size=(32, 64))),
-        ("clip_step", EncodeOptions(clip_step=4)),
+        ("clip_stride", EncodeOptions(clip_stride=4)),
     ):
-        with pytest.raises(ValueError, match=f"made otherwise: {changed}.* changed since"):
+        with pytest.raises(ValueError, match=f"of other settings: {changed}.* changed; give"):
             encode(str(folder), str(tmp_path), model=models[3], options=options)
-    with pytest.raises(ValueError, match="made otherwise: tokenizer changed"):
+    with pytest.raises(ValueError, match="codes of other settings: tokenizer changed"):
         encode(str(folder), str(tmp_path), model="video")
-    assert sizes(tmp_path) == before
+    assert get_sizes(tmp_path) == before
     options = EncodeOptions(size=(32, 64), overwrite=True)
     encode(str(folder), str(tmp_path), model=models[3], options=options)
     assert open_codes(tmp_path)[0].clips[0].grid[1:] == (8, 16)
     (tmp_path / "encode.json").unlink()
-    with pytest.raises(FileExistsError, match="holds code files already"):
+    with pytest.raises(FileExistsError, match="already has code files"):
         encode(str(folder), str(tmp_path), model=models[3])
 
 
-def test_a_run_that_was_refused_is_refused_again(many, models, tmp_path):
-    Path(many, "4.mp4").unlink()
-    Path(many, "4.mp4").write_bytes(b"no video at all")
+def test_a_run_that_was_refused_is_refused_again(many_files, models, tmp_path):
+    Path(many_files, "4.mp4").unlink()
+    Path(many_files, "4.mp4").write_bytes(b"no video at all")
     for _ in range(2):
         with pytest.raises(media.MediaError, match=r"1 of 7 files cannot be read, .*4.mp4"):
-            encode(many, str(tmp_path / "out"), model=models[3])
+            encode(many_files, str(tmp_path / "out"), model=models[3])
     said = []
     allowed = EncodeOptions(max_corrupt=0.2)
     _, figures = encode(
-        many, str(tmp_path / "out"), model=models[3], options=allowed, warn=said.append
+        many_files, str(tmp_path / "out"), model=models[3], options=allowed, warn=said.append
     )
     assert (figures["corrupt"], figures["clips"], len(said)) == (1, 6, 1)
 
 
-def test_a_file_that_breaks_in_the_middle_counts_once_however_many_windows(many, models, tmp_path):
+def test_a_file_that_breaks_in_the_middle_counts_once_however_many_windows(
+    many_files, models, tmp_path
+):
     import av
 
-    file = Path(many, "2.mp4")
+    file = Path(many_files, "2.mp4")
     with av.open(str(file)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][18]
         start, stop = packet.pos + 5, packet.pos + packet.size
@@ -295,8 +303,10 @@ def test_a_file_that_breaks_in_the_middle_counts_once_however_many_windows(many,
     file.unlink()
     file.write_bytes(data)
     said = []
-    options = EncodeOptions(clip_step=2, max_corrupt=0.2)
-    _, figures = encode(many, str(tmp_path), model=models[3], options=options, warn=said.append)
+    options = EncodeOptions(clip_stride=2, max_corrupt=0.2)
+    _, figures = encode(
+        many_files, str(tmp_path), model=models[3], options=options, warn=said.append
+    )
     assert figures["corrupt"] == len(said) == 1
     assert "2.mp4" in said[0]
 
@@ -309,7 +319,7 @@ def test_what_is_known_of_the_files_belongs_to_what_must_not_change(folder, mode
         write_metadata(data, [Item(data / "a.mp4", class_name=name)])
         if name == "cat":
             encode(str(data), str(tmp_path / "out"), model=models[3])
-    with pytest.raises(ValueError, match="made otherwise: clips changed since"):
+    with pytest.raises(ValueError, match="codes of other settings: clips changed;"):
         encode(str(data), str(tmp_path / "out"), model=models[3])
     (tmp_path / "out" / "encode.json").write_text("{")
     with pytest.raises(ValueError, match=r"encode.json is damaged"):
@@ -318,10 +328,10 @@ def test_what_is_known_of_the_files_belongs_to_what_must_not_change(folder, mode
 
 def test_options_for_another_kind_of_data_are_refused(models, tmp_path):
     for rank, options, message in (
-        (1, EncodeOptions(fps=3), "fps is for video; this model is for sound"),
+        (1, EncodeOptions(fps=3), "fps is for video; this model is for audio"),
         (2, EncodeOptions(fps=3), "fps is for video; this model is for images"),
-        (1, EncodeOptions(size=(8, 8)), "size and fit are for pictures"),
-        (1, EncodeOptions(fit="pad"), "size and fit are for pictures"),
+        (1, EncodeOptions(size=(8, 8)), "size and fit are for images and video"),
+        (1, EncodeOptions(fit="pad"), "size and fit are for images and video"),
     ):
         with pytest.raises(ValueError, match=message):
             encode(str(tmp_path), str(tmp_path / "out"), model=models[rank], options=options)
@@ -342,15 +352,16 @@ def test_uneven_times_are_not_lost_in_silence(models, tmp_path):
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(media.MediaError, match=r"uneven times, up to .* give fps"):
+    message = r"variable frame rate: frame times deviate by up to .* give fps"
+    with pytest.raises(media.MediaError, match=message):
         encode(str(data), str(tmp_path / "out"), model=models[3])
     options = EncodeOptions(fps=10)
     encode(str(data), str(tmp_path / "even"), model=models[3], options=options)
     assert open_codes(tmp_path / "even")[0].clips[0].length == 22
 
 
-def test_decoding_in_several_processes_gives_the_same_files(many, models, tmp_path):
-    encode(many, str(tmp_path / "codes"), model=models[3])
+def test_decoding_in_several_processes_gives_the_same_files(many_files, models, tmp_path):
+    encode(many_files, str(tmp_path / "codes"), model=models[3])
     made = []
     for processes in (1, 2):
         out = str(tmp_path / str(processes))
@@ -375,14 +386,14 @@ def test_a_decoded_file_older_than_its_codes_is_decoded_again(folder, models, tm
     assert media.probe(first).height == 32
 
 
-def test_damaged_files_are_named_left_out_and_counted_up_to_a_limit(many, models, tmp_path):
+def test_damaged_files_are_named_left_out_and_counted_up_to_a_limit(many_files, models, tmp_path):
     for number in (1, 4):
-        broken = Path(many, f"{number}.mp4")
+        broken = Path(many_files, f"{number}.mp4")
         broken.unlink()
         broken.write_bytes(b"no video at all")
     said = []
     _, figures = encode(
-        many,
+        many_files,
         str(tmp_path / "out"),
         model=models[3],
         options=EncodeOptions(max_corrupt=0.3),
@@ -391,12 +402,12 @@ def test_damaged_files_are_named_left_out_and_counted_up_to_a_limit(many, models
     assert figures["corrupt"] == 2
     assert figures["clips"] == 5
     assert len(said) == 2
-    assert "left out: " in said[0]
+    assert "skipped: " in said[0]
     assert "1.mp4 cannot be read" in said[0]
     few = EncodeOptions(max_corrupt=0.2)
     message = r"2 of 7 files cannot be read, .* max_corrupt=0.2 of them; .*1.mp4.*4.mp4"
     with pytest.raises(media.MediaError, match=message):
-        encode(many, str(tmp_path / "few"), model=models[3], options=few)
+        encode(many_files, str(tmp_path / "few"), model=models[3], options=few)
 
 
 def test_impossible_options_are_refused(folder, models, tmp_path):
@@ -408,7 +419,7 @@ def test_impossible_options_are_refused(folder, models, tmp_path):
     empty.mkdir()
     with pytest.raises(ValueError, match=r"holds no file ending in .mp4"):
         encode(str(empty), str(tmp_path / "out"), model=models[3])
-    with pytest.raises(CodeFileError, match="holds no code files"):
+    with pytest.raises(CodeFileError, match="has no code files"):
         decode(str(empty), str(tmp_path / "out"), model=models[3])
     with pytest.raises(
         ValueError, match=r"suffix must be .mp4 or .mkv or .apng or .webp or .gif, got '.avi'"
@@ -429,7 +440,7 @@ def test_a_clip_is_never_written_outside_of_the_folder(folder, models, tmp_path)
     tensors = {name: value.clone() for name, value in load_file(files[0]).items()}
     metadata = {"vqvideo_codes": f"{zlib.crc32(text.encode()):08x} {text}"}
     save_file(tensors, files[0], metadata)
-    with pytest.raises(CodeFileError, match=r"'../../evil.mp4' gives no name for a file in"):
+    with pytest.raises(CodeFileError, match=r"cannot write '../../evil.mp4' into .* leads out"):
         decode(str(tmp_path / "codes"), str(tmp_path / "out"), model=models[3])
 
 
@@ -451,22 +462,22 @@ def test_compressed_codes_are_smaller_and_come_back_exactly(folder, models, tmp_
     file = open_codes(small)[0]
     assert file.header.coder
     prior = vqvideo.load(models[3]).prior
-    codes = open_codes(tmp_path / "plain")[0].codes(0)
+    codes = open_codes(tmp_path / "plain")[0].get_codes(0)
     assert (file.header.segment, codes.shape[0]) == (4, 6)
     nats = -sum(prior.log_prob(part[None]).item() for part in codes.split(4))
     checks = 2 * 8 * (2 + 6)  # of two segments: the length, and two sums
-    assert len(file.data(0)) * 8 == pytest.approx(nats / np.log(2) + checks, rel=0.02, abs=64)
+    assert len(file.get_bytes(0)) * 8 == pytest.approx(nats / np.log(2) + checks, rel=0.02, abs=64)
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 16383, 16384, 70000])
 def test_segments_of_any_length_come_apart_again(size):
     clip = CodeClip(source="a", start=0, length=8, grid=(3,), rate=1.0)
     parts = [b"x" * size, b"", b"yz" * size]
-    data = b"".join(compress_module._length(len(part)) + part for part in parts)
-    assert compress_module._pieces(data, clip, 1) == parts
+    data = b"".join(compress_module._encode_varint(len(part)) + part for part in parts)
+    assert compress_module._parse_segments(data, clip, 1) == parts
     for damaged in (data[:-1] if size else data + b"\0", data + b"\1", data + b"\0"):
-        with pytest.raises(ValueError, match="the bytes of a are not its segments"):
-            compress_module._pieces(damaged, clip, 1)
+        with pytest.raises(ValueError, match="the bytes of a do not match its segments"):
+            compress_module._parse_segments(damaged, clip, 1)
 
 
 def test_another_prior_or_a_damaged_segment_is_refused_by_name(folder, models, tmp_path):
@@ -479,7 +490,7 @@ def test_another_prior_or_a_damaged_segment_is_refused_by_name(folder, models, t
     vqvideo.save(generator, tmp_path / "other")
     with pytest.raises(ValueError, match="compressed under a prior with fingerprint"):
         decode(str(out), str(tmp_path / "x"), model=str(tmp_path / "other"))
-    whole, data = files[0].read_bytes(), CodeFile(files[0]).data(2)
+    whole, data = files[0].read_bytes(), CodeFile(files[0]).get_bytes(2)
     place = whole.rindex(data) + len(data) // 2
     files[0].write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(CodeFileError, match=r"b/d.mkv|damaged"):
@@ -490,7 +501,9 @@ def test_a_prior_trains_from_code_files_of_media_and_of_a_run(folder, models, tm
     config = TrainingConfig(steps=2, batch_size=2, eval_every=1, precision="fp32")
     codes, run = tmp_path / "codes", tmp_path / "run"
     encode(str(folder), str(codes), model=models[3])
-    figures = train_prior(vqvae=models[3], data=str(codes), out=str(run), config=config, step=4)
+    figures = train_prior(
+        vqvae=models[3], data=str(codes), out=str(run), config=config, clip_stride=4
+    )
     assert figures["nats_per_code"] > 0
     media_run = tmp_path / "media"
     train_prior(vqvae=models[3], data=str(folder), out=str(media_run), config=config)
@@ -498,8 +511,11 @@ def test_a_prior_trains_from_code_files_of_media_and_of_a_run(folder, models, tm
     again = tmp_path / "again"
     train_prior(vqvae=models[3], data=str(media_run), out=str(again), config=config)
     assert not (again / "codes").exists()
-    with pytest.raises(ValueError, match=r"a step of 6 is no whole number of codes, each .* for 4"):
-        train_prior(vqvae=models[3], data=str(codes), out=str(run / "x"), config=config, step=6)
+    message = "clip_stride must be a multiple of 4, the data steps per code; got 6"
+    with pytest.raises(ValueError, match=message):
+        train_prior(
+            vqvae=models[3], data=str(codes), out=str(run / "x"), config=config, clip_stride=6
+        )
     with pytest.raises(CodeFileError, match="codes of another tokenizer"):
         train_prior(vqvae="video", data=str(codes), out=str(run / "y"), config=config)
 
@@ -510,7 +526,7 @@ def test_actions_and_classes_go_through_code_files_to_the_prior(models, tmp_path
     data.mkdir()
     items = []
     for number in range(3):
-        media.write_lossless(data / f"{number}.mkv", blobs(18, 64, 64, number), 10)
+        media.write_lossless(data / f"{number}.mkv", make_blobs(18, 64, 64, number), 10)
         np.save(data / f"{number}.npy", np.arange(17) % 3)
         split = "test" if number == 2 else "train"
         name = "even" if number % 2 == 0 else "odd"
@@ -520,7 +536,7 @@ def test_actions_and_classes_go_through_code_files_to_the_prior(models, tmp_path
     encode(str(data), str(out), model=models[3])
     file = open_codes(out)[0]
     assert [clip.split for clip in file.clips] == ["train", "train", "test"]
-    assert file.actions(0).tolist() == [0, *(n % 3 for n in range(17))]
+    assert file.get_actions(0).tolist() == [0, *(n % 3 for n in range(17))]
     cond = {"num_classes": 2, "num_actions": 3}
     config = TrainingConfig(steps=1, batch_size=2, precision="fp32")
     train_prior(
@@ -547,7 +563,7 @@ def test_the_commands_say_what_they_made(folder, models, tmp_path, capsys):
     assert main(["decode", out, str(tmp_path / "again"), "--model", models[3]]) == 0
     assert capsys.readouterr().out.split()[0] == str(tmp_path / "again" / "a.mp4")
     assert main(["encode", str(folder), out, "--model", models[3], "--size", "32x32"]) == 1
-    assert "size changed since" in capsys.readouterr().err
+    assert "size changed; give" in capsys.readouterr().err
 
 
 def test_a_model_of_images_encodes_each_frame_of_a_video(clips, tmp_path):
@@ -562,7 +578,7 @@ def test_a_model_of_images_encodes_each_frame_of_a_video(clips, tmp_path):
     clip = read.clips[3]
     assert (clip.source, clip.start) == ("00.mp4", 3)
     frame = media.read_video(clips / "00.mp4", [3]).frames[None, :, 0]
-    assert torch.equal(read.codes(3, 0, 16), generator.eval().vqvae.encode(frame)[0])
+    assert torch.equal(read.get_codes(3, 0, 16), generator.eval().vqvae.encode(frame)[0])
 
 
 def save_small_image_model(folder, **changes):
@@ -576,7 +592,7 @@ def save_small_image_model(folder, **changes):
     return vqvideo.load(folder).vqvae
 
 
-def draw_pictures(folder, number):
+def write_images(folder, number):
     folder.mkdir()
     draw = torch.Generator().manual_seed(0)
     for index in range(number):
@@ -588,7 +604,7 @@ def test_an_encoder_that_looks_at_all_of_an_image_encodes_images(tmp_path):
     encoder = {"name": "timm", "model": "test_convnext", "width": 8, "num_blocks": 1}
     small = {"encoder": encoder, "sample_shape": (32, 24)}
     vqvae = save_small_image_model(tmp_path / "model", **small)
-    draw_pictures(tmp_path / "data", 20)
+    write_images(tmp_path / "data", 20)
     told = {"model": str(tmp_path / "model")}
     files, figures = encode(str(tmp_path / "data"), str(tmp_path / "codes"), **told)
     assert len(files) == 1, "images are counted as windows, not as films"
@@ -598,7 +614,7 @@ def test_an_encoder_that_looks_at_all_of_an_image_encodes_images(tmp_path):
     for index, clip in enumerate(read.clips):
         assert (clip.start, clip.length, clip.grid, clip.rate) == (0, 32, (8, 6), 0)
         x = media.read_image(tmp_path / "data" / clip.source, size=(32, 24))
-        codes = read.codes(index)
+        codes = read.get_codes(index)
         assert (codes == vqvae.encode(x[None])[0]).float().mean() > 0.95, "but for rounding"
         seen |= set(codes.unique().tolist())
     assert len(seen) > 1
@@ -607,9 +623,13 @@ def test_an_encoder_that_looks_at_all_of_an_image_encodes_images(tmp_path):
 
 
 def test_an_autoregressive_likelihood_draws_a_decoded_image_as_a_whole(tmp_path):
-    likelihood = {"name": "autoregressive", "features": 4, "prior": {"width": 8, "num_layers": 2}}
+    likelihood = {
+        "name": "autoregressive",
+        "num_features": 4,
+        "prior": {"width": 8, "num_layers": 2},
+    }
     vqvae = save_small_image_model(tmp_path / "model", likelihood=likelihood)
-    draw_pictures(tmp_path / "data", 2)
+    write_images(tmp_path / "data", 2)
     data, codes, again = (str(tmp_path / name) for name in ("data", "codes", "again"))
     told = ["--model", str(tmp_path / "model")]
     assert main(["encode", data, codes, *told]) == 0
@@ -622,7 +642,7 @@ def test_an_autoregressive_likelihood_draws_a_decoded_image_as_a_whole(tmp_path)
 
 
 def test_the_frames_of_a_video_fill_code_files_as_windows_do(clips, tmp_path, monkeypatch):
-    monkeypatch.setitem(encode_module.PER_SHARD, "windows", 100)
+    monkeypatch.setitem(encode_module.UNITS_PER_SHARD, "windows", 100)
     save_small_image_model(tmp_path / "model")
     files, _ = encode(str(clips), str(tmp_path / "codes"), model=str(tmp_path / "model"))
     assert [len(CodeFile(file)) for file in files] == [100, 100, 40]

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from vqvideo import media
-from vqvideo.jobs import encode as encode_module
-from vqvideo.jobs.cluster import shares, work_off
-from vqvideo.jobs.encode import EncodeOptions, encode
+from vqvideo.commands import encode as encode_module
+from vqvideo.commands.encode import EncodeOptions, encode
+from vqvideo.commands.ray_pool import compute_worker_resources, run_tasks
 
 pytestmark = [
     # Ray Data sets its own old options when it makes its defaults.
@@ -39,7 +39,7 @@ def address():
 
 
 @pytest.fixture(scope="module")
-def connected(address):
+def ray_cluster(address):
     """The same, connected once for several tests: its workers then import torch only once."""
     import ray
 
@@ -55,7 +55,7 @@ def folder(clips, tmp_path_factory):
     for number in range(7):
         os.link(clips / f"{number:02d}.mp4", out / f"{number}.mp4")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(encode_module.PER_SHARD, "files", 2)
+        patch.setitem(encode_module.UNITS_PER_SHARD, "files", 2)
         yield out
 
 
@@ -64,10 +64,10 @@ def expected(folder, small_model, tmp_path_factory):
     """The code files of one process."""
     out = tmp_path_factory.mktemp("expected")
     encode(str(folder), str(out), model=str(small_model))
-    return files_of(out)
+    return read_files(out)
 
 
-def files_of(out):
+def read_files(out):
     """What lies in a folder of codes; names of files that are no codes, without their bytes."""
     return {
         path.name: path.read_bytes() if path.name.startswith("codes-") else None
@@ -84,7 +84,7 @@ def test_a_cluster_that_was_there_stays_and_one_of_our_own_goes(address, monkeyp
         return ray.get_runtime_context().gcs_address, torch.get_num_threads()
 
     def workers(number, at_once):
-        return list(work_off(where, range(number), [1] * number, at_once, lambda more: None))
+        return list(run_tasks(where, range(number), [1] * number, at_once, lambda more: None))
 
     assert not ray.is_initialized(), "this test comes before those that are connected"
     assert workers(1, 1) == [(address, 1)], "as many threads as cores"
@@ -99,7 +99,7 @@ def test_a_cluster_that_was_there_stays_and_one_of_our_own_goes(address, monkeyp
 
 
 def test_two_machines_make_the_files_of_one_process(
-    connected, folder, expected, small_model, tmp_path, monkeypatch, capsys
+    ray_cluster, folder, expected, small_model, tmp_path, monkeypatch, capsys
 ):
     import ray
 
@@ -110,7 +110,7 @@ def test_two_machines_make_the_files_of_one_process(
     files, figures = encode(
         "data", "out", model="./model", options=options, progress=lambda *now: steps.append(now)
     )
-    assert files_of("out") == expected
+    assert read_files("out") == expected
     assert [path.name for path in files] == sorted(expected)[:4]
     assert figures["clips"] == 7
     assert steps[-1] == (7, 7)
@@ -120,9 +120,9 @@ def test_two_machines_make_the_files_of_one_process(
 
 
 def test_a_worker_killed_as_it_writes_costs_nothing(
-    connected, folder, expected, small_model, tmp_path, monkeypatch
+    ray_cluster, folder, expected, small_model, tmp_path, monkeypatch
 ):
-    killed, one = tmp_path / "killed", encode_module._one
+    killed, one = tmp_path / "killed", encode_module._process_shard
 
     def killed_once(shard, report):  # local, so that it goes to the worker as it stands here
         import os
@@ -138,16 +138,16 @@ def test_a_worker_killed_as_it_writes_costs_nothing(
                 return one(shard, report)
         return one(shard, report)
 
-    monkeypatch.setattr(encode_module, "_one", killed_once)
+    monkeypatch.setattr(encode_module, "_process_shard", killed_once)
     out, options = tmp_path / "out", EncodeOptions(engine="ray", num_processes=2)
     encode(str(folder), str(out), model=str(small_model), options=options)
     name, size = killed.read_text().split()
     assert name.startswith(".codes-00002")
     assert int(size) > 0, "the codes were there, under a name of their own"
-    assert files_of(out) == expected, "and nothing else is there"
+    assert read_files(out) == expected, "and nothing else is there"
 
 
-def test_errors_are_those_of_one_process(connected, folder, small_model, tmp_path):
+def test_errors_are_those_of_one_process(ray_cluster, folder, small_model, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     for path in folder.iterdir():
@@ -168,28 +168,30 @@ def test_errors_are_those_of_one_process(connected, folder, small_model, tmp_pat
     assert (figures["corrupt"], figures["clips"], len(warned)) == (1, 6, 1)
 
 
-def test_what_fails_on_a_worker_fails_here_and_tells_where(connected):
+def test_what_fails_on_a_worker_fails_here_and_says_where(ray_cluster):
     def work(task, report):
         raise FileNotFoundError(f"no {task}")
 
     with pytest.raises(FileNotFoundError, match=r"^no file\n") as error:
-        list(work_off(work, ["file"], [1], 1, lambda more: None))
+        list(run_tasks(work, ["file"], [1], 1, lambda more: None))
     assert "in work" in error.value.__notes__[0]
 
 
-def test_a_task_that_kills_every_worker_ends_the_run(connected):
+def test_a_task_that_kills_every_worker_ends_the_run(ray_cluster):
     def work(task, report):
         import os
 
         os.kill(os.getpid(), 9)
 
-    with pytest.raises(RuntimeError, match="a task killed its worker 3 times, perhaps for want"):
-        list(work_off(work, [0], [1], 1, lambda more: None))
+    with pytest.raises(RuntimeError, match="a task killed its worker 3 times, perhaps becau"):
+        list(run_tasks(work, [0], [1], 1, lambda more: None))
 
 
 def test_workers_share_cores_and_gpus_and_all_find_room():
     def cpus(machines, number):
-        return shares([{"CPU": n} for n in machines], number, use_gpus=True)["num_cpus"]
+        return compute_worker_resources([{"CPU": n} for n in machines], number, use_gpus=True)[
+            "num_cpus"
+        ]
 
     assert cpus([8], 1) == 8
     assert cpus([16, 4], 2) == 8, "two that the first machine has room for"
@@ -197,9 +199,9 @@ def test_workers_share_cores_and_gpus_and_all_find_room():
     assert cpus([2], 4) == 0.5
     assert cpus([], 4) == 1, "machines may be on their way"
     machines = [{"CPU": 64}, {"CPU": 8, "GPU": 4}, {"CPU": 16, "GPU": 1}]
-    assert shares(machines, 5, use_gpus=True) == {"num_cpus": 2, "num_gpus": 1}
-    assert shares(machines, 10, use_gpus=True) == {"num_cpus": 1, "num_gpus": 0.5}
-    assert shares(machines, 2, use_gpus=False) == {"num_cpus": 32}
+    assert compute_worker_resources(machines, 5, use_gpus=True) == {"num_cpus": 2, "num_gpus": 1}
+    assert compute_worker_resources(machines, 10, use_gpus=True) == {"num_cpus": 1, "num_gpus": 0.5}
+    assert compute_worker_resources(machines, 2, use_gpus=False) == {"num_cpus": 32}
 
 
 def test_nonsense_is_refused_before_any_work(folder, small_model, tmp_path, monkeypatch):

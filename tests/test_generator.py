@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from vqvideo.cond import Cond
-from vqvideo.config import GeneratorConfig, Part, build_generator
+from vqvideo.config import GeneratorConfig, PartConfig, build_generator
 
 AXES = {1: (24,), 2: (8, 12), 3: (8, 8, 12)}
 STRIDES = {1: ((2,), (2,)), 2: ((2, 2), (2, 1)), 3: ((2, 2, 2), (1, 2, 2))}
 PRIORS = {1: "wavenet", 2: "pixelcnn", 3: "masked3d"}
 
 
-def small_generator(rank, cond=None):
+def build_small_generator(rank, cond=None):
     options = {"widths": (6, 8), "num_blocks": (1, 1)}
     prior = {"width": 8, "num_layers": 2, **({"cond": cond} if cond else {})}
     config = GeneratorConfig(
@@ -22,28 +22,28 @@ def small_generator(rank, cond=None):
         strides=STRIDES[rank],
         sample_shape=AXES[rank],
         rate=8.0,
-        encoder=Part("patchify", options),
-        quantizer=Part("ema", {"codebook_size": 11, "code_dim": 4}),
-        decoder=Part("patchify", options),
-        likelihood=Part("gaussian"),
-        prior=Part(PRIORS[rank], prior),
+        encoder=PartConfig("patchify", options),
+        quantizer=PartConfig("ema", {"codebook_size": 11, "code_dim": 4}),
+        decoder=PartConfig("patchify", options),
+        likelihood=PartConfig("gaussian"),
+        prior=PartConfig(PRIORS[rank], prior),
     )
     torch.manual_seed(rank)
     generator = build_generator(config)
-    generator.vqvae.train().loss(data(rank))
+    generator.vqvae.train().loss(make_data(rank))
     for parameter in generator.prior.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return generator.eval()
 
 
-def data(rank, batch=2):
+def make_data(rank, batch=2):
     draw = torch.Generator().manual_seed(0)
     return torch.rand(batch, 3, *AXES[rank], generator=draw) * 2 - 1
 
 
 @pytest.mark.parametrize("rank", AXES)
 def test_samples_have_the_shape_asked_for_and_repeat_by_seed(rank):
-    generator = small_generator(rank)
+    generator = build_small_generator(rank)
     samples = generator.sample(num_samples=3, seed=1)
     assert samples.shape == (3, 3, *AXES[rank])
     assert samples.abs().max() <= 1
@@ -54,7 +54,7 @@ def test_samples_have_the_shape_asked_for_and_repeat_by_seed(rank):
 
 
 def test_a_sample_is_its_codes_decoded():
-    generator = small_generator(2)
+    generator = build_small_generator(2)
     from vqvideo.sampling import generate
 
     codes = generate(generator.prior, (2, 6), seed=3)
@@ -62,7 +62,7 @@ def test_a_sample_is_its_codes_decoded():
 
 
 def test_a_continued_clip_keeps_its_first_frames_and_their_codes():
-    generator, clip = small_generator(3), data(3)
+    generator, clip = build_small_generator(3), make_data(3)
     first = clip[:, :, :4]
     longer = generator.continue_clip(first, 3, seed=1)
     assert longer.shape == (2, 3, 7, 8, 12)
@@ -73,7 +73,7 @@ def test_a_continued_clip_keeps_its_first_frames_and_their_codes():
 
 
 def test_what_follows_is_drawn_from_the_prior_given_the_prefix():
-    generator, first = small_generator(3), data(3)[:, :, :4]
+    generator, first = build_small_generator(3), make_data(3)[:, :, :4]
     from vqvideo.sampling import generate
 
     start = generator.vqvae.encode(first)
@@ -90,15 +90,15 @@ def test_a_prefix_of_half_a_code_frame_says_which_lengths_work():
     with pytest.raises(
         ValueError, match=r"frames 5 is not divisible .* 2; crop or pad it to 4 or 6"
     ):
-        small_generator(3).continue_clip(torch.zeros(1, 3, 5, 8, 12), 3)
+        build_small_generator(3).continue_clip(torch.zeros(1, 3, 5, 8, 12), 3)
 
 
 def test_actions_are_short_for_a_condition():
-    generator = small_generator(3, cond={"num_actions": 3, "actions_per_code": 2})
+    generator = build_small_generator(3, cond={"num_actions": 3, "actions_per_code": 2})
     with torch.no_grad():  # an untrained prior hardly listens
         for weight in generator.prior.parameters():
             weight *= 3
-    first, actions = data(3)[:, :, :4], torch.randint(3, (2, 8))
+    first, actions = make_data(3)[:, :, :4], torch.randint(3, (2, 8))
     short = generator.continue_clip(first, 4, actions=actions)
     assert torch.equal(short, generator.continue_clip(first, 4, cond=Cond(actions=actions)))
     assert not torch.equal(short, generator.continue_clip(first, 4, actions=(actions + 1) % 3))
@@ -106,7 +106,7 @@ def test_actions_are_short_for_a_condition():
 
 @pytest.mark.parametrize("rank", AXES)
 def test_the_score_is_the_two_terms_of_the_bound(rank):
-    generator, x = small_generator(rank), data(rank)
+    generator, x = build_small_generator(rank), make_data(rank)
     score = generator.log_prob(x)
     codes = generator.vqvae.encode(x)
     logits = generator.prior.logits(codes).flatten(2)
@@ -123,11 +123,11 @@ def test_the_score_is_the_two_terms_of_the_bound(rank):
 
 def test_a_density_gives_no_bits_per_dimension():
     with pytest.raises(ValueError, match="gives no probabilities, so no bits per dimension"):
-        _ = small_generator(2).log_prob(data(2)).bits_per_dim
+        _ = build_small_generator(2).log_prob(make_data(2)).bits_per_dim
 
 
 def test_without_a_prior_the_error_says_how_to_get_one():
-    generator = small_generator(3)
+    generator = build_small_generator(3)
     generator.prior = None
     with pytest.raises(ValueError, match="no prior yet; train one"):
         generator.sample()
@@ -135,4 +135,4 @@ def test_without_a_prior_the_error_says_how_to_get_one():
 
 def test_no_frames_to_add_is_refused():
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
-        small_generator(3).continue_clip(data(3), 0)
+        build_small_generator(3).continue_clip(make_data(3), 0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from vqvideo.grid import (
+    ceil_div,
     check_rank,
     check_strides,
-    codes_needed,
-    downsampling,
-    grid_shape,
+    compute_downsampling,
+    compute_grid_shape,
 )
 
 STRIDES = {1: ((4,), (3,)), 2: ((2, 1), (2, 3)), 3: ((2, 1, 3), (1, 2, 2))}
@@ -20,13 +20,13 @@ GRIDS = {1: (11,), 2: (4, 5), 3: (3, 4, 5)}
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_downsampling_is_the_product_of_the_levels_along_each_axis(rank):
     assert check_rank(rank) == rank
-    assert downsampling(check_strides(rank, STRIDES[rank])) == DOWN[rank]
+    assert compute_downsampling(check_strides(rank, STRIDES[rank])) == DOWN[rank]
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_grid_has_one_code_for_each_block_of_the_downsampling(rank):
     data = tuple(size * factor for size, factor in zip(GRIDS[rank], DOWN[rank], strict=True))
-    assert grid_shape(data, DOWN[rank]) == GRIDS[rank]
+    assert compute_grid_shape(data, DOWN[rank]) == GRIDS[rank]
 
 
 def test_strides_may_be_lists_and_become_tuples():
@@ -79,9 +79,9 @@ def test_a_level_with_other_strides_than_one_per_axis_is_refused(rank, strides, 
         ((4, 8, 8), (2, 2), "data must have 2 axes (height, width), got (4, 8, 8)"),
     ],
 )
-def test_data_that_does_not_divide_is_told_by_axis_which_sizes_do(axes, down, complaint):
+def test_data_that_does_not_divide_is_refused_by_axis_with_sizes_that_do(axes, down, complaint):
     with pytest.raises(ValueError) as refused:
-        grid_shape(axes, down)
+        compute_grid_shape(axes, down)
     text = str(refused.value)
     assert text.startswith(complaint) if complaint.endswith("; ") else text == complaint
 
@@ -91,10 +91,10 @@ def test_data_that_does_not_divide_is_told_by_axis_which_sizes_do(axes, down, co
 def test_every_size_that_a_refusal_offers_is_accepted_and_next_to_what_was_asked(size, factor):
     works = [good for good in range(1, size + factor + 1) if good % factor == 0]
     if size in works:
-        assert grid_shape((size,), (factor,)) == (size // factor,)
+        assert compute_grid_shape((size,), (factor,)) == (size // factor,)
         return
     with pytest.raises(ValueError, match="crop or pad it to") as refused:
-        grid_shape((size,), (factor,))
+        compute_grid_shape((size,), (factor,))
     offered = [int(good) for good in str(refused.value).split(" to ")[-1].split(" or ")]
     below, above = [good for good in works if good < size], [good for good in works if good > size]
     assert offered == [*below[-1:], above[0]]
@@ -106,4 +106,4 @@ def test_codes_needed_are_the_fewest_that_cover_the_size(size, factor):
     covered = 0
     while covered * factor < size:
         covered += 1
-    assert codes_needed(size, factor) == covered
+    assert ceil_div(size, factor) == covered

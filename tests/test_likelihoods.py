@@ -17,7 +17,7 @@ from vqvideo.likelihoods import (
 from vqvideo.likelihoods.base import from_levels, to_levels
 
 
-def bytes_of(*shape: int, seed: int = 0) -> torch.Tensor:
+def make_bytes(*shape: int, seed: int = 0) -> torch.Tensor:
     draw = torch.Generator().manual_seed(seed)
     return media.from_uint8(torch.randint(256, shape, dtype=torch.uint8, generator=draw))
 
@@ -29,7 +29,7 @@ def test_levels_are_the_bytes_of_files_and_come_back_to_the_bit():
 
 
 def test_categorical_is_the_softmax_at_the_byte():
-    parameters, x = torch.randn(2, 512, 3), bytes_of(2, 2, 3)
+    parameters, x = torch.randn(2, 512, 3), make_bytes(2, 2, 3)
     expected = torch.zeros(2)
     for item in range(2):
         for channel in range(2):
@@ -75,12 +75,14 @@ def test_a_logistic_mixture_is_differences_of_its_distribution_functions(x):
 
 
 @pytest.mark.parametrize(("rank", "channels"), [(1, 1), (2, 3), (3, 2)])
-def test_an_autoregressive_likelihood_is_a_prior_over_bytes_told_the_parameters(rank, channels):
+def test_an_autoregressive_likelihood_is_a_prior_over_bytes_conditioned_on_the_parameters(
+    rank, channels
+):
     axes = (5, 4, 3)[:rank]
     likelihood = AutoregressiveLikelihood(
-        rank=rank, channels=channels, features=4, prior={"width": 8, "num_layers": 2}
+        rank=rank, channels=channels, num_features=4, prior={"width": 8, "num_layers": 2}
     ).eval()
-    x, parameters = bytes_of(2, channels, *axes), torch.randn(2, 4, *axes)
+    x, parameters = make_bytes(2, channels, *axes), torch.randn(2, 4, *axes)
     codes = ((x + 1) * 127.5).round().long().movedim(1, -1)
     codes = codes if channels > 1 else codes[..., 0]
     logits = likelihood.prior.logits(codes, Cond(local=parameters)).log_softmax(dim=1)
@@ -101,15 +103,15 @@ def test_data_out_of_range_is_refused_with_what_to_do():
 def test_options_that_make_no_likelihood_are_refused():
     with pytest.raises(ValueError, match="num_mixtures must be at least 1, got 0"):
         LogisticMixtureLikelihood(num_mixtures=0)
-    with pytest.raises(ValueError, match="for 1 channels, not 3"):
+    with pytest.raises(ValueError, match="built for 1 channels, got 3"):
         AutoregressiveLikelihood(rank=1, channels=1).num_parameters(3)
 
 
-@pytest.mark.parametrize("likelihood", ["logistic_mixture", "categorical", "autoregressive"])
+@pytest.mark.parametrize("likelihood", ["logistic-mixture", "categorical", "autoregressive"])
 def test_a_model_gives_bits_per_dimension_of_all_that_it_needs_to_say(likelihood):
     part = {"name": likelihood}
     if likelihood == "autoregressive":
-        part |= {"features": 4, "prior": {"width": 8, "num_layers": 2}}
+        part |= {"num_features": 4, "prior": {"width": 8, "num_layers": 2}}
     narrow = {"width": 8, "num_blocks": 1}
     generator = build(
         "image",
@@ -119,7 +121,7 @@ def test_a_model_gives_bits_per_dimension_of_all_that_it_needs_to_say(likelihood
         quantizer={"codebook_size": 8, "code_dim": 4},
         prior={"width": 8, "num_layers": 2},
     )
-    x = bytes_of(2, 3, 12, 8)
+    x = make_bytes(2, 3, 12, 8)
     score = generator.log_prob(x)
     codes = generator.vqvae.encode(x)
     parameters = generator.vqvae.decoder(generator.vqvae.quantizer.decode(codes))
@@ -134,4 +136,4 @@ def test_a_model_gives_bits_per_dimension_of_all_that_it_needs_to_say(likelihood
     generator.prior = None
     alone = generator.log_prob(x)
     assert alone.prior is None
-    torch.testing.assert_close(alone.bound, alone.reconstruction + alone.uniform)
+    torch.testing.assert_close(alone.elbo, alone.reconstruction + alone.uniform)

@@ -11,18 +11,18 @@ import torch
 from vqvideo.metrics import (
     bits_per_dim,
     code_histogram,
+    codebook_usage,
     entropy_nats,
     perplexity,
     psnr_db,
-    psnr_db_of_mse,
-    student_quantile,
-    usage,
+    psnr_db_from_mse,
+    student_t_quantile,
 )
 
 COUNTS = [[5, 0, 3, 9, 1], [7, 0, 0], [1, 1, 1, 1], [2**40, 2**40]]
 
 
-def entropy_by_hand(counts: list[int]) -> float:
+def compute_entropy_by_hand(counts: list[int]) -> float:
     shares = [count / sum(counts) for count in counts if count]
     return -sum(share * math.log(share) for share in shares)
 
@@ -54,7 +54,7 @@ def test_the_histogram_counts_each_code_once_and_names_the_unused():
 
 @pytest.mark.parametrize("counts", COUNTS, ids=str)
 def test_entropy_and_perplexity_are_those_of_the_shares(counts):
-    entropy = entropy_by_hand(counts)
+    entropy = compute_entropy_by_hand(counts)
     histogram = torch.tensor(counts)
     assert entropy_nats(histogram).item() == pytest.approx(entropy, abs=1e-6)
     assert perplexity(histogram).item() == pytest.approx(math.exp(entropy), rel=1e-6)
@@ -69,7 +69,7 @@ def test_no_code_at_all_has_no_entropy_and_perplexity_one():
     ("counts", "share"), [([5, 0, 3, 9, 1], 0.8), ([7, 0, 0, 0], 0.25), ([0, 0], 0), ([1, 2], 1)]
 )
 def test_usage_is_the_share_of_codes_that_occur(counts, share):
-    assert usage(torch.tensor(counts)) == pytest.approx(share)
+    assert codebook_usage(torch.tensor(counts)) == pytest.approx(share)
 
 
 def test_bits_per_dim_change_the_base_and_divide_by_the_dimensions():
@@ -83,14 +83,14 @@ def test_a_uniform_guess_over_k_codes_costs_the_log_of_k_bits():
 
 
 def test_an_endless_error_has_an_endless_psnr():
-    assert psnr_db_of_mse(0.0) == math.inf
-    assert psnr_db_of_mse(math.inf) == -math.inf
-    assert math.isnan(psnr_db_of_mse(math.nan))
+    assert psnr_db_from_mse(0.0) == math.inf
+    assert psnr_db_from_mse(math.inf) == -math.inf
+    assert math.isnan(psnr_db_from_mse(math.nan))
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 8, 29, 500])
 def test_students_quantile_holds_95_percent_of_the_density(freedom):
-    t, steps = student_quantile(freedom), 20_000
+    t, steps = student_t_quantile(freedom), 20_000
     log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
     scale = math.exp(log_scale) / math.sqrt(freedom * math.pi)
     x = (np.arange(steps) + 0.5) / steps * t  # the middles of thin strips

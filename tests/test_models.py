@@ -27,7 +27,7 @@ TINY = {
     "encoder": {"width": 8, "num_blocks": 1},
     "quantizer": {"codebook_size": 7, "code_dim": 3},
     "decoder": {"width": 8, "num_blocks": 1},
-    "prior": {"width": 8, "num_layers": 2, "first_kernel": 3},
+    "prior": {"width": 8, "num_layers": 2, "first_kernel_size": 3},
 }
 
 
@@ -37,24 +37,24 @@ def test_the_built_in_models_are_one_for_each_rank():
 
 
 @pytest.fixture(scope="module", params=INPUTS)
-def built(request):
+def built_model(request):
     """A model's name, and the model."""
     torch.manual_seed(0)
     return request.param, vqvideo.build(request.param)
 
 
-def test_every_model_is_built_as_its_config_says_and_for_use(built):
-    name, generator = built
+def test_every_model_is_built_as_its_config_says_and_for_use(built_model):
+    name, generator = built_model
     config = MODELS.get(name)()
     assert generator.config == config
     assert generator.sample_shape == config.sample_shape
-    assert len(generator.vqvae.grid_shape(config.sample_shape)) == config.rank
+    assert len(generator.vqvae.compute_grid_shape(config.sample_shape)) == config.rank
     assert generator.prior.codebook_size == generator.vqvae.quantizer.codebook_size
     assert not any(part.training for part in generator.modules())
 
 
-def test_every_model_gives_each_position_the_entry_of_its_own_vector(built):
-    name, generator = built
+def test_every_model_gives_each_position_the_entry_of_its_own_vector(built_model):
+    name, generator = built_model
     shape, grid = INPUTS[name]
     x = torch.rand(2, *shape) * 2 - 1
     with torch.no_grad():
@@ -116,32 +116,32 @@ def test_changes_that_do_not_exist_are_refused(changes, complaint):
 
 
 @pytest.fixture
-def shipped(tmp_path, monkeypatch):
+def shipped_weights(tmp_path, monkeypatch):
     """A package that ships weights for `image`, of a tiny model."""
     generator = vqvideo.build("image", **TINY)
     vqvideo.save(generator, tmp_path / "image")
-    monkeypatch.setattr(models, "SHIPPED", tmp_path)
+    monkeypatch.setattr(models, "WEIGHTS_DIR", tmp_path)
     return generator
 
 
-def test_pretrained_loads_the_weights_that_ship(shipped):
+def test_pretrained_loads_the_weights_that_ship(shipped_weights):
     x = torch.rand(2, 3, 8, 12) * 2 - 1
     generator = vqvideo.build("image", pretrained=True)
-    assert torch.equal(generator.vqvae.encode(x), shipped.vqvae.encode(x))
-    assert torch.equal(generator.sample(seed=4), shipped.sample(seed=4))
+    assert torch.equal(generator.vqvae.encode(x), shipped_weights.vqvae.encode(x))
+    assert torch.equal(generator.sample(seed=4), shipped_weights.sample(seed=4))
 
 
-def test_pretrained_weights_and_changes_do_not_go_together(shipped):
+def test_pretrained_weights_and_changes_do_not_go_together(shipped_weights):
     with pytest.raises(
         ValueError, match="fit the model as it is; leave out quantizer, rate or pre"
     ):
         vqvideo.build("image", pretrained=True, quantizer={"codebook_size": 7}, rate=2.0)
 
 
-def test_a_model_without_weights_says_which_have_them(shipped, tmp_path):
+def test_a_model_without_weights_says_which_have_them(shipped_weights, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "NOTICE").write_text("not a model")
-    with pytest.raises(ValueError, match=r"weights ship for 'audio'; they do for: image, other$"):
+    with pytest.raises(ValueError, match=r"weights for 'audio'; there are for: image, other$"):
         vqvideo.build("audio", pretrained=True)
 
 
@@ -169,8 +169,8 @@ def test_the_papers_second_stage_says_an_image_in_27_bits():
     narrow, prior = {"width": 8, "num_blocks": 1}, {"width": 8, "num_layers": 2}
     small = {"width": 8, "bottom": {"width": 8, "num_layers": 2}, "top": prior}
     generator = vqvideo.build("image-84-top", encoder=narrow, decoder=narrow, prior=small)
-    assert not generator.prior.exact_likelihood
-    latents = generator.prior.latents(generator.vqvae.encode(torch.zeros(2, 3, 84, 84)))
+    assert not generator.prior.has_exact_likelihood
+    latents = generator.prior.encode_latents(generator.vqvae.encode(torch.zeros(2, 3, 84, 84)))
     assert latents.shape == (2, 1, 1, 3)
     assert latents[0].numel() * math.log2(generator.prior.quantizer.codebook_size) == 27
     score = generator.log_prob(torch.zeros(1, 3, 84, 84))

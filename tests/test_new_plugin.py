@@ -15,19 +15,19 @@ import vqvideo
 from vqvideo import plugins
 from vqvideo.cli import main
 from vqvideo.models import REGISTRIES
-from vqvideo.plugins import KINDS
+from vqvideo.plugins import PART_KINDS
 
 TINY = {
     "sample_shape": (8, 12),
     "encoder": {"width": 8, "num_blocks": 1},
     "decoder": {"width": 8, "num_blocks": 1},
-    "prior": {"width": 8, "num_layers": 2, "first_kernel": 3},
+    "prior": {"width": 8, "num_layers": 2, "first_kernel_size": 3},
     "quantizer": {"codebook_size": 16, "code_dim": 4},
 }
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch):
+def install_plugin(tmp_path, monkeypatch):
     """Puts a project on the path with the metadata that its pyproject.toml stands for."""
     monkeypatch.delenv("VQVIDEO_DISABLE_PLUGINS", raising=False)
     modules = []
@@ -45,24 +45,24 @@ def installed(tmp_path, monkeypatch):
         (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
         monkeypatch.syspath_prepend(project / "src")
         modules.append(said["name"].replace("-", "_"))
-        plugins.found.cache_clear()
+        plugins.find_plugins.cache_clear()
 
     yield install
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     for module in modules:
         sys.modules.pop(module, None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PART_KINDS)
 def test_a_project_of_each_kind_is_found_and_its_own_tests_pass(
-    kind, installed, tmp_path, monkeypatch, capsys
+    kind, install_plugin, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     assert main(["new-plugin", f"my-{kind}", "--kind", kind]) == 0
     assert capsys.readouterr().out == f"my-{kind}\n"
     project = tmp_path / f"my-{kind}"
-    installed(project)
-    plugin = next(each for each in plugins.found() if each.name == f"my-{kind}")
+    install_plugin(project)
+    plugin = next(each for each in plugins.find_plugins() if each.name == f"my-{kind}")
     assert (plugin.kind, plugin.status, plugin.error) == (kind, "available", "")
     if kind == "model":
         vqvideo.build("my-model")
@@ -105,7 +105,7 @@ def test_a_real_pytest_in_the_project_finds_its_tests_without_installing_it(tmp_
 def test_a_tool_for_style_has_nothing_to_say_of_a_project(tmp_path):
     if shutil.which("ruff") is None:
         pytest.skip("needs ruff")
-    for kind in KINDS:
+    for kind in PART_KINDS:
         main(["new-plugin", f"my-{kind}", "--kind", kind, "--out", str(tmp_path / kind)])
         for command in (["check", "--select", "E,F,UP,B"], ["format", "--check"]):
             options = {"cwd": tmp_path / kind, "capture_output": True, "text": True}
@@ -124,31 +124,33 @@ def test_a_name_with_odd_characters_is_refused_with_those_that_are_allowed(
     monkeypatch.chdir(tmp_path)
     assert main(["new-plugin", f"--out={tmp_path / 'x'}", "--", name]) == 1
     said = capsys.readouterr().err
-    assert "lower-case letters a-z, digits and single hyphens, and begins with a letter" in said
+    assert "lower-case letters a-z, digits and single hyphens, and start with a letter" in said
     assert said.endswith(f"got {name!r}\n")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("kind", "name"), [("quantizer", "ema"), ("model", "video-timm")])
 def test_the_name_of_a_built_in_part_is_refused(kind, name, tmp_path, capsys):
-    assert name in REGISTRIES[kind].names()
+    assert name in REGISTRIES[kind].list_names()
     assert main(["new-plugin", name, "--kind", kind, "--out", str(tmp_path / "x")]) == 1
     said = capsys.readouterr().err
-    assert said == f"vqvideo: there is a {kind} {name!r} already; choose another name\n"
+    assert said == f"vqvideo: a {kind} named {name!r} already exists; choose another name\n"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["torch", "json", "vqvideo", "class"])
 def test_a_name_that_python_has_a_use_for_is_refused(name, tmp_path, capsys):
     assert main(["new-plugin", name, "--out", str(tmp_path / "x")]) == 1
-    assert f"module would be called {name!r}, and Python has another" in capsys.readouterr().err
+    assert f"module would be {name!r}, which is a Python keyword or" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_run_says_that_the_folder_exists_installed_or_not(tmp_path, installed, capsys):
+def test_a_second_run_says_that_the_folder_exists_installed_or_not(
+    tmp_path, install_plugin, capsys
+):
     command = ["new-plugin", "thing", "--out", str(tmp_path / "thing")]
     assert main(command) == 0
-    installed(tmp_path / "thing")  # and now the name is taken too
+    install_plugin(tmp_path / "thing")  # and now the name is taken too
     capsys.readouterr()
     assert main(command) == 1
     said = capsys.readouterr().err
@@ -194,4 +196,6 @@ def test_another_kind_is_answered_with_those_there_are(tmp_path, capsys):
         main(["new-plugin", "thing", "--kind", "optimizer"])
     assert "'model', 'encoder', 'decoder', 'quantizer'" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"kind must be one of model, .*, got 'optimizer'"):
-        importlib.import_module("vqvideo.jobs.new_plugin").new_plugin("thing", kind="optimizer")
+        importlib.import_module("vqvideo.commands.new_plugin").create_plugin(
+            "thing", kind="optimizer"
+        )

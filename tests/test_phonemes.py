@@ -14,11 +14,16 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
+from vqvideo.commands.speech.phonemes import OUTPUT_FILES, learn_phones
+from vqvideo.commands.speech.phonemes_metrics import (
+    LabelledFrames,
+    compute_phone_metrics,
+    count_splits,
+    map_codes_to_labels,
+)
+from vqvideo.commands.speech.transcribe import transcribe
 from vqvideo.data.metadata import Item, Segment, read_metadata, write_metadata
 from vqvideo.generator import Generator
-from vqvideo.jobs.speech.phonemes import FILES, learn_phones
-from vqvideo.jobs.speech.phonemes_figures import Frames, figures_of, most_frequent, split_of
-from vqvideo.jobs.speech.transcribe import transcribe
 
 pytest.importorskip("matplotlib")
 
@@ -33,7 +38,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 
 NET = {"name": "conv", "width": 8, "num_blocks": 1}
-QUANTIZER = {"name": "ema", "codebook_size": 16, "start": "data", "warmup_steps": 1}
+QUANTIZER = {"name": "ema", "codebook_size": 16, "init": "data", "warmup_steps": 1}
 SMALL = {
     "encoder": NET,
     "decoder": NET,
@@ -44,18 +49,18 @@ SMALL = {
 }
 
 
-def built(folder, **changes):
+def build_model(folder, **changes):
     """A small untrained model, its codebook begun with vectors of all tones, in a folder."""
     torch.manual_seed(0)
     generator = vqvideo.build("audio", **{**SMALL, **changes})
     tones = [torch.sin(torch.arange(1280) * step)[None] * 0.5 for step in TONES.values()]
     generator.vqvae.train()(torch.stack(tones))
-    generator.vqvae.quantizer.step()
+    generator.vqvae.quantizer.update_codebook()
     vqvideo.save(Generator(generator.vqvae, None, generator.config), folder)
     return str(folder)
 
 
-def speak(folder, speakers, *, labels=LABELS, seed=0):
+def write_speech(folder, speakers, *, labels=LABELS, seed=0):
     """A file for each speaker and split: tones of a few milliseconds, with their segments."""
     folder.mkdir()
     draw, items = random.Random(seed), []
@@ -77,23 +82,23 @@ def speak(folder, speakers, *, labels=LABELS, seed=0):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return built(tmp_path_factory.mktemp("models") / "small")
+    return build_model(tmp_path_factory.mktemp("models") / "small")
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     speakers = [("p1", "train"), ("p2", "train"), ("p2", "test"), ("p3", "test"), ("p4", "test")]
-    return speak(tmp_path_factory.mktemp("data") / "speech", speakers)
+    return write_speech(tmp_path_factory.mktemp("data") / "speech", speakers)
 
 
 @pytest.fixture(scope="module")
-def learnt(model, speech, tmp_path_factory):
+def learned_map(model, speech, tmp_path_factory):
     """What learning left: files and figures."""
     out = tmp_path_factory.mktemp("out") / "deep" / "phonemes"
     return learn_phones(model=model, data=speech, out=str(out))
 
 
-def pairs_of(model, folder, split, *, silence):
+def read_pairs(model, folder, split, *, silence):
     """Pairs of code and label by speaker, one frame after the other."""
     vqvae, found = vqvideo.load(model).vqvae, {}
     for item in read_metadata(folder):
@@ -108,7 +113,7 @@ def pairs_of(model, folder, split, *, silence):
     return found
 
 
-def mapped(pairs, size=16):
+def map_codes(pairs, size=16):
     """The most frequent label of each code, by a loop."""
     over_all = Counter(label for _, label in pairs)
     commonest = min(over_all, key=lambda label: (-over_all[label], label))
@@ -120,18 +125,20 @@ def mapped(pairs, size=16):
     return phones, commonest
 
 
-def entropy_bits(things):
+def compute_entropy_bits(things):
     shares = [count / len(things) for count in Counter(things).values()]
     return -sum(share * math.log2(share) for share in shares)
 
 
 @pytest.mark.parametrize(("ending", "silence"), [("", {"SIL"}), ("_with_silence", set())])
-def test_all_figures_are_those_of_a_loop_over_the_frames(learnt, model, speech, ending, silence):
-    files, figures = learnt
-    train = [*chain(*pairs_of(model, speech, "train", silence=silence).values())]
-    of_speaker = pairs_of(model, speech, "test", silence=silence)
+def test_all_metrics_are_those_of_a_loop_over_the_frames(
+    learned_map, model, speech, ending, silence
+):
+    files, figures = learned_map
+    train = [*chain(*read_pairs(model, speech, "train", silence=silence).values())]
+    of_speaker = read_pairs(model, speech, "test", silence=silence)
     test = [*chain(*of_speaker.values())]
-    phones, commonest = mapped(train)
+    phones, commonest = map_codes(train)
     stored = json.loads(files[0].read_text())
     assert stored["phones" + ending] == phones
     assert len(set(phones)) > 1  # a map of one phone would test little
@@ -142,17 +149,17 @@ def test_all_figures_are_those_of_a_loop_over_the_frames(learnt, model, speech, 
     assert (figure["num_frames"], figure["num_train_frames"]) == (len(test), len(train))
     assert figure["num_labels"] == len({label for _, label in test})
     assert figure["num_codes_used"] == len({code for code, _ in test})
-    assert figure["commonest_phone"] == commonest
+    assert figure["majority_phone"] == commonest
     baseline = sum(label == commonest for _, label in test) / len(test)
-    assert figure["commonest_accuracy"] == pytest.approx(baseline)
-    assert figure["times_commonest"] == pytest.approx(right / len(test) / baseline)
+    assert figure["majority_accuracy"] == pytest.approx(baseline)
+    assert figure["times_majority"] == pytest.approx(right / len(test) / baseline)
     drawn = sum(phones[code] == label for code, _ in test for _, label in test) / len(test) ** 2
-    assert figure["drawn_codes_accuracy"] == pytest.approx(drawn)
-    assert figure["times_drawn_codes"] == pytest.approx(right / len(test) / drawn)
+    assert figure["random_codes_accuracy"] == pytest.approx(drawn)
+    assert figure["times_random_codes"] == pytest.approx(right / len(test) / drawn)
     codes, labels = zip(*test, strict=True)
-    bits = entropy_bits(codes) + entropy_bits(labels) - entropy_bits(test)
+    bits = compute_entropy_bits(codes) + compute_entropy_bits(labels) - compute_entropy_bits(test)
     assert figure["mutual_information_bits"] == pytest.approx(bits)
-    assert figure["phone_entropy_bits"] == pytest.approx(entropy_bits(labels))
+    assert figure["phone_entropy_bits"] == pytest.approx(compute_entropy_bits(labels))
     for label, found in figure["recall"].items():
         here = [code for code, each in test if each == label]
         share = sum(phones[code] == label for code in here) / len(here)
@@ -171,9 +178,9 @@ def test_all_figures_are_those_of_a_loop_over_the_frames(learnt, model, speech, 
     assert over["num_speakers"] == 3
 
 
-def test_who_speaks_and_what_was_asked_stands_beside_the_figures(learnt, model, speech):
-    files, figures = learnt
-    assert [file.name for file in files] == list(FILES)
+def test_speaker_and_options_stand_beside_the_metrics(learned_map, model, speech):
+    files, figures = learned_map
+    assert [file.name for file in files] == list(OUTPUT_FILES)
     assert (figures["num_speakers"], figures["num_speakers_shared"]) == (3, 1)
     assert (figures["num_train_files"], figures["num_test_files"]) == (2, 3)
     assert (figures["silence"], figures["seconds_per_frame"]) == (["SIL"], STRIDE / RATE)
@@ -192,53 +199,65 @@ def test_who_speaks_and_what_was_asked_stands_beside_the_figures(learnt, model, 
     assert page.count("data:image/png;base64,") == 2
 
 
-def frames(pairs, speaker=None):
+def make_frames(pairs, speaker=None):
     codes, labels = zip(*pairs, strict=True)
-    return Frames(torch.tensor(codes), list(labels), speaker)
+    return LabelledFrames(torch.tensor(codes), list(labels), speaker)
 
 
 def test_of_equally_frequent_phones_the_first_by_name_is_taken_and_unseen_codes_are_commonest():
-    train = frames([(0, "T"), (0, "AH"), (1, "T"), (1, "T"), (2, "S"), (2, "S")])
-    split = split_of([train], [train], codebook_size=4)
-    assert [split.labels[index] for index in most_frequent(split.train)] == ["AH", "T", "S", "T"]
+    train = make_frames([(0, "T"), (0, "AH"), (1, "T"), (1, "T"), (2, "S"), (2, "S")])
+    split = count_splits([train], [train], codebook_size=4)
+    assert [split.labels[index] for index in map_codes_to_labels(split.train)] == [
+        "AH",
+        "T",
+        "S",
+        "T",
+    ]
 
 
-def test_the_accuracy_of_drawn_codes_is_what_drawing_them_comes_to():
+def test_the_accuracy_of_random_codes_is_what_sampling_them_comes_to():
     draw = random.Random(0)
     pairs = [(draw.choices(range(6), range(1, 7))[0], draw.choice("AABC")) for _ in range(40)]
-    split = split_of([frames(pairs)], [frames(pairs)], codebook_size=6)
-    phones, _ = mapped(pairs, 6)
+    split = count_splits([make_frames(pairs)], [make_frames(pairs)], codebook_size=6)
+    phones, _ = map_codes(pairs, 6)
     codes, labels = zip(*pairs, strict=True)
     hits = [phones[draw.choice(codes)] == draw.choice(labels) for _ in range(100_000)]
     expected = sum(hits) / len(hits)
-    assert figures_of(split)["drawn_codes_accuracy"] == pytest.approx(expected, abs=0.01)
+    assert compute_phone_metrics(split)["random_codes_accuracy"] == pytest.approx(
+        expected, abs=0.01
+    )
 
 
 def test_a_label_that_training_lacks_is_counted_as_wrong_and_named():
-    train, test = frames([(0, "A"), (1, "B")]), frames([(0, "A"), (0, "ZH"), (1, "ZH"), (1, "B")])
-    figures = figures_of(split_of([train], [test], codebook_size=2))
+    train, test = (
+        make_frames([(0, "A"), (1, "B")]),
+        make_frames([(0, "A"), (0, "ZH"), (1, "ZH"), (1, "B")]),
+    )
+    figures = compute_phone_metrics(count_splits([train], [test], codebook_size=2))
     assert figures["accuracy"] == 0.5
     assert figures["labels_unseen_in_training"] == ["ZH"]
     assert figures["recall"]["ZH"] == {"recall": 0.0, "num_frames": 2}
 
 
 def test_a_ratio_to_nothing_is_none_and_without_names_there_is_no_interval():
-    figures = figures_of(split_of([frames([(0, "A")])], [frames([(0, "B")])], codebook_size=2))
-    assert figures["times_commonest"] is figures["times_drawn_codes"] is None
+    figures = compute_phone_metrics(
+        count_splits([make_frames([(0, "A")])], [make_frames([(0, "B")])], codebook_size=2)
+    )
+    assert figures["times_majority"] is figures["times_random_codes"] is None
     assert figures["accuracy_over_speakers"] is None
     assert figures["mutual_information_bits"] == 0
 
 
-def test_codes_that_tell_nothing_tell_no_bits_and_codes_that_tell_all_tell_the_entropy():
-    nothing = frames([(code, label) for code in (0, 1) for label in "ABCD"])
-    everything = frames([(code, "ABCD"[code]) for code in range(4)])
+def test_uninformative_codes_have_no_mutual_information_and_perfect_codes_the_entropy():
+    nothing = make_frames([(code, label) for code in (0, 1) for label in "ABCD"])
+    everything = make_frames([(code, "ABCD"[code]) for code in range(4)])
     for test, bits in ((nothing, 0.0), (everything, 2.0)):
-        figures = figures_of(split_of([test], [test], codebook_size=4))
+        figures = compute_phone_metrics(count_splits([test], [test], codebook_size=4))
         assert figures["mutual_information_bits"] == pytest.approx(bits, abs=1e-12)
 
 
 def test_the_test_split_of_another_folder_may_be_counted_on(model, speech, tmp_path):
-    other = speak(tmp_path / "other", [("p9", "test"), ("p1", "train")], labels=["AA", "ZH"])
+    other = write_speech(tmp_path / "other", [("p9", "test"), ("p1", "train")], labels=["AA", "ZH"])
     files, figures = learn_phones(model=model, data=speech, test_data=other)
     assert files[0] == Path("outputs/phonemes/phones.json")
     assert (figures["num_test_files"], figures["num_train_files"]) == (1, 2)
@@ -255,11 +274,11 @@ def test_several_labels_may_be_silence(model, speech):
     assert set(figures["recall_with_silence"]) == set(LABELS)
 
 
-def test_a_file_is_written_in_runs_of_equal_phones(model, learnt, capsys):
-    stored = json.loads(learnt[0][0].read_text())
+def test_a_file_is_written_in_runs_of_equal_phones(model, learned_map, capsys):
+    stored = json.loads(learned_map[0][0].read_text())
     sound = torch.cat([torch.sin(torch.arange(2000) * step) * 0.5 for step in (0.05, 1.9)])[:3990]
     media.write_audio("hello.wav", sound[None], RATE)
-    command = ["phonemes", "hello.wav", "--model", model, "--map", str(learnt[0][0])]
+    command = ["phonemes", "hello.wav", "--model", model, "--phone-map", str(learned_map[0][0])]
     assert main(command) == 0
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines()]
@@ -294,28 +313,28 @@ def test_a_file_is_written_in_runs_of_equal_phones(model, learnt, capsys):
     assert json.loads(capsys.readouterr().out)["segments"] == written["segments"]
 
 
-def test_the_map_in_the_folder_of_a_model_is_its_own(tmp_path, model, learnt, speech):
+def test_the_map_in_the_folder_of_a_model_is_its_own(tmp_path, model, learned_map, speech):
     with pytest.raises(
-        FileNotFoundError, match=r"no file .*phones.json, which .* learn it with vqv"
+        FileNotFoundError, match=r"no file .*phones.json, the map .* to phones; learn it with vqv"
     ):
         transcribe(f"{speech}/0.wav", model=model)
-    own = built(tmp_path / "own")
-    (tmp_path / "own" / "phones.json").write_bytes(learnt[0][0].read_bytes())
+    own = build_model(tmp_path / "own")
+    (tmp_path / "own" / "phones.json").write_bytes(learned_map[0][0].read_bytes())
     assert transcribe(f"{speech}/0.wav", model=own)[1]["map"] == f"{own}/phones.json"
 
 
-def test_a_silent_and_a_long_sound_can_be_drawn(model, learnt, monkeypatch):
-    monkeypatch.setattr("vqvideo.report.phonemes.MOST_ROWS", 2)
+def test_silent_and_long_audio_can_be_plotted(model, learned_map, monkeypatch):
+    monkeypatch.setattr("vqvideo.report.phoneme_plots.MAX_ROWS", 2)
     media.write_audio("short.wav", torch.zeros(1, STRIDE), RATE)
     media.write_audio("long.wav", torch.zeros(1, STRIDE * 101), RATE)
     for name, number in (("short", 1), ("long", 101)):
-        map_of = {"model": model, "phone_map": str(learnt[0][0])}
+        map_of = {"model": model, "phone_map": str(learned_map[0][0])}
         files, figures = transcribe(f"{name}.wav", out=name, **map_of)
         assert len(figures["codes"]) == number
         assert files[1].is_file()
 
 
-def refused(capsys, *arguments):
+def require_refusal(capsys, *arguments):
     """Run the command, which must fail with one line and leave nothing."""
     assert main(["phonemes", *arguments]) == 1
     printed = capsys.readouterr()
@@ -327,60 +346,68 @@ def refused(capsys, *arguments):
 
 def test_a_command_line_that_makes_no_sense_is_answered_with_what_to_give(model, speech, capsys):
     given = ["--model", model]
-    message = "give either --data FOLDER, to learn which phone each code stands for, or a FILE, to"
-    assert f"{message} write in phones; got neither" in refused(capsys, *given)
-    assert f"{message} write in phones; got both" in refused(capsys, "a.wav", "--data", speech)
-    assert "--map is about a FILE" in refused(capsys, "--data", speech, "--map", "x", *given)
+    message = "give either --data FOLDER, to learn the phone of each code, or FILE, to transcribe;"
+    assert f"{message} got neither" in require_refusal(capsys, *given)
+    assert f"{message} got both" in require_refusal(capsys, "a.wav", "--data", speech)
+    assert "--phone-map is for FILE" in require_refusal(
+        capsys, "--data", speech, "--phone-map", "x", *given
+    )
     for more in (["--test-data", speech], ["--silence", "SIL"]):
-        assert "a FILE takes neither" in refused(capsys, "a.wav", *more, *given)
+        assert "are for --data, not for FILE" in require_refusal(capsys, "a.wav", *more, *given)
 
 
 def test_speech_that_nothing_can_be_learnt_from_is_refused(model, speech, tmp_path, capsys):
     given = ["--model", model, "--data"]
-    said = refused(capsys, *given, speech, "--silence", "sil")
-    assert "--silence 'sil' is the label of no segment; they are: AA IY S SIL" in said
+    said = require_refusal(capsys, *given, speech, "--silence", "sil")
+    assert "--silence 'sil' is not a label of any segment; the labels are: AA IY S SIL" in said
     nothing = ["--silence", "AA", "--silence", "IY", "--silence", "S", "--silence", "SIL"]
-    said = refused(capsys, *given, speech, *nothing)
-    assert "no training frame has a label that is not silence; see --silence" in said
-    only = speak(tmp_path / "only", [("p1", "train")])
-    assert "0.wav would be learnt from and counted on" in refused(capsys, *given, only)
+    said = require_refusal(capsys, *given, speech, *nothing)
+    assert "no training frame has a label other than silence; see --silence" in said
+    only = write_speech(tmp_path / "only", [("p1", "train")])
+    assert "0.wav is in the train split and in the test" in require_refusal(capsys, *given, only)
     plain = tmp_path / "plain"
     plain.mkdir()
     media.write_audio(plain / "a.wav", torch.zeros(1, 640), RATE)
-    assert "none of them has segments; its metadata.jsonl" in refused(capsys, *given, str(plain))
+    assert "none of them has segments; its metadata.jsonl" in require_refusal(
+        capsys, *given, str(plain)
+    )
     media.write_audio(plain / "b.wav", torch.zeros(1, 40), RATE)
     label = (Segment(0.0, 0.1, "AA"),)
     items = [Item(plain / "b.wav", segments=label), Item(plain / "a.wav", "test", segments=label)]
     write_metadata(plain, items)
-    said = refused(capsys, *given, str(plain))
+    said = require_refusal(capsys, *given, str(plain))
     assert "b.wav lasts 0.0025 s, less than a code of the model (0.0040 s); give a longer" in said
 
 
-def test_a_file_that_cannot_be_transcribed_is_refused(model, learnt, capsys):
-    given = ["--model", model, "--map", str(learnt[0][0])]
-    assert "missing.wav" in refused(capsys, "missing.wav", *given)
+def test_a_file_that_cannot_be_transcribed_is_refused(model, learned_map, capsys):
+    given = ["--model", model, "--phone-map", str(learned_map[0][0])]
+    assert "missing.wav" in require_refusal(capsys, "missing.wav", *given)
     media.write_audio("short.wav", torch.zeros(1, 63), RATE)
-    assert "short.wav lasts 0.0039 s, less than a code" in refused(capsys, "short.wav", *given)
+    assert "short.wav lasts 0.0039 s, less than a code" in require_refusal(
+        capsys, "short.wav", *given
+    )
     Path("empty.wav").touch()
-    assert "empty.wav" in refused(capsys, "empty.wav", *given)
-    said = refused(capsys, "short.wav", "--model", model, "--map", "none.json")
+    assert "empty.wav" in require_refusal(capsys, "empty.wav", *given)
+    said = require_refusal(capsys, "short.wav", "--model", model, "--phone-map", "none.json")
     assert "no file none.json" in said
 
 
-def test_a_map_of_another_model_or_of_no_model_is_refused(model, learnt, speech, tmp_path, capsys):
-    stored = json.loads(learnt[0][0].read_text())
-    other = built(tmp_path / "other", quantizer={**QUANTIZER, "code_dim": 5})
-    file, given = f"{speech}/0.wav", ["--map", "map.json"]
+def test_a_map_of_another_model_or_of_no_model_is_refused(
+    model, learned_map, speech, tmp_path, capsys
+):
+    stored = json.loads(learned_map[0][0].read_text())
+    other = build_model(tmp_path / "other", quantizer={**QUANTIZER, "code_dim": 5})
+    file, given = f"{speech}/0.wav", ["--phone-map", "map.json"]
 
     def said(model, text):
         Path("map.json").write_text(text)
-        return refused(capsys, file, *given, "--model", model)
+        return require_refusal(capsys, file, *given, "--model", model)
 
     answer = said(other, json.dumps(stored))
     assert f"map.json was learnt from the codes of another model than {other}; learn " in answer
     assert f"vqvideo phonemes --data FOLDER --model {other}" in answer
     assert "map.json is not JSON" in said(model, "{")
-    assert "map.json must hold exactly fingerprint, seconds_per_frame" in said(model, "{}")
+    assert "map.json must have exactly the keys fingerprint, seconds_per_frame" in said(model, "{}")
     short = {**stored, "phones": stored["phones"][1:]}
     assert "expected a phone for each of 16 codes" in said(model, json.dumps(short))
     odd = {**stored, "phones": [1] * 16}
@@ -389,14 +416,14 @@ def test_a_map_of_another_model_or_of_no_model_is_refused(model, learnt, speech,
 
 def test_models_whose_codes_are_not_one_after_the_other_are_refused(speech, tmp_path, capsys):
     several = {"name": "residual", "num_codebooks": 2, "part": QUANTIZER}
-    twice = built(tmp_path / "twice", quantizer=several)
-    said = refused(capsys, "--data", speech, "--model", twice)
-    assert f"a code is mapped to a phone, so --model must have one codebook; {twice} has 2" in said
-    said = refused(capsys, "--data", speech, "--model", "image")
-    assert "speech takes a model of sound, whose codes have rank 1; image has rank 2" in said
+    twice = build_model(tmp_path / "twice", quantizer=several)
+    said = require_refusal(capsys, "--data", speech, "--model", twice)
+    assert f"mapped to a phone, so --model must have one codebook; {twice} has 2" in said
+    said = require_refusal(capsys, "--data", speech, "--model", "image")
+    assert "speech needs an audio model, with codes of rank 1; image has rank 2" in said
 
 
-def test_what_is_there_is_kept_unless_told_otherwise(model, speech, capsys):
+def test_what_is_there_is_kept_by_default(model, speech, capsys):
     command = ["phonemes", "--data", speech, "--model", model, "--out", "there"]
     Path("there").mkdir()
     Path("there/codes.png").write_text("mine")
@@ -405,11 +432,13 @@ def test_what_is_there_is_kept_unless_told_otherwise(model, speech, capsys):
     assert main([*command, "--overwrite"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("accuracy: 0.")
-    assert out[-len(FILES) :] == [f"there/{name}" for name in FILES]
+    assert out[-len(OUTPUT_FILES) :] == [f"there/{name}" for name in OUTPUT_FILES]
     assert main([*command, "--overwrite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_test_files"] == 3
 
 
-def test_without_matplotlib_nothing_is_begun(model, speech, monkeypatch, capsys):
+def test_without_matplotlib_no_work_is_started(model, speech, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "pip install 'vqvideo[report]'" in refused(capsys, "--data", speech, "--model", model)
+    assert "pip install 'vqvideo[report]'" in require_refusal(
+        capsys, "--data", speech, "--model", model
+    )

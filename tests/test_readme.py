@@ -20,14 +20,14 @@ SHORTER = {"--num-episodes": "4", "--steps": "1"}
 OVER = {command: ["--overwrite"] for command in ("convert-speaker", "phonemes")}
 
 
-def blocks(language, text=README):
+def find_code_blocks(language, text=README):
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_python_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names = {}
-    for block in blocks("python"):
+    for block in find_code_blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
     assert names["clip"].shape == (1, 3, 16, 64, 64)
     assert names["codes"].shape == (1, 4, 16, 16)
@@ -49,7 +49,7 @@ def test_what_the_page_on_speech_shows_runs(monkeypatch, tmp_path):
             rows.append(json.dumps(row) + "\n")
         Path(folder, "metadata.jsonl").write_text("".join(rows))
     page = (ROOT / "docs" / "speech.md").read_text()
-    for block in blocks("bash", page):
+    for block in find_code_blocks("bash", page):
         for line in block.splitlines():
             arguments = shlex.split(line)[1:]
             for option, value in SHORTER.items():
@@ -57,16 +57,16 @@ def test_what_the_page_on_speech_shows_runs(monkeypatch, tmp_path):
                     arguments[arguments.index(option) + 1] = value
             assert main([*arguments, *OVER.get(arguments[0], [])]) == 0, line
     names = {}
-    for block in blocks("python", page):
+    for block in find_code_blocks("python", page):
         exec(compile(block, "speech.md", "exec"), names)
-    assert names["sound"].shape == (1, 1, 16000)
+    assert names["audio"].shape == (1, 1, 16000)
     assert media.read_audio("outputs/on.wav").samples.shape == (1, 64000)
 
 
 def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     pytest.importorskip("vizdoom")
     monkeypatch.chdir(tmp_path)
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    lines = [line for block in find_code_blocks("bash") for line in block.splitlines()]
     ran = 0
     for line in lines:
         program, *arguments = shlex.split(line)

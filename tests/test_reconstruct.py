@@ -12,12 +12,12 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.jobs.reconstruct import reconstruct
-from vqvideo.jobs.yardstick import write_yardstick
+from vqvideo.commands.reconstruct import reconstruct
+from vqvideo.commands.x264_baseline import write_x264_baseline
 
 
 @pytest.fixture(scope="module")
-def walk(tmp_path_factory):
+def episode(tmp_path_factory):
     """A video of 23 frames, no multiple of the stride, wider than high."""
     draw = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 2, 3, 3, generator=draw) * 1.4 - 0.7
@@ -28,14 +28,14 @@ def walk(tmp_path_factory):
 
 
 @pytest.fixture
-def done(walk, small_model, tmp_path):
+def reconstruct_result(episode, small_model, tmp_path):
     pytest.importorskip("torchmetrics")
     out = tmp_path / "deep" / "a.mp4"
-    files, figures = reconstruct(str(walk), model=str(small_model), out=str(out), size=(48, 64))
-    return files, figures, media.read_video(walk, size=(48, 64)).frames
+    files, figures = reconstruct(str(episode), model=str(small_model), out=str(out), size=(48, 64))
+    return files, figures, media.read_video(episode, size=(48, 64)).frames
 
 
-def codes_and_reconstruction(small_model, x):
+def reconstruct_by_hand(small_model, x):
     vqvae = vqvideo.load(small_model).vqvae
     filled = torch.cat([x, x[:, -1:]], dim=1)
     codes = vqvae.encode(filled[None])
@@ -65,9 +65,9 @@ def ssim_by_loops(x, y):
     return torch.stack(values).mean().item()
 
 
-def test_figures_are_those_of_each_frame_and_its_original(done, small_model):
-    files, figures, x = done
-    codes, again = codes_and_reconstruction(small_model, x)
+def test_metrics_are_those_of_each_frame_and_its_original(reconstruct_result, small_model):
+    files, figures, x = reconstruct_result
+    codes, again = reconstruct_by_hand(small_model, x)
     table = json.loads(files[3].read_text())["frames"]
     assert len(table) == figures["num_frames"] == 23
     for t, row in enumerate(table):
@@ -81,9 +81,11 @@ def test_figures_are_those_of_each_frame_and_its_original(done, small_model):
     assert figures["bits_per_second"] == pytest.approx(6 * 12 * 16 * 5 / 2.3, abs=0.1)
 
 
-def test_the_video_shows_original_reconstruction_and_error_side_by_side(done, small_model):
-    files, _, x = done
-    _, again = codes_and_reconstruction(small_model, x)
+def test_the_video_shows_original_reconstruction_and_error_side_by_side(
+    reconstruct_result, small_model
+):
+    files, _, x = reconstruct_result
+    _, again = reconstruct_by_hand(small_model, x)
     frames = media.read_video(files[0]).frames
     assert frames.shape == (3, 23, 48, 192)
     for part, expected in zip(frames.split(64, dim=3), (x, again, again - x), strict=True):
@@ -91,8 +93,10 @@ def test_the_video_shows_original_reconstruction_and_error_side_by_side(done, sm
     assert media.read_image(files[2]).shape[1] > 4 * 48
 
 
-def test_the_yardstick_takes_no_more_bits_than_the_codes_and_one_step_finer_would(done, tmp_path):
-    files, figures, x = done
+def test_the_baseline_takes_no_more_bits_than_the_codes_and_one_step_finer_would(
+    reconstruct_result, tmp_path
+):
+    files, figures, x = reconstruct_result
     took = media.probe(files[1]).video_bytes
     assert took * 8 / 2.3 == pytest.approx(figures["x264_bits_per_second"], abs=0.1)
     assert figures["x264_bits_per_second"] <= figures["bits_per_second"]
@@ -107,37 +111,37 @@ def test_the_yardstick_takes_no_more_bits_than_the_codes_and_one_step_finer_woul
 
 
 @pytest.mark.parametrize(("num_bytes", "crf"), [(10, 51), (10**9, 0)])
-def test_a_yardstick_ends_where_x264_does(walk, tmp_path, num_bytes, crf):
+def test_a_baseline_ends_where_x264_does(episode, tmp_path, num_bytes, crf):
     def frames():
-        return media.read_pieces(walk, frames_per_piece=8)
+        return media.read_video_chunks(episode, frames_per_chunk=8)
 
     target = tmp_path / "a.mp4"
-    assert write_yardstick(target, frames, 10, num_bytes=num_bytes) == crf
+    assert write_x264_baseline(target, frames, 10, num_bytes=num_bytes) == crf
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_progress_counts_the_frames_of_both(walk, small_model, tmp_path):
+def test_progress_counts_the_frames_of_both(episode, small_model, tmp_path):
     pytest.importorskip("torchmetrics")
     steps = []
     out = str(tmp_path / "a.mp4")
     reconstruct(
-        str(walk), model=str(small_model), out=out, progress=lambda *step: steps.append(step)
+        str(episode), model=str(small_model), out=out, progress=lambda *step: steps.append(step)
     )
     assert steps == [(n, 46) for n in range(1, 47)]
 
 
-def test_what_cannot_be_done_is_said_before_any_work(walk, small_model, tmp_path, monkeypatch):
+def test_what_cannot_be_done_is_said_before_any_work(episode, small_model, tmp_path, monkeypatch):
     pytest.importorskip("torchmetrics")
-    model, file = str(small_model), str(walk)
+    model, file = str(small_model), str(episode)
     with pytest.raises(ValueError, match=r"--out must end in .mp4, got 'a.gif'"):
         reconstruct(file, model=model, out="a.gif")
     with pytest.raises(ValueError, match="width 30 is not divisible by the downsampling 4"):
         reconstruct(file, model=model, out=str(tmp_path / "a.mp4"), size=(32, 30))
-    slow = {"name": "autoregressive", "features": 4, "prior": {"width": 8, "num_layers": 2}}
+    slow = {"name": "autoregressive", "num_features": 4, "prior": {"width": 8, "num_layers": 2}}
     narrow = {"widths": (4, 4), "num_blocks": (1, 1)}
     generator = vqvideo.build("video", likelihood=slow, encoder=narrow, decoder=narrow)
     vqvideo.save(generator, tmp_path / "slow")
-    with pytest.raises(ValueError, match=r"^reconstruct .* is autoregressive, one pass per value;"):
+    with pytest.raises(ValueError, match=r"^reconstruct .* is autoregressive, one pass per value"):
         reconstruct(file, model=str(tmp_path / "slow"), out=str(tmp_path / "a.mp4"))
     shutil.rmtree(tmp_path / "slow")
     for name in ("a.mp4", "a_x264.mp4", "a.png", "a.json"):
@@ -151,7 +155,7 @@ def test_what_cannot_be_done_is_said_before_any_work(walk, small_model, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_names_its_files_and_gives_figures_as_json(
+def test_the_command_names_its_files_and_gives_metrics_as_json(
     clips, small_model, tmp_path, monkeypatch, capsys
 ):
     pytest.importorskip("torchmetrics")

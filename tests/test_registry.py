@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+import vqvideo
+from vqvideo.config import PartConfig
 from vqvideo.registry import Registry, UnknownNameError
 
 
@@ -43,7 +45,7 @@ def test_another_object_under_a_taken_name_is_refused_and_both_owners_are_named(
 
 def test_registering_the_same_object_again_changes_nothing(shapes):
     shapes.register("square")(square)
-    assert shapes.names() == ["rectangle", "square"]
+    assert shapes.list_names() == ["rectangle", "square"]
     assert shapes.get("square") is square
 
 
@@ -57,7 +59,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_with_all(shapes):
         shapes.build("zzz", {"side": 1})
 
 
-def test_an_unknown_name_in_an_empty_registry_is_told_that_there_is_none():
+def test_an_unknown_name_in_an_empty_registry_is_refused_as_empty():
     with pytest.raises(UnknownNameError, match="unknown likelihood 'x'; known: none"):
         Registry("likelihood", tuple).get("x")
 
@@ -94,7 +96,7 @@ def test_wrong_options_are_refused_by_name(shapes, name, options, given, complai
     [("*", ["rectangle", "square"]), ("s*", ["square"]), ("?ectangle", ["rectangle"]), ("z*", [])],
 )
 def test_names_are_listed_sorted_by_wildcard(shapes, pattern, expected):
-    assert shapes.names(pattern) == expected
+    assert shapes.list_names(pattern) == expected
 
 
 def test_only_known_kinds_have_a_registry():
@@ -117,9 +119,11 @@ def test_a_builder_that_takes_anything_is_given_anything():
 @pytest.mark.parametrize("name", ["", "two words", "a/b", "a:b", "7up", "café", "-x", "a\nb", "*"])
 def test_a_name_with_odd_characters_is_refused_with_those_that_are_allowed(shapes, name):
     allowed = "must begin with a letter a-z or A-Z, followed by letters, digits, '-', '_' and '.'"
-    with pytest.raises(ValueError, match=f"^{re.escape(repr(name))} is no name .*{allowed}$"):
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(repr(name))} is no valid part name: it {allowed}$"
+    ):
         shapes.register(name)
-    assert shapes.names() == ["rectangle", "square"]
+    assert shapes.list_names() == ["rectangle", "square"]
 
 
 def test_a_builder_that_gives_something_else_is_named_with_what_it_gave(shapes):
@@ -132,3 +136,26 @@ def test_a_builder_that_gives_something_else_is_named_with_what_it_gave(shapes):
     assert str(refused.value) == (
         f"prior 'list' must be a tuple, got a list from {build.__module__}.{build.__qualname__}"
     )
+
+
+def test_a_name_is_looked_up_with_either_dash_and_written_with_one():
+    shapes = Registry("prior", tuple)
+
+    @shapes.register("two_sides")
+    def build_sides(*, side: int) -> tuple[int, int]:
+        return side, side
+
+    assert shapes.list_names() == shapes.list_names("two_*") == ["two-sides"]
+    assert shapes.get("two-sides") is shapes.get("two_sides") is build_sides
+    assert shapes.build("two_sides", {"side": 3}) == shapes.build("two-sides", {"side": 3})
+    assert shapes.has_option("two_sides", "side")
+    assert shapes.get_owner("two_sides") == shapes.get_owner("two-sides")
+    with pytest.raises(ValueError, match=r"'two-sides' is already registered"):
+        shapes.register("two-sides")(lambda: (1, 1))
+
+
+def test_a_config_writes_one_spelling_of_a_name():
+    assert PartConfig.parse("finite_scalar") == PartConfig.parse("finite-scalar")
+    generator = vqvideo.build("image", quantizer={"name": "finite_scalar", "levels": (3, 4)})
+    assert generator.config.to_dict()["quantizer"]["name"] == "finite-scalar"
+    assert vqvideo.build("audio_25hz").config == vqvideo.build("audio-25hz").config

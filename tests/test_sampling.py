@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from vqvideo.priors import PRIORS, Prior
-from vqvideo.sampling import GumbelNoise, Sampling, generate
+from vqvideo.sampling import GumbelNoise, SamplingParams, generate
 
 METHODS = ("auto", "cached", "full", "fixed_point")
 
 
-def kept(sampling: Sampling, logits: Tensor) -> list[int]:
+def filter_logits(sampling: SamplingParams, logits: Tensor) -> list[int]:
     """The codes that a filter leaves possible, for logits `[K]`."""
     return torch.nonzero(sampling.filter(logits) > -math.inf).flatten().tolist()
 
 
-def noise_of(seed: int, batch: int, codebook_size: int, positions: int) -> Tensor:
+def make_noise(seed: int, batch: int, codebook_size: int, positions: int) -> Tensor:
     """Noise `[positions, b, K]`."""
     noise = GumbelNoise(seed, batch, codebook_size)
     return torch.stack([noise.next() for _ in range(positions)])
@@ -36,7 +36,7 @@ LOGITS = SHARES.log() + 3
 
 @pytest.mark.parametrize("temperature", [0.25, 0.7, 1.0, 3.0])
 def test_temperature_divides_logits(temperature):
-    filtered = Sampling(temperature=temperature).filter(LOGITS)
+    filtered = SamplingParams(temperature=temperature).filter(LOGITS)
     powers = SHARES ** (1 / temperature)
     torch.testing.assert_close(filtered.softmax(0), powers / powers.sum())
 
@@ -46,8 +46,8 @@ def test_temperature_divides_logits(temperature):
     [(1, [1]), (2, [1, 3]), (3, [1, 3, 4]), (4, [0, 1, 3, 4]), (5, [0, 1, 2, 3, 4])],
 )
 def test_top_k_keeps_the_k_most_probable_as_they_were(top_k, codes):
-    sampling = Sampling(top_k=top_k)
-    assert kept(sampling, LOGITS) == codes
+    sampling = SamplingParams(top_k=top_k)
+    assert filter_logits(sampling, LOGITS) == codes
     assert torch.equal(sampling.filter(LOGITS)[codes], LOGITS[codes])
 
 
@@ -55,7 +55,7 @@ def test_top_k_keeps_the_k_most_probable_as_they_were(top_k, codes):
     ("logits", "top_k"), [([1.0, 1.0, 1.0, 0.0], 2), ([0.0, 0.0, 0.0], 1), ([2.0, 1.0, 1.0], 2)]
 )
 def test_top_k_keeps_no_more_than_k_where_codes_are_equally_probable(logits, top_k):
-    assert len(kept(Sampling(top_k=top_k), torch.tensor(logits))) == top_k
+    assert len(filter_logits(SamplingParams(top_k=top_k), torch.tensor(logits))) == top_k
 
 
 @pytest.mark.parametrize(
@@ -74,17 +74,17 @@ def test_top_k_keeps_no_more_than_k_where_codes_are_equally_probable(logits, top
     ],
 )
 def test_top_p_keeps_the_smallest_set_that_holds_the_probability(top_p, codes):
-    sampling = Sampling(top_p=top_p)
-    assert kept(sampling, LOGITS) == codes
+    sampling = SamplingParams(top_p=top_p)
+    assert filter_logits(sampling, LOGITS) == codes
     assert torch.equal(sampling.filter(LOGITS)[codes], LOGITS[codes])
 
 
 def test_top_p_cuts_equally_probable_codes_from_the_highest_index():
-    assert kept(Sampling(top_p=0.6), torch.zeros(4)) == [0, 1, 2]
+    assert filter_logits(SamplingParams(top_p=0.6), torch.zeros(4)) == [0, 1, 2]
 
 
 def test_top_k_of_all_codes_and_top_p_of_one_change_nothing():
-    assert torch.equal(Sampling(top_k=5, top_p=1.0).filter(LOGITS), LOGITS)
+    assert torch.equal(SamplingParams(top_k=5, top_p=1.0).filter(LOGITS), LOGITS)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_top_k_of_all_codes_and_top_p_of_one_change_nothing():
     ],
 )
 def test_temperature_comes_first_then_top_k_then_top_p(options, codes):
-    assert kept(Sampling(**options), LOGITS) == codes
+    assert filter_logits(SamplingParams(**options), LOGITS) == codes
 
 
 def test_each_position_is_filtered_by_itself():
     logits = torch.randn(2, 3, 4, 7, generator=torch.Generator().manual_seed(0))
-    sampling = Sampling(temperature=0.8, top_k=5, top_p=0.7)
+    sampling = SamplingParams(temperature=0.8, top_k=5, top_p=0.7)
     together = sampling.filter(logits)
     for place in itertools.product(range(2), range(3), range(4)):
         torch.testing.assert_close(together[place], sampling.filter(logits[place]))
@@ -127,12 +127,12 @@ def test_each_position_is_filtered_by_itself():
 )
 def test_options_out_of_range_are_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Sampling(**options)
+        SamplingParams(**options)
 
 
 def test_more_codes_than_there_are_cannot_be_kept():
     with pytest.raises(ValueError, match="top_k is 6, but there are 5 codes"):
-        Sampling(top_k=6).filter(LOGITS)
+        SamplingParams(top_k=6).filter(LOGITS)
 
 
 # -- choice and noise -----------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_no_temperature_one_code_or_a_tiny_share_take_the_most_probable(options)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 7, generator=generator)
     noise = 100 * torch.randn(2, 3, 7, generator=generator)
-    assert torch.equal(Sampling(**options).choose(logits, noise), logits.argmax(-1))
+    assert torch.equal(SamplingParams(**options).sample(logits, noise), logits.argmax(-1))
 
 
 TINY_TEMPERATURES = pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-38, 1e-44, 1e-300])
@@ -155,57 +155,59 @@ def test_a_tiny_temperature_takes_the_most_probable_and_does_not_overflow(temper
     generator = torch.Generator().manual_seed(0)
     logits = 1e3 * torch.randn(4, 5, 7, generator=generator) + 1e4
     noise = torch.randn(4, 5, 7, generator=generator)
-    chosen = Sampling(temperature=temperature, **options).choose(logits, noise)
+    chosen = SamplingParams(temperature=temperature, **options).sample(logits, noise)
     assert torch.equal(chosen, logits.argmax(-1))
 
 
 @TINY_TEMPERATURES
 def test_at_a_tiny_temperature_noise_still_decides_between_equally_probable_codes(temperature):
     logits = torch.tensor([90.0, 91.0, 91.0, 3.0])
-    sampling = Sampling(temperature=temperature)
-    assert sampling.choose(logits, torch.tensor([9.0, 0.0, 1.0, 9.0])).item() == 2
-    assert sampling.choose(logits, torch.tensor([9.0, 1.0, 0.0, 9.0])).item() == 1
+    sampling = SamplingParams(temperature=temperature)
+    assert sampling.sample(logits, torch.tensor([9.0, 0.0, 1.0, 9.0])).item() == 2
+    assert sampling.sample(logits, torch.tensor([9.0, 1.0, 0.0, 9.0])).item() == 1
 
 
 def test_adding_the_same_to_all_logits_changes_no_choice():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randint(-8, 8, (50, 7), generator=generator).float()
     noise = torch.randn(50, 7, generator=generator)
-    sampling = Sampling(temperature=0.5, top_k=4, top_p=0.9)
-    chosen = sampling.choose(logits, noise)
+    sampling = SamplingParams(temperature=0.5, top_k=4, top_p=0.9)
+    chosen = sampling.sample(logits, noise)
     assert len(set(chosen.tolist())) > 1
-    assert torch.equal(sampling.choose(logits + 512, noise), chosen)
+    assert torch.equal(sampling.sample(logits + 512, noise), chosen)
 
 
 def test_the_choice_is_the_best_sum_of_filtered_logit_and_noise():
-    sampling = Sampling(temperature=0.5, top_k=3)
+    sampling = SamplingParams(temperature=0.5, top_k=3)
     noise = torch.tensor([9.0, 0.0, 0.0, 1.5, 0.0])  # code 0 is not among the three
-    assert sampling.choose(LOGITS, noise).item() == 3  # 2 ln 0.25 + 1.5 > 2 ln 0.4
-    assert sampling.choose(LOGITS, noise * 0).item() == 1
+    assert sampling.sample(LOGITS, noise).item() == 3  # 2 ln 0.25 + 1.5 > 2 ln 0.4
+    assert sampling.sample(LOGITS, noise * 0).item() == 1
 
 
 def test_half_precision_logits_are_divided_and_added_to_in_single_precision():
     logits = torch.tensor([1.0, 1.0078125], dtype=torch.bfloat16)
     thirds = [1 / 3 + 0.0023, 1.0078125 / 3]  # in bfloat16 1 / 3 is 0.3340 and would win
     assert thirds[0] < thirds[1]
-    assert Sampling(temperature=3).choose(logits, torch.tensor([0.0023, 0.0])).item() == 1
+    assert SamplingParams(temperature=3).sample(logits, torch.tensor([0.0023, 0.0])).item() == 1
 
 
 def test_a_samples_noise_depends_on_seed_and_number_alone():
-    wide, narrow = noise_of(3, 4, 5, 150), noise_of(3, 2, 5, 150)
+    wide, narrow = make_noise(3, 4, 5, 150), make_noise(3, 2, 5, 150)
     assert torch.equal(wide[:, :2], narrow)
-    assert torch.equal(noise_of(3, 4, 5, 10), wide[:10])
+    assert torch.equal(make_noise(3, 4, 5, 10), wide[:10])
 
 
 def test_every_sample_and_seed_has_a_noise_of_its_own():
     first = {
-        tuple(row.tolist()) for seed in range(-3, 40) for row in noise_of(seed, 20, 4, 1).squeeze(0)
+        tuple(row.tolist())
+        for seed in range(-3, 40)
+        for row in make_noise(seed, 20, 4, 1).squeeze(0)
     }
     assert len(first) == 43 * 20
 
 
 def test_noise_is_gumbel_distributed():
-    noise = noise_of(0, 8, 50, 100).double()
+    noise = make_noise(0, 8, 50, 100).double()
     count = noise.numel()
     variance = math.pi**2 / 6
     # Five standard errors each; the kurtosis of a Gumbel is 5.4.
@@ -218,10 +220,10 @@ def test_noise_is_gumbel_distributed():
 def test_noise_leaves_the_global_generator_alone():
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    first = noise_of(1, 2, 3, 70)
+    first = make_noise(1, 2, 3, 70)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(5)
-    assert torch.equal(noise_of(1, 2, 3, 70), first)
+    assert torch.equal(make_noise(1, 2, 3, 70), first)
 
 
 # -- generate -------------------------------------------------------------------------------
@@ -234,20 +236,20 @@ GRIDS = torch.tensor(list(itertools.product(range(K), repeat=4))).view(-1, *GRID
 def prior() -> Prior:
     """A tiny PixelCNN whose codes are far from equally probable, and depend on each other."""
     torch.manual_seed(0)
-    options = {"width": 8, "num_layers": 2, "first_kernel": 3}
+    options = {"width": 8, "num_layers": 2, "first_kernel_size": 3}
     built = PRIORS.build("pixelcnn", options, rank=2, codebook_size=K)
     for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return built.eval()
 
 
-class Stateless(torch.nn.Module):
+class StatelessPrior(torch.nn.Module):
     """A prior without a step-by-step form: code 2 follows 1, 1 follows 0, 0 follows 2 or nothing.
 
     Notes how it was called.
     """
 
-    codebook_size, num_codebooks, endless = 3, 1, True
+    codebook_size, num_codebooks, is_unbounded = 3, 1, True
     device = torch.device("cpu")
 
     def __init__(self, rank: int = 2) -> None:
@@ -262,14 +264,14 @@ class Stateless(torch.nn.Module):
         return scores.movedim(-1, 1).view(len(codes), 3, *codes.shape[1:])
 
     @property
-    def drawn_from(self):
+    def code_prior(self):
         return self
 
-    def start(self, batch: int, grid: tuple[int, ...], cond: object) -> None:
+    def init_state(self, batch: int, grid: tuple[int, ...], cond: object) -> None:
         return None
 
 
-def exact_shares(prior: Prior, temperature: float, top_k: int | None) -> Tensor:
+def compute_exact_probabilities(prior: Prior, temperature: float, top_k: int | None) -> Tensor:
     """The probability of each of the 81 grids, position by position and code by code."""
     with torch.no_grad():
         logits = prior.logits(GRIDS).flatten(2).movedim(1, 2).tolist()  # [81, 4, K]
@@ -282,7 +284,7 @@ def exact_shares(prior: Prior, temperature: float, top_k: int | None) -> Tensor:
     return shares
 
 
-def in_cells(counts: Tensor, expected: Tensor, least: float = 5) -> Iterator[tuple[float, float]]:
+def bin_counts(counts: Tensor, expected: Tensor, least: float = 5) -> Iterator[tuple[float, float]]:
     """Counted and expected; grids too rare for a chi-square test are put together."""
     rare = expected < least
     yield from zip(counts[~rare].tolist(), expected[~rare].tolist(), strict=True)
@@ -291,8 +293,8 @@ def in_cells(counts: Tensor, expected: Tensor, least: float = 5) -> Iterator[tup
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.7, None), (0.7, 2)])
-def test_codes_are_drawn_with_their_exact_probabilities(prior, temperature, top_k):
-    shares = exact_shares(prior, temperature, top_k)
+def test_codes_are_sampled_with_their_exact_probabilities(prior, temperature, top_k):
+    shares = compute_exact_probabilities(prior, temperature, top_k)
     assert shares.sum().item() == pytest.approx(1, abs=1e-6)
     number = 4000
     drawn = generate(
@@ -301,7 +303,7 @@ def test_codes_are_drawn_with_their_exact_probabilities(prior, temperature, top_
     place = (drawn * torch.tensor([27, 9, 3, 1])).sum(dim=1)
     counts = torch.bincount(place, minlength=len(GRIDS)).double()
     assert counts[shares == 0].sum() == 0
-    cells = list(in_cells(counts, number * shares))
+    cells = list(bin_counts(counts, number * shares))
     freedom = len(cells) - 1
     assert freedom > 10
     chi_square = sum((count - expected) ** 2 / expected for count, expected in cells)
@@ -313,7 +315,9 @@ def test_codes_are_drawn_with_their_exact_probabilities(prior, temperature, top_
 def test_the_exact_shares_are_those_of_log_prob(prior):
     with torch.no_grad():
         log_prob = prior.log_prob(GRIDS).double()
-    torch.testing.assert_close(exact_shares(prior, 1.0, None), log_prob.exp(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        compute_exact_probabilities(prior, 1.0, None), log_prob.exp(), rtol=1e-4, atol=0
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -353,7 +357,7 @@ def test_known_is_not_changed_and_codes_after_it_depend_on_it(prior):
     before = known.clone()
     drawn = generate(prior, GRID, batch=2000, known=known, mask=mask)
     assert torch.equal(known, before)
-    shares = exact_shares(prior, 1.0, None).view(K, K, K, K)
+    shares = compute_exact_probabilities(prior, 1.0, None).view(K, K, K, K)
     for start, code in ((0, 0), (1000, 2)):
         rows = drawn[start : start + 1000, 1, 0]
         expected = shares[code, code].sum(dim=1) / shares[code, code].sum()
@@ -374,8 +378,8 @@ def test_everything_known_leaves_nothing_to_draw(prior):
 @pytest.mark.parametrize(
     ("known", "mask", "complaint"),
     [
-        (torch.zeros(1, 2, 2).long(), None, "known and mask go together: codes, and where they h"),
-        (None, torch.ones(2, 2).bool(), "known and mask go together"),
+        (torch.zeros(1, 2, 2).long(), None, "known and mask must be given together: codes, and"),
+        (None, torch.ones(2, 2).bool(), "known and mask must be given together"),
         (
             torch.zeros(2, 2).long(),
             torch.ones(2, 2).bool(),
@@ -433,7 +437,7 @@ def test_a_batch_of_nothing_is_refused(prior, batch, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_grid_of_another_rank_than_the_priors_is_refused(prior, method):
-    with pytest.raises(ValueError, match=r"shape must hold 2 sizes .* got \(2, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"shape must have 2 sizes .* got \(2, 2, 2\)"):
         generate(prior, (2, 2, 2), method=method)
 
 
@@ -454,11 +458,11 @@ def test_a_method_that_does_not_exist_is_answered_with_those_that_do(prior):
 
 @pytest.mark.parametrize("method", ["auto", "full", "fixed_point"])
 def test_a_prior_without_a_state_is_sampled_too(method):
-    drawn = generate(Stateless(3), (2, 3, 2), batch=2, method=method)
+    drawn = generate(StatelessPrior(3), (2, 3, 2), batch=2, method=method)
     assert drawn.flatten(1).tolist() == [[0, 1, 2] * 4] * 2
 
 
-class Leaks(Stateless):
+class LeakyPrior(StatelessPrior):
     """Each code depends on itself: it is always another one than it is."""
 
     def logits(self, codes: Tensor, cond: object = None) -> Tensor:
@@ -467,10 +471,10 @@ class Leaks(Stateless):
 
 
 def test_a_prior_that_leaks_has_no_fixed_point_and_does_not_run_for_ever():
-    leaks = Leaks().train()
+    leaks = LeakyPrior().train()
     complaint = (
-        r"no fixed point after \d+ passes: a logit depends on its own or a later code; "
-        r"vqvideo\.testing\.check_prior says which"
+        r"no fixed point after \d+ iterations: a logit depends on its own or a later code; "
+        r"run vqvideo\.testing\.check_prior to find which"
     )
     with pytest.raises(RuntimeError, match=complaint):
         generate(leaks, GRID, method="fixed_point")
@@ -479,7 +483,7 @@ def test_a_prior_that_leaks_has_no_fixed_point_and_does_not_run_for_ever():
 
 
 def test_a_fixed_point_that_takes_a_pass_for_each_code_is_found():
-    chain = Stateless(1)
+    chain = StatelessPrior(1)
     drawn = generate(chain, (6,), method="fixed_point")
     assert drawn.tolist() == [[0, 1, 2, 0, 1, 2]]
     assert len(chain.modes) <= 7
@@ -487,20 +491,20 @@ def test_a_fixed_point_that_takes_a_pass_for_each_code_is_found():
 
 def test_cached_sampling_of_a_prior_without_a_state_says_what_else_there_is():
     with pytest.raises(
-        ValueError, match="Stateless has no step-by-step state; use method='full' or"
+        ValueError, match="StatelessPrior has no step-by-step state; use method='full' or"
     ):
-        generate(Stateless(), GRID, method="cached")
+        generate(StatelessPrior(), GRID, method="cached")
 
 
 def test_a_prior_in_training_is_evaluated_and_then_trains_on():
-    training = Stateless().train()
+    training = StatelessPrior().train()
     generate(training, GRID)
     assert training.modes == [False] * 4
     assert training.training
     with pytest.raises(ValueError, match="top_k is 4"):
         generate(training, GRID, top_k=4)
     assert training.training
-    resting = Stateless().eval()
+    resting = StatelessPrior().eval()
     generate(resting, GRID)
     assert not resting.training
 
@@ -518,7 +522,7 @@ def test_progress_rises_to_all_codes(prior, method):
 
 
 def test_a_known_frame_is_taken_whole_and_counted(prior):
-    options = {"width": 8, "num_layers": 2, "first_kernel": 3}
+    options = {"width": 8, "num_layers": 2, "first_kernel_size": 3}
     torch.manual_seed(0)
     video = PRIORS.build("masked3d", options, rank=3, codebook_size=K).eval()
     known = torch.randint(K, (2, 3, 1, 2))

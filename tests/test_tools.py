@@ -14,7 +14,7 @@ from vqvideo.cli import COMMANDS, main
 
 # Mean absolute difference of neighbours in 60 held-out recordings (docs/benchmarks.md): of pixels
 # across rows and columns, and of frames.
-RECORDED_PIXELS, RECORDED_FRAMES = 0.0510, 0.1255
+MEAN_PIXEL_DIFFERENCE, MEAN_FRAME_DIFFERENCE = 0.0510, 0.1255
 TOOLS = Path(__file__).parent.parent / "tools"
 
 
@@ -49,14 +49,14 @@ def test_the_first_command_makes_a_clip_a_sheet_and_a_record():
     assert set(record["versions"]) == {"vqvideo", "torch", "python"}
 
 
-def test_the_shipped_model_imagines_pictures_and_not_noise():
+def test_the_shipped_model_samples_images_and_not_noise():
     """Neighbouring pixels and frames differ within a factor of two as in recorded walks."""
     generator = vqvideo.build("video", pretrained=True)
     x = generator.sample(num_samples=32, seed=0)
     pixels = (x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean()).item() / 2
     frames = x.diff(dim=-3).abs().mean().item()
-    assert RECORDED_PIXELS / 2 < pixels < RECORDED_PIXELS * 2
-    assert RECORDED_FRAMES / 2 < frames < RECORDED_FRAMES * 2
+    assert MEAN_PIXEL_DIFFERENCE / 2 < pixels < MEAN_PIXEL_DIFFERENCE * 2
+    assert MEAN_FRAME_DIFFERENCE / 2 < frames < MEAN_FRAME_DIFFERENCE * 2
 
 
 def test_a_clip_is_cropped_to_the_frames_asked_for(small_model):
@@ -123,7 +123,7 @@ def test_both_stages_train_from_the_command_line(clips, capsys):
     assert media.probe("outputs/clip.mp4").num_frames == 4
 
 
-def test_images_and_sound_train_and_generate_by_the_same_commands(tmp_path):
+def test_images_and_audio_train_and_generate_by_the_same_commands(tmp_path):
     draw = torch.Generator().manual_seed(0)
     (tmp_path / "pictures").mkdir()
     (tmp_path / "sounds").mkdir()
@@ -145,7 +145,7 @@ def test_images_and_sound_train_and_generate_by_the_same_commands(tmp_path):
     assert media.read_audio("y.wav").samples.shape == (1, 16000)
 
 
-def wrong(arguments, capsys):
+def require_error(arguments, capsys):
     """Run a command that must fail with one line and leave nothing behind."""
     before = sorted(Path.cwd().rglob("*"))
     assert main(arguments) == 1
@@ -164,33 +164,33 @@ def test_bad_input_gets_one_line_and_costs_nothing(small_model, clips, capsys):
         (["--prefix", "missing.mp4"], "missing.mp4"),
         (["--prefix", "text.mp4"], "text.mp4"),
         (["--prefix", "empty.mp4"], "empty.mp4"),
-        (["--prefix", str(clips / "00.mp4"), "--prefix-frames", "24"], "has 20 frames; 24 were"),
+        (["--prefix", str(clips / "00.mp4"), "--prefix-frames", "24"], "has 20 frames; the prefix"),
         (["--prefix", str(clips / "00.mp4"), "--prefix-frames", "6"], "pad it to 4 or 8"),
         (["--prefix", str(clips / "00.mp4"), "--num-frames", "8"], "nothing follows a prefix of 8"),
         (["--num-frames", "0"], "num_frames must be at least 1, got 0"),
         (["--num-samples", "0"], "num_samples must be at least 1, got 0"),
         (["--temperature", "-1"], "temperature must be a finite number >= 0, got -1"),
         (["--top-k", "33"], "top_k is 33, but there are 32 codes"),
-        (["--device", "toaster"], "device 'toaster' cannot be used here"),
+        (["--device", "toaster"], "device 'toaster' is not available"),
         (["--out", "clip.xyz"], "--out must end in .mp4 or .gif, got 'clip.xyz'"),
-        (["--fps", "0"], "fps must lie above 0 and up to 240 for a .mp4 file, got 0"),
-        (["--out", "x.gif", "--fps", "200"], "up to 50 for a .gif file, got 200"),
-        (["--prefix-frames", "4"], "are about a --prefix; none is given"),
+        (["--fps", "0"], "fps must be above 0 and at most 240 for a .mp4 file, got 0"),
+        (["--out", "x.gif", "--fps", "200"], "at most 50 for a .gif file, got 200"),
+        (["--prefix-frames", "4"], "need a --prefix; none is given"),
     ]:
-        assert message in wrong([*model, *arguments], capsys), arguments
-    assert "did you mean 'video'?" in wrong(["generate", "--model", "vidoe"], capsys)
-    assert "no checkpoint folder" in wrong(["generate", "--model", "runs/none"], capsys)
+        assert message in require_error([*model, *arguments], capsys), arguments
+    assert "did you mean 'video'?" in require_error(["generate", "--model", "vidoe"], capsys)
+    assert "no checkpoint folder" in require_error(["generate", "--model", "runs/none"], capsys)
 
 
 def test_a_size_that_does_not_fit_is_refused_before_anything_is_written(small_model, clips, capsys):
     arguments = ["reconstruct", str(clips / "00.mp4"), "--model", str(small_model)]
-    assert "crop or pad it to 48 or 52" in wrong([*arguments, "--size", "50x64"], capsys)
+    assert "crop or pad it to 48 or 52" in require_error([*arguments, "--size", "50x64"], capsys)
     media.write_video("fast.mp4", torch.zeros(3, 8, 64, 64), fps=60)
     fast = ["generate", "--model", str(small_model), "--prefix", "fast.mp4", "--out", "x.gif"]
-    assert "up to 50 for a .gif file, got 60" in wrong(fast, capsys)
+    assert "at most 50 for a .gif file, got 60" in require_error(fast, capsys)
     media.write_video("wide.mp4", torch.zeros(3, 8, 48, 96), fps=8)
     prefix = ["generate", "--model", str(small_model), "--prefix", "wide.mp4", "--fit", "refuse"]
-    assert "48" in wrong(prefix, capsys)
+    assert "48" in require_error(prefix, capsys)
 
 
 def test_an_unknown_option_suggests_and_lists(capsys):
@@ -199,29 +199,31 @@ def test_an_unknown_option_suggests_and_lists(capsys):
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert "did you mean --temperature?" in error
-    assert "--top-k" in error.split("It takes:")[1]
+    assert "--top-k" in error.split("Known options:")[1]
 
 
 def test_a_folder_called_like_a_model_does_not_hide_it(small_model, capsys):
     Path("video").mkdir()
     assert main(["generate", "--out", "x.mp4", "--num-frames", "9"]) == 0
     capsys.readouterr()
-    assert "video is no checkpoint: it has no" in wrong(["generate", "--model", "./video"], capsys)
+    assert "video is no checkpoint: it has no" in require_error(
+        ["generate", "--model", "./video"], capsys
+    )
 
 
-def test_existing_outputs_are_kept_unless_told_otherwise(small_model, capsys):
+def test_existing_outputs_are_kept_by_default(small_model, capsys):
     Path("outputs").mkdir()
     Path("outputs/clip.png").write_text("mine")
     arguments = ["generate", "--model", str(small_model), "--num-frames", "4"]
-    assert "outputs/clip.png exists" in wrong(arguments, capsys)
+    assert "outputs/clip.png exists" in require_error(arguments, capsys)
     assert Path("outputs/clip.png").read_text() == "mine"
     assert main([*arguments, "--overwrite"]) == 0
 
 
-def test_a_run_is_not_trained_over_unless_told_otherwise(clips, capsys):
+def test_a_run_is_not_overwritten_by_default(clips, capsys):
     Path("run/model").mkdir(parents=True)
     arguments = ["train-vqvae", "--model", "video", "--data", str(clips), "--out", "run"]
-    assert "run holds a run already" in wrong([*arguments, "--steps", "1"], capsys)
+    assert "run already has a run" in require_error([*arguments, "--steps", "1"], capsys)
 
 
 def test_an_exported_model_carries_its_notice_and_its_weights():
@@ -240,4 +242,4 @@ def test_an_option_before_the_command_says_where_it_belongs(capsys):
 def test_a_file_in_the_way_of_the_output_is_found_before_any_work(small_model, capsys):
     Path("file").touch()
     arguments = ["generate", "--model", str(small_model), "--out", "file/x.mp4"]
-    assert "file is a file, so file/x.mp4 cannot" in wrong(arguments, capsys)
+    assert "file is a file, not a folder, so file/x.mp4 cannot" in require_error(arguments, capsys)

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from vqvideo.config import GeneratorConfig, Part, build_generator
+from vqvideo.config import GeneratorConfig, PartConfig, build_generator
 from vqvideo.vqvae import VQVAE
 
 AXES = {1: (24,), 2: (8, 12), 3: (4, 8, 12)}
 STRIDES = {1: ((2,), (2,)), 2: ((2, 2), (2, 1)), 3: ((2, 2, 2), (1, 2, 1))}
 
 
-def small_config(rank, quantizer="ema", nets="patchify"):
+def make_small_config(rank, quantizer="ema", nets="patchify"):
     options = (
         {"widths": (6, 8), "num_blocks": (1, 1)}
         if nets == "patchify"
@@ -21,26 +21,26 @@ def small_config(rank, quantizer="ema", nets="patchify"):
         strides=STRIDES[rank],
         sample_shape=AXES[rank],
         rate=8.0,
-        encoder=Part(nets, options),
-        quantizer=Part(quantizer, {"codebook_size": 11, "code_dim": 4}),
-        decoder=Part(nets, options),
-        likelihood=Part("gaussian"),
-        prior=Part(
+        encoder=PartConfig(nets, options),
+        quantizer=PartConfig(quantizer, {"codebook_size": 11, "code_dim": 4}),
+        decoder=PartConfig(nets, options),
+        likelihood=PartConfig("gaussian"),
+        prior=PartConfig(
             {1: "wavenet", 2: "pixelcnn", 3: "masked3d"}[rank], {"width": 8, "num_layers": 2}
         ),
     )
 
 
-def small_vqvae(rank, **options) -> VQVAE:
+def build_small_vqvae(rank, **options) -> VQVAE:
     torch.manual_seed(rank)
-    vqvae = build_generator(small_config(rank, **options)).vqvae
+    vqvae = build_generator(make_small_config(rank, **options)).vqvae
     for parameter in vqvae.parameters():  # blocks begin at zero
         parameter.data += 0.1 * torch.randn_like(parameter)
-    vqvae.train().loss(data(rank))
+    vqvae.train().loss(make_data(rank))
     return vqvae
 
 
-def data(rank, batch=2, seed=0):
+def make_data(rank, batch=2, seed=0):
     draw = torch.Generator().manual_seed(seed)
     return torch.rand(batch, 3, *AXES[rank], generator=draw) * 2 - 1
 
@@ -48,7 +48,7 @@ def data(rank, batch=2, seed=0):
 @pytest.mark.parametrize("rank", AXES)
 @pytest.mark.parametrize("quantizer", ["ema", "vector"])
 def test_the_loss_is_equation_3(rank, quantizer):
-    vqvae, x = small_vqvae(rank, quantizer=quantizer).eval(), data(rank, seed=1)
+    vqvae, x = build_small_vqvae(rank, quantizer=quantizer).eval(), make_data(rank, seed=1)
     with torch.no_grad():
         loss = vqvae.loss(x)
         z_e = vqvae.encoder(x)
@@ -69,32 +69,35 @@ def test_the_loss_is_equation_3(rank, quantizer):
 @pytest.mark.parametrize("rank", AXES)
 @pytest.mark.parametrize("nets", ["conv", "patchify"])
 def test_encode_gives_the_grid_and_decode_the_data_back(rank, nets):
-    vqvae, x = small_vqvae(rank, nets=nets), data(rank)
+    vqvae, x = build_small_vqvae(rank, nets=nets), make_data(rank)
     codes = vqvae.encode(x)
-    assert codes.shape == (2, *vqvae.grid_shape(AXES[rank]))
+    assert codes.shape == (2, *vqvae.compute_grid_shape(AXES[rank]))
     assert vqvae.decode(codes).shape == x.shape
     assert vqvae.decode(codes).abs().max() <= 1
 
 
 @pytest.mark.parametrize("rank", AXES)
 def test_the_gradient_of_the_reconstruction_reaches_the_encoder(rank):
-    vqvae = small_vqvae(rank)
+    vqvae = build_small_vqvae(rank)
     vqvae.zero_grad()
-    vqvae.loss(data(rank, seed=2)).reconstruction_nats.backward()
+    vqvae.loss(make_data(rank, seed=2)).reconstruction_nats.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in vqvae.encoder.parameters())
 
 
 def test_encoding_in_training_mode_moves_no_codebook_and_keeps_the_mode():
-    vqvae = small_vqvae(3).train()
+    vqvae = build_small_vqvae(3).train()
     before = {name: value.clone() for name, value in vqvae.state_dict().items()}
-    vqvae.encode(data(3) * 0.5)
+    vqvae.encode(make_data(3) * 0.5)
     torch.testing.assert_close(vqvae.state_dict(), before, rtol=0, atol=0)
     assert all(part.training for part in vqvae.modules())
 
 
 def test_training_lowers_the_loss():
     torch.manual_seed(0)
-    vqvae, x = small_vqvae(2), data(2, batch=8)[:, :, :1, :1].expand(-1, -1, *AXES[2]).contiguous()
+    vqvae, x = (
+        build_small_vqvae(2),
+        make_data(2, batch=8)[:, :, :1, :1].expand(-1, -1, *AXES[2]).contiguous(),
+    )
     optimizer = torch.optim.Adam(vqvae.parameters(), lr=1e-2)
     losses = []
     for _ in range(60):
@@ -107,21 +110,21 @@ def test_training_lowers_the_loss():
 
 
 def test_the_variance_is_the_mean_over_a_hundred_training_batches_and_then_stays():
-    vqvae = small_vqvae(1)
-    first, black = data(1).var(correction=0), torch.full((2, 3, *AXES[1]), -1.0)
+    vqvae = build_small_vqvae(1)
+    first, black = make_data(1).var(correction=0), torch.full((2, 3, *AXES[1]), -1.0)
     torch.testing.assert_close(vqvae.likelihood.variance, first)
     vqvae.likelihood.observe(black)  # an even batch counts as nearly nothing, not as all
     torch.testing.assert_close(vqvae.likelihood.variance, (first + 1e-4) / 2)
     for _ in range(98):
-        vqvae.likelihood.observe(data(1))
+        vqvae.likelihood.observe(make_data(1))
     before = vqvae.likelihood.variance.clone()
     torch.testing.assert_close(before, (first * 99 + 1e-4) / 100)
-    vqvae.likelihood.observe(data(1) * 0.1)
+    vqvae.likelihood.observe(make_data(1) * 0.1)
     assert torch.equal(vqvae.likelihood.variance, before)
 
 
 def test_data_of_another_kind_is_refused_in_words():
-    vqvae = small_vqvae(2)
+    vqvae = build_small_vqvae(2)
     for x in (torch.zeros(1, 3, 8, 12, dtype=torch.uint8), torch.zeros(1, 1, 8, 12)):
         with pytest.raises(ValueError, match=r"floats in \[-1, 1\] with 3 channels, got torch"):
             vqvae.encode(x)
@@ -129,14 +132,14 @@ def test_data_of_another_kind_is_refused_in_words():
 
 @pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16])
 def test_a_model_in_another_precision_encodes_and_decodes(dtype):
-    vqvae = small_vqvae(2).to(dtype)
-    codes = vqvae.encode(data(2).to(dtype))
-    assert vqvae.decode(codes).shape == data(2).shape
-    assert (codes == small_vqvae(2).encode(data(2))).float().mean() > 0.8
+    vqvae = build_small_vqvae(2).to(dtype)
+    codes = vqvae.encode(make_data(2).to(dtype))
+    assert vqvae.decode(codes).shape == make_data(2).shape
+    assert (codes == build_small_vqvae(2).encode(make_data(2))).float().mean() > 0.8
 
 
 def test_the_fingerprint_changes_with_what_decides_the_codes_only():
-    vqvae = small_vqvae(2)
+    vqvae = build_small_vqvae(2)
     before = vqvae.fingerprint()
     with torch.no_grad():
         next(vqvae.decoder.parameters()).add_(1)
@@ -150,17 +153,17 @@ def test_an_axis_that_does_not_divide_says_which_sizes_work():
     with pytest.raises(
         ValueError, match=r"height 10 is not divisible .* 4; crop or pad it to 8 or 12"
     ):
-        small_vqvae(2).encode(torch.zeros(1, 3, 10, 12))
+        build_small_vqvae(2).encode(torch.zeros(1, 3, 10, 12))
 
 
 def test_too_few_axes_are_refused():
     with pytest.raises(ValueError, match=r"\*axes\] with 3 axes, got \[3, 4, 8, 12\]"):
-        small_vqvae(3).encode(torch.zeros(3, 4, 8, 12))
+        build_small_vqvae(3).encode(torch.zeros(3, 4, 8, 12))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_value_that_is_not_finite_is_named_with_its_place(bad):
-    x = data(3)
+    x = make_data(3)
     x[1, 2, 3, 4, 5] = bad
     with pytest.raises(ValueError, match=r"\[1, 2, 3, 4, 5\]"):
-        small_vqvae(3).encode(x)
+        build_small_vqvae(3).encode(x)

@@ -1,10 +1,10 @@
-"""vqvideo: video, audio and images as discrete codes, and new clips from them.
+"""vqvideo: VQ-VAE models that encode and generate video, audio and images.
 
-A VQ-VAE turns data into a grid of codes and back; a prior over the codes makes new ones (van den
-Oord et al. 2017, arXiv 1711.00937). Start reading in `vqvideo/vqvae.py`.
+A VQ-VAE encodes data as a grid of codes and decodes it; a prior samples new codes (van den Oord et
+al. 2017, arXiv 1711.00937). Start reading in `vqvideo/vqvae.py`.
 
 >>> import vqvideo
->>> generator = vqvideo.build("image")                 # a model's name; untrained
+>>> generator = vqvideo.build("image")                 # untrained
 >>> "video" in vqvideo.list_models()
 True
 """
@@ -18,9 +18,9 @@ from vqvideo.version import __version__
 
 if TYPE_CHECKING:
     from vqvideo.checkpoint import load, save
+    from vqvideo.commands.push import push_to_hub
     from vqvideo.cond import Cond
     from vqvideo.generator import Generator
-    from vqvideo.jobs.push import push_to_hub
     from vqvideo.models import build, list_models, list_plugins
     from vqvideo.report import codebook_report
     from vqvideo.vqvae import VQVAE
@@ -39,7 +39,7 @@ __all__ = [
     "save",
 ]
 
-_HOME = {
+_LAZY_IMPORTS = {
     "VQVAE": "vqvae",
     "Cond": "cond",
     "Generator": "generator",
@@ -48,16 +48,16 @@ _HOME = {
     "list_models": "models",
     "list_plugins": "models",
     "load": "checkpoint",
-    "push_to_hub": "jobs.push",
+    "push_to_hub": "commands.push",
     "save": "checkpoint",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `import vqvideo` is quick (PEP 562)."""
-    if name not in _HOME:
+    """Import a public name on first use, so that `import vqvideo` is fast (PEP 562)."""
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'vqvideo' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"vqvideo.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"vqvideo.{_LAZY_IMPORTS[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,13 +1,13 @@
-"""Models as folders: `config.json` and `model.safetensors`. Strict both ways, no pickle.
+"""Save and load a model as a folder of `config.json` and `model.safetensors`, without pickle.
 
-Such a folder may also lie in that of a run, as `model/`, or on the hub (hub.py). It may hold a
-`NOTICE`, which stays with the weights, and a card `README.md` (card.py) and the phones that codes
-stand for, `phones.json`, which `save` removes: they described what was there before.
+A checkpoint may also be the folder `model/` of a run, or a repository on the hub (hub.py). It may
+hold a `NOTICE`, which stays with the weights. A model card `README.md` (model_card.py) and
+`phones.json`, the phone of each code, are removed by `save`, since they describe the old weights.
 
-The folder is written whole under a temporary name and then renamed. A crash leaves the old one or
-the new one; between the two renames that replace one by the other, the old one under a name that
-`load` and `save` know. Weights may be stored in float16 or, a quarter of the size, in int8
-with a scale per row (`config.json` says so); in memory they are always float32.
+Saving is atomic: the folder is written under a temporary name and then renamed. A crash leaves the
+old folder or the new one; between the two renames of a replacement, the old one has a backup name
+that `load` and `save` know. Weights may be stored in float16 or, at a quarter of the size, in int8
+with a scale per row (`config.json` records the dtype); in memory they are always float32.
 """
 
 from __future__ import annotations
@@ -24,26 +24,32 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vqvideo.config import GeneratorConfig, build_generator
-from vqvideo.formats import (
+from vqvideo.config_v6 import rename_keys
+from vqvideo.config_versions import (
     FORMAT_VERSION,
     CheckpointError,
     DType,
     check_plugins,
-    offline,
-    origins,
+    collect_plugin_records,
+    describe_build_error,
+    disable_pretrained,
     read_header,
-    why_not_built,
 )
 from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
 
-SCALE = ".int8_scale"
-CODEBOOKS = "vqvae.quantizer."  # decide codes, so they are stored exactly
-CONFIG, WEIGHTS, CARD, NOTICE = "config.json", "model.safetensors", "README.md", "NOTICE"
-PHONES = "phones.json"  # which phone each code of speech stands for
-FILES = (CONFIG, WEIGHTS, CARD, NOTICE, PHONES)
-MODEL = "model"  # in the folder of a run
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+SCALE_SUFFIX = ".int8_scale"
+QUANTIZER_PREFIX = "vqvae.quantizer."  # its weights determine the codes, so they are stored exactly
+CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME = (
+    "config.json",
+    "model.safetensors",
+    "README.md",
+    "NOTICE",
+)
+PHONES_NAME = "phones.json"  # maps each code of a speech model to a phone
+CHECKPOINT_FILES = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME, PHONES_NAME)
+MODEL_DIR = "model"  # inside the folder of a run
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def save(
@@ -56,16 +62,16 @@ def save(
     """Write a checkpoint that `load` reads.
 
     Args:
-        generator: built from a config; its prior may be None.
-        folder: to write; missing parents are made.
-        dtype: of weights on disk: "float32", "float16", or "int8", which rounds each row of a
-            matrix or kernel to 255 steps. The quantizer and all buffers stay as they are.
-        overwrite: replace a folder that exists.
+        generator: model built from a config; its prior may be None.
+        folder: destination; missing parents are created.
+        dtype: dtype of the weights on disk: "float32", "float16", or "int8", which rounds each row
+            of matrices and kernels to 255 levels. Quantizer and buffers are stored exactly.
+        overwrite: replace an existing folder.
 
     Raises:
-        FileExistsError: the folder exists and overwrite is False, or it holds other files than
-            a checkpoint's (its card and NOTICE are some), which are never deleted.
-        ValueError: the generator was put together by hand and has no config, or an unknown dtype.
+        FileExistsError: the folder exists and overwrite is False, or it holds files that are not
+            part of a checkpoint (unlike its card and NOTICE), which are never deleted.
+        ValueError: the generator was built by hand and has no config, or the dtype is unknown.
     """
     folder = Path(folder).resolve()
     if generator.config is None:
@@ -73,7 +79,7 @@ def save(
     if dtype not in get_args(DType):
         raise ValueError(f"dtype must be {', '.join(get_args(DType))}, got {dtype!r}")
     recover(folder)
-    check_free(folder, overwrite)
+    check_overwrite(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -81,31 +87,32 @@ def save(
     try:
         _write(generator, generator.config, temporary, dtype)
         for file in temporary.iterdir():
-            flush(file)
-        _swap(temporary, folder)
+            fsync(file)
+        _replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def load(name: str | Path) -> Generator:
-    """Read a checkpoint: a `Generator` in evaluation mode, its prior None if it has none.
+    """Load a checkpoint as a `Generator` in evaluation mode; its prior is None if it has none.
 
     Args:
-        name: the folder of a checkpoint or of a run; or `hf-hub:org/name`, with `@revision` if not
-            the latest is meant, which is fetched into the cache of the hub. Nothing else touches
-            the network.
+        name: folder of a checkpoint or of a run, or a name on the hub, `hf-hub:org/name` or
+            `hf-hub:org/name@revision`. Only hub names access the network.
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: a name on the hub that is none.
-        HubError: the hub does not have it or cannot be reached (an `OSError`).
+        ValueError: invalid hub name.
+        HubError: the hub does not have the model or cannot be reached (an `OSError`).
         CheckpointError: a file is missing or damaged, the format is newer than this version of
-            vqvideo, the config names a part that nobody registered or a plugin that fails (the
-            message says which package to install), a part was of another package when it was
-            saved, or names or shapes of weights differ from what the config builds. Of the same
-            package in another version a `RuntimeWarning` tells.
+            vqvideo, the config names a part that is not registered or a plugin that fails (the
+            message says which package to install), a part was saved with another package, or
+            names or shapes of weights do not match the config.
+
+    Warns:
+        RuntimeWarning: a part was saved with another version of its package.
     """
-    folder = find(name)
+    folder = resolve_checkpoint(name)
     try:
         return _read(folder)
     except CheckpointError as cause:
@@ -114,59 +121,62 @@ def load(name: str | Path) -> Generator:
         raise
 
 
-def find(name: str | Path) -> Path:
-    """The folder that `load` reads, fetched if it is named on the hub; raises as `load` does."""
+def resolve_checkpoint(name: str | Path) -> Path:
+    """Return the folder that `load` reads, downloading a hub name; raise the errors of `load`."""
     if is_hub_name(name):
-        return _fetched(HubName.of(str(name)))
+        return _fetch_checkpoint(HubName.parse(str(name)))
     folder = Path(name).resolve()
-    run = folder / MODEL
-    if not (folder / CONFIG).is_file() and (run.is_dir() or _old(run).is_dir()):
+    run = folder / MODEL_DIR
+    if not (folder / CONFIG_NAME).is_file() and (run.is_dir() or _get_backup_path(run).is_dir()):
         folder = run
-    if not folder.exists() and _old(folder).is_dir():
-        folder = _old(folder)  # read where it is: only a writer may move it
+    if not folder.exists() and _get_backup_path(folder).is_dir():
+        folder = _get_backup_path(folder)  # read in place: only `save` may move it
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoint folder {name}")
     return folder
 
 
-def _fetched(name: HubName) -> Path:
-    folder = fetch(name, FILES)
-    lacking = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
-    if not lacking:
+def _fetch_checkpoint(name: HubName) -> Path:
+    folder = fetch(name, CHECKPOINT_FILES)
+    missing = [file for file in (CONFIG_NAME, WEIGHTS_NAME) if not (folder / file).is_file()]
+    if not missing:
         return folder
     try:
-        pickles = [file for file in list_files(name) if file.endswith(PICKLES)]
-    except HubError:  # without a network, what is missing says enough
+        pickles = [file for file in list_files(name) if file.endswith(PICKLE_SUFFIXES)]
+    except HubError:  # offline: report the missing file instead
         pickles = []
     if pickles:
         raise CheckpointError(
             f"{name} holds {pickles[0]}, a pickle, which can run code and is never loaded; "
-            f"a model of vqvideo is {CONFIG} and {WEIGHTS}"
+            f"a model of vqvideo is {CONFIG_NAME} and {WEIGHTS_NAME}"
         )
-    raise CheckpointError(f"{name} holds no model of vqvideo: it has no {lacking[0]}")
+    raise CheckpointError(f"{name} holds no model of vqvideo: it has no {missing[0]}")
 
 
 def _read(folder: Path) -> Generator:
-    file = folder / CONFIG
+    file = folder / CONFIG_NAME
     header = read_header(file)
     try:
-        config = GeneratorConfig.from_dict(offline(header["model"]))
+        config = GeneratorConfig.from_dict(disable_pretrained(header["model"]))
         generator = build_generator(config, with_prior=header["has_prior"])
-    except Exception as cause:  # whatever a stranger's builder raises
-        raise CheckpointError(f"{file}: {why_not_built(cause, header['plugins'])}") from cause
+    except Exception as cause:  # a plugin's builder may raise anything
+        raise CheckpointError(
+            f"{file}: {describe_build_error(cause, header['plugins'])}"
+        ) from cause
     check_plugins(file, header["plugins"])
     try:
-        stored = load_file(folder / WEIGHTS)
+        stored = load_file(folder / WEIGHTS_NAME)
     except (SafetensorError, OSError) as cause:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {cause}") from cause
+        raise CheckpointError(f"{folder / WEIGHTS_NAME} cannot be read: {cause}") from cause
     state = generator.state_dict()
+    stored = rename_keys(stored, header["renamed_keys"], state)
     scales = {
-        name + SCALE
+        name + SCALE_SUFFIX
         for name, tensor in stored.items()
         if tensor.dtype == torch.int8 and name in state and state[name].is_floating_point()
     }
-    _check_names(folder, set(stored), set(state) | scales)
-    tensors = _from_disk(stored)
+    _check_keys(folder, set(stored), set(state) | scales)
+    tensors = _dequantize_weights(stored)
     for name, tensor in tensors.items():
         if tensor.shape != state[name].shape:
             raise CheckpointError(
@@ -174,12 +184,12 @@ def _read(folder: Path) -> Generator:
                 f"its config builds {list(state[name].shape)}"
             )
     generator.load_state_dict(tensors)
-    if (folder / NOTICE).is_file():
-        generator.notice = (folder / NOTICE).read_text(encoding="utf-8")
+    if (folder / NOTICE_NAME).is_file():
+        generator.notice = (folder / NOTICE_NAME).read_text(encoding="utf-8")
     return generator.eval()
 
 
-def _check_names(folder: Path, stored: set[str], expected: set[str]) -> None:
+def _check_keys(folder: Path, stored: set[str], expected: set[str]) -> None:
     missing, extra = sorted(expected - stored), sorted(stored - expected)
     if missing or extra:
         raise CheckpointError(
@@ -194,55 +204,55 @@ def _write(generator: Generator, config: GeneratorConfig, folder: Path, dtype: D
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
         "has_prior": generator.prior is not None,
-        "model": offline(config.to_dict()),
-        "plugins": origins(generator),
+        "model": disable_pretrained(config.to_dict()),
+        "plugins": collect_plugin_records(generator),
     }
-    save_file(_tensors(generator, dtype), folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(header, indent=2) + "\n")
+    save_file(_collect_tensors(generator, dtype), folder / WEIGHTS_NAME)
+    (folder / CONFIG_NAME).write_text(json.dumps(header, indent=2) + "\n")
     if generator.notice is not None:
-        (folder / NOTICE).write_text(generator.notice, encoding="utf-8")
+        (folder / NOTICE_NAME).write_text(generator.notice, encoding="utf-8")
 
 
-def _tensors(generator: Generator, dtype: DType) -> dict[str, Tensor]:
-    """What goes to disk: parameters as `dtype`, the quantizer and all buffers as they are."""
+def _collect_tensors(generator: Generator, dtype: DType) -> dict[str, Tensor]:
+    """Return the tensors to store: parameters in `dtype`, the quantizer and all buffers exactly."""
     parameters = {
-        name for name, _ in generator.named_parameters() if not name.startswith(CODEBOOKS)
+        name for name, _ in generator.named_parameters() if not name.startswith(QUANTIZER_PREFIX)
     }
     tensors: dict[str, Tensor] = {}
     for name, tensor in generator.state_dict().items():
-        tensors.update(_for_disk(name, tensor, dtype if name in parameters else "float32"))
+        tensors.update(_quantize_weight(name, tensor, dtype if name in parameters else "float32"))
     return tensors
 
 
-def _for_disk(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:
+def _quantize_weight(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:
     tensor = tensor.detach().cpu().contiguous()
     if not tensor.is_floating_point() or dtype == "float32":
         return {name: tensor}
     if dtype == "float16":
         return {name: tensor.half()}
-    if tensor.ndim < 2:  # biases and gains: small, and sensitive
+    if tensor.ndim < 2:  # biases and gains are small and sensitive to rounding
         return {name: tensor}
     scale = tensor.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
     rows = scale.reshape(-1, *(1,) * (tensor.ndim - 1))
-    return {name: (tensor / rows).round().to(torch.int8), name + SCALE: scale}
+    return {name: (tensor / rows).round().to(torch.int8), name + SCALE_SUFFIX: scale}
 
 
-def _from_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `_for_disk` rounded to int8, in float32 again. (float16 is widened on copying.)"""
+def _dequantize_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert int8 weights to float32 (`load_state_dict` converts float16)."""
     restored = {}
     for name, tensor in tensors.items():
-        if name + SCALE in tensors:
-            scale = tensors[name + SCALE].reshape(-1, *(1,) * (tensor.ndim - 1))
+        if name + SCALE_SUFFIX in tensors:
+            scale = tensors[name + SCALE_SUFFIX].reshape(-1, *(1,) * (tensor.ndim - 1))
             restored[name] = tensor.float() * scale
-        elif not name.endswith(SCALE):
+        elif not name.endswith(SCALE_SUFFIX):
             restored[name] = tensor
     return restored
 
 
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
+def fsync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows keeps names without being asked
+        return  # Windows cannot sync a folder and persists its entries itself
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
@@ -250,39 +260,39 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def _old(folder: Path) -> Path:
+def _get_backup_path(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; an old folder goes only once the new one is there."""
-    shutil.rmtree(_old(folder), ignore_errors=True)
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Replace `folder` by `new`; delete the old folder only after the new one is in place."""
+    shutil.rmtree(_get_backup_path(folder), ignore_errors=True)
     if folder.exists():
-        folder.rename(_old(folder))
+        folder.rename(_get_backup_path(folder))
     try:
         new.rename(folder)
     except BaseException:
         recover(folder)
         raise
-    flush(folder.parent)
-    shutil.rmtree(_old(folder), ignore_errors=True)
+    fsync(folder.parent)
+    shutil.rmtree(_get_backup_path(folder), ignore_errors=True)
 
 
 def recover(folder: Path) -> None:
-    """Put back the old folder if a crash came between the two renames."""
-    if _old(folder).is_dir() and not folder.exists():
-        _old(folder).rename(folder)
+    """Restore the old folder after a crash between the two renames."""
+    if _get_backup_path(folder).is_dir() and not folder.exists():
+        _get_backup_path(folder).rename(folder)
 
 
-def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise `FileExistsError` where `save` would, before there is anything to save."""
+def check_overwrite(folder: Path, overwrite: bool) -> None:
+    """Raise `FileExistsError` if `save` would, before there is anything to save."""
     if not folder.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
     foreign = [folder.name]
     if folder.is_dir():
-        foreign = sorted({path.name for path in folder.iterdir()} - set(FILES))
+        foreign = sorted({path.name for path in folder.iterdir()} - set(CHECKPOINT_FILES))
     if foreign:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; "

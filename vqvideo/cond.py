@@ -1,9 +1,9 @@
-"""Conditioning: what a model is told besides the codes.
+"""Conditions of a model: classes, speakers, actions and local maps.
 
-`CondSpec` says what a model was built to be told, `Cond` carries the values for one batch.
-A model built for a condition also runs without one (`cond=None`), no fake labels needed: it has
-learnt to, since some items of every batch are told nothing in training (`CondSpec.dropout`). A
-`Cond` that is given must hold everything its model was built for.
+`CondSpec` describes the conditions a model takes, `Cond` carries their values for one batch.
+A model built for a condition also runs without one (`cond=None`), without dummy labels: training
+drops the conditions of a share of the items of every batch (`CondSpec.dropout`). A `Cond` must hold
+all conditions that its model takes.
 
 Actions are aligned with data frames: `actions[:, j]` is the action that led into frame j, so
 frame 0 carries whatever led to it (0, "none", at the start of a recording). With a temporal
@@ -13,8 +13,8 @@ stride s, code frame i owns the s actions i*s ... i*s + s - 1, which led into it
     action led to   0  1  2  3 | 4  5  6  7 | 8  9 10 11
     code frame          0      |     1      |      2
 
-An action reaches all codes of its own code frame and of those that follow, and none before. What
-is decided between two code frames must be decided s actions at a time.
+An action affects all codes of its own code frame and of later code frames, and no earlier one. When
+a model is played interactively, s actions are chosen at a time, between two code frames.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_ACTION = re.compile(r"[^\W\d_](?:[\w -]*[\w-])?")  # what can stand in a list with numbers
-SIZES = (
+# A name that cannot be confused with a number or a separator in a list of actions.
+_ACTION_NAME_PATTERN = re.compile(r"[^\W\d_](?:[\w -]*[\w-])?")
+SIZE_FIELDS = (
     "num_classes",
     "num_speakers",
     "num_actions",
@@ -40,20 +41,20 @@ SIZES = (
 
 @dataclass(frozen=True, kw_only=True)
 class CondSpec:
-    """Sizes of the conditions a model takes; 0 means it does not take that one.
+    """Sizes of the conditions a model takes; 0 means the model does not take that condition.
 
     Attributes:
-        num_classes: classes; `Cond.class_id` lies in [0, num_classes).
-        num_speakers: speakers; `Cond.speaker` lies in [0, num_speakers).
-        num_actions: discrete actions; `Cond.actions` is int64 `[b, t]`.
-        action_dim: length of a continuous action; `Cond.actions` is float `[b, t, action_dim]`.
+        num_classes: number of classes; `Cond.class_id` lies in [0, num_classes).
+        num_speakers: number of speakers; `Cond.speaker` lies in [0, num_speakers).
+        num_actions: number of discrete actions; `Cond.actions` is int64 `[b, t]`.
+        action_dim: size of a continuous action; `Cond.actions` is float `[b, t, action_dim]`.
         actions_per_code: data frames, and so actions, per code frame: the temporal stride.
         local_channels: channels of the map `Cond.local` `[b, c, *grid]`.
-        dropout: share of items that are told nothing in training, so that the model learns to do
-            without too, as guidance needs.
-        class_names, speaker_names, action_names: what the numbers stand for, in their order; empty
-            where nobody said. Those of classes and speakers come with the data a model is trained
-            on. They stay with the model, so that a number means the same ever after.
+        dropout: share of items whose conditions are dropped in training, so that the model also
+            learns the unconditional distribution, as classifier-free guidance needs.
+        class_names, speaker_names, action_names: names of the ids, in order; empty if unknown.
+            Names of classes and speakers come from the training data. They are stored with the
+            model, so that an id keeps its meaning.
     """
 
     num_classes: int = 0
@@ -68,103 +69,107 @@ class CondSpec:
     action_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in SIZES:
+        for name in SIZE_FIELDS:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
-        for name, number in (
+        for name, num_ids in (
             ("class_names", self.num_classes),
             ("speaker_names", self.num_speakers),
             ("action_names", self.num_actions),
         ):
             names = tuple(getattr(self, name))
             object.__setattr__(self, name, names)
-            if names and len(names) != number:
-                raise ValueError(f"{name} must hold {number} names, one for each, got {names}")
+            if names and len(names) != num_ids:
+                raise ValueError(f"{name} must hold {num_ids} names, one for each, got {names}")
         for name in self.action_names:
-            if not _ACTION.fullmatch(name) or self.action_names.count(name) > 1:
+            if not _ACTION_NAME_PATTERN.fullmatch(name) or self.action_names.count(name) > 1:
                 raise ValueError(
-                    f"an action's name must begin with a letter, hold letters, digits, blanks, '_' "
-                    f"and '-', and be no other's, got {name!r} in {self.action_names}"
+                    f"an action's name must begin with a letter, contain only letters, digits, "
+                    f"spaces, '_' and '-', and be unique, got {name!r} in {self.action_names}"
                 )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         if self.num_actions and self.action_dim:
-            raise ValueError("actions are discrete (num_actions) or continuous (action_dim)")
+            raise ValueError(
+                "actions must be either discrete (num_actions) or continuous (action_dim), not both"
+            )
         if self.actions_per_code < 1:
             raise ValueError(f"actions_per_code must be at least 1, got {self.actions_per_code}")
 
     @classmethod
-    def of(cls, spec: CondSpec | Mapping[str, Any] | None) -> CondSpec:
-        """The spec itself, or the one a plain mapping (from a config) describes."""
+    def from_config(cls, spec: CondSpec | Mapping[str, Any] | None) -> CondSpec:
+        """Return `spec` as a `CondSpec`; a mapping (from a config) holds its fields."""
         if isinstance(spec, CondSpec):
             return spec
         known = cls.__dataclass_fields__
         for name in spec or {}:
             if name not in known:
-                raise ValueError(f"cond has no size {name!r}; it has: {', '.join(known)}")
+                raise ValueError(f"cond has no entry {name!r}; it has: {', '.join(known)}")
         return cls(**(spec or {}))
 
     @property
-    def takes_actions(self) -> bool:
+    def has_actions(self) -> bool:
+        """Return whether the model takes actions, discrete or continuous."""
         return bool(self.num_actions or self.action_dim)
 
     @property
-    def takes(self) -> tuple[str, ...]:
-        """Names of the conditions of `Cond` that such a model takes.
+    def keys(self) -> tuple[str, ...]:
+        """Names of the fields of `Cond` that the model takes.
 
-        >>> CondSpec(num_speakers=3).takes
+        >>> CondSpec(num_speakers=3).keys
         ('speaker',)
         """
-        wanted = {
+        sizes = {
             "class_id": self.num_classes,
             "speaker": self.num_speakers,
-            "actions": self.takes_actions,
+            "actions": self.has_actions,
             "local": self.local_channels,
         }
-        return tuple(name for name, taken in wanted.items() if taken)
+        return tuple(name for name, size in sizes.items() if size)
 
     @property
-    def actions_called(self) -> tuple[str, ...]:
-        """What numbered actions are called, "action 0" and so on where nobody said.
+    def action_labels(self) -> tuple[str, ...]:
+        """Names of the discrete actions, "action 0" and so on if they have none.
 
-        >>> CondSpec(num_actions=2).actions_called
+        >>> CondSpec(num_actions=2).action_labels
         ('action 0', 'action 1')
         """
         return self.action_names or tuple(f"action {i}" for i in range(self.num_actions))
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
-        """What the numbers of a condition stand for, where that is known."""
+        """Names of the ids of each condition that can have names; empty if unknown."""
         return {"class_id": self.class_names, "speaker": self.speaker_names}
 
-    def number(self, condition: str, name: str) -> int:
-        """The number of a class or speaker that a model of this spec knows by name.
+    def get_id(self, key: str, name: str) -> int:
+        """Return the id of a class or speaker, given its name.
 
         Args:
-            condition: "class_id" or "speaker".
-            name: of it.
+            key: "class_id" or "speaker".
+            name: name of the class or speaker.
 
         Raises:
-            ValueError: it knows none of that name; the message lists those it knows.
+            ValueError: the name is unknown; the message lists the known names.
 
-        >>> CondSpec(num_speakers=2, speaker_names=("ann", "bob")).number("speaker", "bob")
+        >>> CondSpec(num_speakers=2, speaker_names=("ann", "bob")).get_id("speaker", "bob")
         1
         """
-        known = self.names[condition]
-        kind = {"class_id": "class", "speaker": "speaker"}[condition]
+        known = self.names[key]
+        kind = {"class_id": "class", "speaker": "speaker"}[key]
         if name in known:
             return known.index(name)
         if not known:
             raise ValueError(
-                f"this model knows no {kind} by name; train one with --tell {kind} on data that "
-                f"says the {kind} of every file"
+                f"this model has no {kind} names; train one with --condition-on {kind} on data "
+                f"whose metadata gives the {kind} of every file"
             )
-        raise ValueError(f"this model knows no {kind} {name!r}; it knows: {', '.join(known)}")
+        raise ValueError(f"this model has no {kind} {name!r}; it has: {', '.join(known)}")
 
     @property
     def is_empty(self) -> bool:
-        return not self.takes
+        """Return whether the model takes no conditions."""
+        return not self.keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,26 +189,26 @@ class Cond:
     local: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Cond:
-        """The same conditions on another device."""
-        moved = {name: value.to(device) for name, value in self._given().items()}
+        """Return the conditions on another device."""
+        moved = {name: value.to(device) for name, value in self._to_dict().items()}
         return Cond(**moved)
 
-    def of(self, names: Collection[str]) -> Cond | None:
-        """The conditions with these names alone; None if none of them is given."""
-        kept = {name: value for name, value in self._given().items() if name in names}
+    def select(self, keys: Collection[str]) -> Cond | None:
+        """Return only the conditions with these names; None if none of them is present."""
+        kept = {name: value for name, value in self._to_dict().items() if name in keys}
         return Cond(**kept) if kept else None
 
-    def besides(self, names: Collection[str]) -> Cond | None:
-        """The conditions with other names; None if none is given."""
-        return self.of(self._given().keys() - set(names))
+    def exclude(self, keys: Collection[str]) -> Cond | None:
+        """Return all conditions except those with these names; None if none is left."""
+        return self.select(self._to_dict().keys() - set(keys))
 
-    def check(self, spec: CondSpec, batch: int, grid: tuple[int, ...]) -> None:
-        """Raise `ValueError` unless this is exactly what a model of `spec` needs for a grid."""
-        frames = grid[0] * spec.actions_per_code
-        self._check_length(spec, grid[0])
-        action_shape = (batch, frames) + ((spec.action_dim,) if spec.action_dim else ())
-        self._check_ids("class_id", self.class_id, spec.num_classes, (batch,))
-        self._check_ids("speaker", self.speaker, spec.num_speakers, (batch,))
+    def check(self, spec: CondSpec, batch_size: int, grid: tuple[int, ...]) -> None:
+        """Raise `ValueError` unless these are exactly the conditions of `spec` for a grid."""
+        num_frames = grid[0] * spec.actions_per_code
+        self._check_num_actions(spec, grid[0])
+        action_shape = (batch_size, num_frames) + ((spec.action_dim,) if spec.action_dim else ())
+        self._check_ids("class_id", self.class_id, spec.num_classes, (batch_size,))
+        self._check_ids("speaker", self.speaker, spec.num_speakers, (batch_size,))
         if spec.action_dim:
             self._check_shape("actions", self.actions, action_shape)
         else:
@@ -211,39 +216,39 @@ class Cond:
         if self.local is not None and not spec.local_channels:
             raise ValueError("this model was not built to take local")
         if spec.local_channels:
-            self._check_shape("local", self.local, (batch, spec.local_channels, *grid))
+            self._check_shape("local", self.local, (batch_size, spec.local_channels, *grid))
 
-    def _check_length(self, spec: CondSpec, codes: int) -> None:
-        """The usual mistake with actions, in words."""
-        needed = codes * spec.actions_per_code
-        if not spec.takes_actions or self.actions is None or self.actions.ndim < 2:
+    def _check_num_actions(self, spec: CondSpec, num_codes: int) -> None:
+        """Raise `ValueError` if the number of actions does not match the grid."""
+        expected = num_codes * spec.actions_per_code
+        if not spec.has_actions or self.actions is None or self.actions.ndim < 2:
             return
-        given = self.actions.shape[1]
-        if given != needed:
+        num_actions = self.actions.shape[1]
+        if num_actions != expected:
             raise ValueError(
-                f"{needed} actions are needed, {spec.actions_per_code} for each of {codes} codes "
-                f"along the first axis of the grid; got {given}, "
-                f"{abs(needed - given)} too {'few' if given < needed else 'many'}"
+                f"{expected} actions are needed, {spec.actions_per_code} for each of {num_codes} "
+                f"codes along the first axis of the grid; got {num_actions}, "
+                f"{abs(expected - num_actions)} too {'few' if num_actions < expected else 'many'}"
             )
 
-    def _given(self) -> dict[str, Tensor]:
+    def _to_dict(self) -> dict[str, Tensor]:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
 
     def _check_ids(
-        self, name: str, ids: Tensor | None, number: int, shape: tuple[int, ...]
+        self, name: str, ids: Tensor | None, num_ids: int, shape: tuple[int, ...]
     ) -> None:
-        if not number and ids is None:
+        if not num_ids and ids is None:
             return
-        if not number:
+        if not num_ids:
             raise ValueError(f"this model was not built to take {name}")
         self._check_shape(name, ids, shape)
         assert ids is not None
         if ids.is_floating_point() or (
-            ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < number
+            ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_ids
         ):
             raise ValueError(
-                f"{name} must be integers in [0, {number}), "
+                f"{name} must be integers in [0, {num_ids}), "
                 f"got {ids.dtype} values from {ids.min().item()} to {ids.max().item()}"
             )
 

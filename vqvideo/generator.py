@@ -1,6 +1,6 @@
-"""A VQ-VAE and a prior together: sample codes, decode them; continue a clip; score data.
+"""A VQ-VAE and a prior together: sample codes and decode them, continue a clip, score data.
 
-Two-stage generation as in sections 3.3 and 4 of van den Oord et al. 2017: codes are drawn from
+Two-stage generation as in sections 3.3 and 4 of van den Oord et al. 2017: codes are sampled from
 the prior in raster order (ancestral sampling) and decoded by one pass of the decoder.
 """
 
@@ -16,28 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
-from vqvideo.grid import codes_needed
-from vqvideo.modes import evaluating
+from vqvideo.grid import ceil_div
+from vqvideo.modes import eval_mode
 from vqvideo.priors import Prior
-from vqvideo.sampling import SamplingOptions, StreamOptions, generate, stream
+from vqvideo.sampling import GenerateOptions, StreamOptions, generate, stream
 from vqvideo.score import Score
 from vqvideo.vqvae import VQVAE, VQVAEOutput
 
-SEEDS_APART = 32_452_843
+SEED_OFFSET = 32_452_843
 
 
 class Generator(nn.Module):
-    """What `vqvideo.build` and `vqvideo.load` return.
+    """A VQ-VAE and a prior over its codes, as `vqvideo.build` and `vqvideo.load` return it.
 
     Args:
         vqvae: first stage.
-        prior: over its codes; None until one is trained.
-        config: what it was built from, stored in its checkpoint.
-        sample_shape: axes of the data that `sample` makes by default.
+        prior: second stage; None until one is trained.
+        config: config it was built from, stored in its checkpoint.
+        sample_shape: axes of the data that `sample` generates by default.
 
     Attributes:
-        notice: whose work is in the weights, and under which licence, where that must be said
-            wherever they go; None if nothing must. `load` and `save` keep it.
+        notice: attribution and licence text that must accompany the weights; None if there is
+            none. `load` and `save` keep it.
     """
 
     def __init__(
@@ -61,35 +61,35 @@ class Generator(nn.Module):
         shape: tuple[int, ...] | None = None,
         cond: Cond | None = None,
         decoder_temperature: float | None = None,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[GenerateOptions],
     ) -> Tensor:
-        """New data `[num_samples, c, *shape]` in [-1, 1].
+        """Sample new data `[num_samples, c, *shape]` in [-1, 1].
 
         Args:
-            num_samples: sample i depends on `seed` and i only.
+            num_samples: number of samples; sample i depends on `seed` and i only.
             shape: axes of the data, each divisible by the downsampling; None takes the shape
                 the model was configured for.
-            cond: what prior and decoder are told, each what it takes.
-            decoder_temperature: of a decoder that draws, see `DecodingOptions`; its seed follows
-                from that of the options.
-            options: temperature, top_k, top_p, seed, method, progress, as
-                `vqvideo.sampling.generate` takes them.
+            cond: conditions of prior and decoder; each gets those it takes.
+            decoder_temperature: temperature of a decoder that samples, see `DecodingOptions`; its
+                seed is derived from the seed in `options`.
+            options: temperature, top_k, top_p, seed, method, progress; see
+                `vqvideo.sampling.generate`.
         """
         axes = shape or self.sample_shape
         if axes is None:
-            raise ValueError("this model has no sample_shape; give the shape of the data to make")
+            raise ValueError("this model has no sample_shape; give the shape of the data to sample")
         codes = generate(
-            self._prior(),
-            self.vqvae.grid_shape(axes),
+            self._require_prior(),
+            self.vqvae.compute_grid_shape(axes),
             batch=num_samples,
-            cond=self.for_prior(cond),
+            cond=self.select_prior_cond(cond),
             **options,
         )
         return self.vqvae.decode(
             codes,
-            self.for_decoder(cond),
+            self.select_decoder_cond(cond),
             temperature=decoder_temperature,
-            seed=_decoder_seed(options.get("seed", 0)),
+            seed=_derive_decoder_seed(options.get("seed", 0)),
         )
 
     def continue_clip(
@@ -100,53 +100,54 @@ class Generator(nn.Module):
         actions: Tensor | None = None,
         cond: Cond | None = None,
         decoder_temperature: float | None = None,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[GenerateOptions],
     ) -> Tensor:
-        """A clip `[b, c, n + num_frames, ...]` whose first n frames are the given ones.
+        """Continue a clip and return it, `[b, c, n + num_frames, ...]`, with its first n frames.
 
-        The given frames are encoded; their codes stay as they are while the prior draws the
-        codes that follow. They come back as they were given, not as they would be decoded.
+        The first frames are encoded; their codes stay fixed while the prior samples the codes that
+        follow. The first frames are returned as they were given, not as reconstructions.
 
         Args:
             first_frames: `[b, c, n, ...]`; n must be a whole number of code frames.
-            num_frames: frames to add; the last code frame is cropped if it is not used up.
+            num_frames: number of frames to add; the last code frame is cropped if it is not used
+                up.
             actions: short for `cond=Cond(actions=...)`.
-            cond: what prior and decoder are told about the whole clip, each what it takes; actions
-                one per frame, the frames that are cropped at the end included.
-            decoder_temperature: of a decoder that draws, see `DecodingOptions`; its seed follows
-                from that of the options.
-            options: temperature, top_k, top_p, seed, method, progress, as
-                `vqvideo.sampling.generate` takes them.
+            cond: conditions of prior and decoder for the whole clip; each gets those it takes. One
+                action per frame, including the frames that are cropped at the end.
+            decoder_temperature: temperature of a decoder that samples, see `DecodingOptions`; its
+                seed is derived from the seed in `options`.
+            options: temperature, top_k, top_p, seed, method, progress; see
+                `vqvideo.sampling.generate`.
 
         Raises:
             ValueError: n is no multiple of the temporal stride, or num_frames is below 1.
         """
-        prior, stride = self._prior(), self.vqvae.downsampling[0]
+        prior, stride = self._require_prior(), self.vqvae.downsampling[0]
         if num_frames < 1:
             raise ValueError(f"num_frames must be at least 1, got {num_frames}")
         if actions is not None:
             cond = replace(cond or Cond(), actions=actions)
-        start = self.vqvae.encode(first_frames)
-        added = codes_needed(num_frames, stride)
-        empty = start.new_zeros(len(start), added, *start.shape[2:])
-        known = torch.cat([start, empty], dim=1)
+        prefix = self.vqvae.encode(first_frames)
+        num_new = ceil_div(num_frames, stride)
+        empty = prefix.new_zeros(len(prefix), num_new, *prefix.shape[2:])
+        known = torch.cat([prefix, empty], dim=1)
         grid = tuple(known.shape[1 : 1 + self.vqvae.rank])
         mask = torch.zeros(grid, dtype=torch.bool)
-        mask[: start.shape[1]] = True
+        mask[: prefix.shape[1]] = True
         codes = generate(
             prior,
             grid,
             batch=len(known),
-            cond=self.for_prior(cond),
+            cond=self.select_prior_cond(cond),
             known=known,
             mask=mask,
             **options,
         )
         clip = self.vqvae.decode(
             codes,
-            self.for_decoder(cond),
+            self.select_decoder_cond(cond),
             temperature=decoder_temperature,
-            seed=_decoder_seed(options.get("seed", 0)),
+            seed=_derive_decoder_seed(options.get("seed", 0)),
             known=first_frames,
         )
         clip = clip[:, :, : first_frames.shape[2] + num_frames]
@@ -157,112 +158,115 @@ class Generator(nn.Module):
         self,
         first_frames: Tensor | None = None,
         *,
-        batch: int = 1,
+        batch_size: int = 1,
         actions: Tensor | Iterable[Tensor] | None = None,
         cond: Cond | None = None,
         decoder_temperature: float | None = None,
         **options: Unpack[StreamOptions],
     ) -> Iterator[Tensor]:
-        """Frames `[b, c, h, w]` one after the other, without end, in bounded memory.
+        """Generate frames `[b, c, h, w]` one by one, without end, in bounded memory.
 
-        They are those that `continue_clip` adds, bit for bit, however many are asked for. A code
-        frame is drawn when its first frame is asked for, and gives as many frames as the temporal
-        stride; a decoder that looks ahead (`conv` unless causal) needs some code frames more
-        before it can show one.
+        They equal the frames that `continue_clip` adds, bit for bit, whatever their number. A code
+        frame is sampled when its first frame is requested and yields as many frames as the
+        temporal stride; a decoder with lookahead (`conv` unless causal) needs some more code
+        frames before it can yield one.
 
         Args:
             first_frames: `[b, c, n, h, w]`; n must be a whole number of code frames. They are not
-                given back. None starts from nothing.
-            batch: number of clips, where there are no first frames.
-            actions: one per data frame, those that led into the first frames included, as
-                `[b, t]` (or `[b, t, a]`), or one by one as `[b]` (or `[b, a]`), asked for as they
-                are needed; the frames end where they end.
-            cond: what else prior and decoder are told, nothing that differs from frame to frame.
-            decoder_temperature: of a decoder that draws, see `DecodingOptions`; its seed follows
-                from that of the options.
-            options: temperature, top_k, top_p, guidance, seed, method, as
-                `vqvideo.sampling.stream` takes them.
+                yielded. None generates from scratch.
+            batch_size: number of clips, if there are no first frames.
+            actions: one per data frame, including the actions of the first frames, as
+                `[b, t]` (or `[b, t, a]`), or an iterable of `[b]` (or `[b, a]`), which is read only
+                as needed; the frames end when the actions end.
+            cond: other conditions of prior and decoder, constant over time.
+            decoder_temperature: temperature of a decoder that samples, see `DecodingOptions`; its
+                seed is derived from the seed in `options`.
+            options: temperature, top_k, top_p, guidance_scale, seed, method; see
+                `vqvideo.sampling.stream`.
 
         Raises:
-            ValueError: as `continue_clip`, and where the decoder or the prior cannot go on.
+            ValueError: as for `continue_clip`, and if the decoder or the prior does not support
+                streaming.
         """
-        prior, vqvae = self._prior(), self.vqvae
+        prior, vqvae = self._require_prior(), self.vqvae
         known = None if first_frames is None else vqvae.encode(first_frames)
         axes = self.sample_shape if first_frames is None else tuple(first_frames.shape[2:])
         if axes is None:
             raise ValueError("this model has no sample_shape; give first frames")
         stride, num_known = vqvae.downsampling[0], 0 if known is None else known.shape[1]
-        for_decoder, cond = self.for_decoder(cond), self.for_prior(cond)
-        told, conds = cond, None
+        decoder_cond, cond = self.select_decoder_cond(cond), self.select_prior_cond(cond)
+        prefix_cond, conds = cond, None
         if actions is not None:
-            each = actions.unbind(1) if isinstance(actions, Tensor) else actions
-            groups = _groups(each, stride, cond or Cond())
-            told, conds = _joined(itertools.islice(groups, num_known), cond), groups
+            frame_actions = actions.unbind(1) if isinstance(actions, Tensor) else actions
+            groups = _group_actions(frame_actions, stride, cond or Cond())
+            prefix_cond, conds = _concat_conds(itertools.islice(groups, num_known), cond), groups
         steps = stream(
             prior,
-            vqvae.grid_shape(axes)[1:],
-            batch=batch if known is None else len(known),
+            vqvae.compute_grid_shape(axes)[1:],
+            batch=batch_size if known is None else len(known),
             known=known,
-            cond=told,
+            cond=prefix_cond,
             conds=conds,
             **options,
         )
         codes = itertools.chain([] if known is None else [known], (step[:, None] for step in steps))
-        pieces = vqvae.decode_stream(
+        chunks = vqvae.decode_stream(
             codes,
-            for_decoder,
+            decoder_cond,
             temperature=decoder_temperature,
-            seed=_decoder_seed(options.get("seed", 0)),
+            seed=_derive_decoder_seed(options.get("seed", 0)),
             known=first_frames,
         )
-        frames = (frame for piece in pieces for frame in piece.unbind(2))
+        frames = (frame for chunk in chunks for frame in chunk.unbind(2))
         return itertools.islice(frames, num_known * stride, None)
 
     @torch.no_grad()
     def log_prob(
         self, x: Tensor, cond: Cond | None = None, *, output: VQVAEOutput | None = None
     ) -> Score:
-        """The terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats.
+        """Return the terms of the bound of section 3.2 for data `[b, c, *axes]`, in nats.
 
         Args:
             x: data.
-            cond: what prior and decoder are told, each what it takes.
-            output: what `vqvae(x, cond)` returned in evaluation mode; None calls it here.
+            cond: conditions of prior and decoder; each gets those it takes.
+            output: result of `vqvae(x, cond)` in evaluation mode; None calls it here.
         """
-        told = self.for_prior(cond)
-        if self.prior is None and told is not None:
-            told.check(CondSpec(), len(x), (1,))  # raises: nobody takes it
-        with evaluating(self):
-            parameters, quantized = output or self.vqvae(x, self.for_decoder(cond))
+        prior_cond = self.select_prior_cond(cond)
+        if self.prior is None and prior_cond is not None:
+            prior_cond.check(CondSpec(), len(x), (1,))  # raises: no part takes it
+        with eval_mode(self):
+            parameters, quantized = output or self.vqvae(x, self.select_decoder_cond(cond))
             likelihood, codes = self.vqvae.likelihood, quantized.codes
             reconstruction = likelihood.log_prob(parameters, x)
-            size, number = self.vqvae.quantizer.codebook_size, codes[0].numel()
+            codebook_size, num_codes = self.vqvae.quantizer.codebook_size, codes[0].numel()
             return Score(
                 reconstruction=reconstruction,
-                prior=None if self.prior is None else self.prior.log_prob(codes, told),
-                uniform=torch.full_like(reconstruction, -number * math.log(size)),
+                prior=None if self.prior is None else self.prior.log_prob(codes, prior_cond),
+                uniform=torch.full_like(reconstruction, -num_codes * math.log(codebook_size)),
                 num_dims=x[0].numel(),
-                gives_bits=likelihood.gives_bits,
+                is_discrete=likelihood.is_discrete,
             )
 
     @property
-    def takes(self) -> tuple[str, ...]:
-        """Names of the conditions that prior or decoder take, see `CondSpec.takes`."""
-        of_prior = () if self.prior is None else self.prior.cond.takes
-        return tuple(dict.fromkeys((*of_prior, *self.vqvae.cond.takes)))
+    def cond_keys(self) -> tuple[str, ...]:
+        """Names of the conditions that prior or decoder take, see `CondSpec.keys`."""
+        prior_keys = () if self.prior is None else self.prior.cond.keys
+        return tuple(dict.fromkeys((*prior_keys, *self.vqvae.cond.keys)))
 
-    def for_decoder(self, cond: Cond | None) -> Cond | None:
-        """What the decoder takes of it."""
-        return None if cond is None else cond.of(self.vqvae.cond.takes)
+    def select_decoder_cond(self, cond: Cond | None) -> Cond | None:
+        """Return the conditions that the decoder takes."""
+        return None if cond is None else cond.select(self.vqvae.cond.keys)
 
-    def for_prior(self, cond: Cond | None) -> Cond | None:
-        """What the prior takes of it, and what nobody takes, so that it is refused."""
+    def select_prior_cond(self, cond: Cond | None) -> Cond | None:
+        """Return the conditions that the prior takes, and any that no part takes, which the prior's
+        check then rejects.
+        """
         if cond is None:
             return None
-        takes = () if self.prior is None else self.prior.cond.takes
-        return cond.besides(set(self.vqvae.cond.takes) - set(takes))
+        prior_keys = () if self.prior is None else self.prior.cond.keys
+        return cond.exclude(set(self.vqvae.cond.keys) - set(prior_keys))
 
-    def _prior(self) -> Prior:
+    def _require_prior(self) -> Prior:
         if self.prior is None:
             raise ValueError(
                 "this model has no prior yet; train one (vqvideo train-prior) or build with prior="
@@ -270,21 +274,21 @@ class Generator(nn.Module):
         return self.prior
 
 
-def _decoder_seed(seed: int | Sequence[int]) -> int | list[int]:
-    """Of the decoder's noise, which must not be that the codes were drawn with."""
+def _derive_decoder_seed(seed: int | Sequence[int]) -> int | list[int]:
+    """Return a seed for the decoder's noise, which must differ from the noise of the codes."""
     if isinstance(seed, int):
-        return seed + SEEDS_APART
-    return [each + SEEDS_APART for each in seed]
+        return seed + SEED_OFFSET
+    return [item + SEED_OFFSET for item in seed]
 
 
-def _groups(actions: Iterable[Tensor], stride: int, cond: Cond) -> Iterator[Cond]:
-    """What holds for each code frame, of actions that come data frame by data frame."""
-    each = iter(actions)
-    while len(group := list(itertools.islice(each, stride))) == stride:
+def _group_actions(actions: Iterable[Tensor], stride: int, cond: Cond) -> Iterator[Cond]:
+    """Yield `cond` with the actions of each code frame, from one action per data frame."""
+    iterator = iter(actions)
+    while len(group := list(itertools.islice(iterator, stride))) == stride:
         yield replace(cond, actions=torch.stack(group, dim=1))
 
 
-def _joined(conds: Iterable[Cond], cond: Cond | None) -> Cond | None:
-    """The conditions of code frames that follow each other as one; `cond` if there are none."""
-    actions = [told.actions for told in conds if told.actions is not None]
+def _concat_conds(conds: Iterable[Cond], cond: Cond | None) -> Cond | None:
+    """Concatenate the conditions of successive code frames; return `cond` if there are none."""
+    actions = [item.actions for item in conds if item.actions is not None]
     return replace(cond or Cond(), actions=torch.cat(actions, dim=1)) if actions else cond

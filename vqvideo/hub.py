@@ -1,7 +1,7 @@
-"""Folders of files on the Hugging Face hub, by name: `hf-hub:org/name@revision`.
+"""Download and upload files of repositories on the Hugging Face hub, `hf-hub:org/name@revision`.
 
-What is fetched lies in the cache of huggingface_hub, which also serves where there is no network.
-Which files make a model, and what is in them, is said elsewhere (checkpoint.py).
+Downloads go to the cache of huggingface_hub, which is also used offline. The format of models is
+defined in checkpoint.py.
 """
 
 from __future__ import annotations
@@ -12,141 +12,151 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-PREFIX = "hf-hub:"
-REPO, REVISION = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", r"[^\s@]+"
-FETCHED = "fetched"
-LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+HUB_PREFIX = "hf-hub:"
+REPO_PATTERN, REVISION_PATTERN = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", r"[^\s@]+"
+FETCH_ACTION = "fetched"
+LOGIN_HINT = "log in with `hf auth login` or set HF_TOKEN"
 
 
 class HubError(OSError):
-    """The hub does not have it, does not let us, or cannot be reached; the message says which."""
+    """A repository is missing, access is denied, or the hub cannot be reached."""
 
 
 class HubName(NamedTuple):
-    """A repository of the hub, and which state of it: a branch, a tag or a commit, None for main.
-
-    >>> HubName.of("hf-hub:org/maze@v2")
-    HubName(repo='org/maze', revision='v2')
+    """A repository of the hub and its revision: a branch, a tag or a commit, None for main.
+    >>> HubName.parse("hf-hub:org/maze@v2")
+    HubName(repo_id='org/maze', revision='v2')
     """
 
-    repo: str
+    repo_id: str
     revision: str | None = None
 
     @classmethod
-    def of(cls, name: str) -> HubName:
-        """Read a name, with or without `hf-hub:`; raises `ValueError` where it is none."""
-        repo, at, revision = name.removeprefix(PREFIX).partition("@")
-        if not re.fullmatch(REPO, repo) or (at and not re.fullmatch(REVISION, revision)):
+    def parse(cls, name: str) -> HubName:
+        """Parse a name with or without `hf-hub:`; raise `ValueError` if it is invalid."""
+        repo_id, separator, revision = name.removeprefix(HUB_PREFIX).partition("@")
+        if not re.fullmatch(REPO_PATTERN, repo_id) or (
+            separator and not re.fullmatch(REVISION_PATTERN, revision)
+        ):
             raise ValueError(
-                f"{name!r} names no model on the hub; the form is {PREFIX}org/name or "
-                f"{PREFIX}org/name@revision"
+                f"{name!r} is no valid name of a model on the hub; expected {HUB_PREFIX}org/name "
+                f"or {HUB_PREFIX}org/name@revision"
             )
-        return cls(repo, revision or None)
+        return cls(repo_id, revision or None)
 
     def __str__(self) -> str:
-        return PREFIX + self.repo + (f"@{self.revision}" if self.revision else "")
+        return HUB_PREFIX + self.repo_id + (f"@{self.revision}" if self.revision else "")
 
 
 def is_hub_name(name: object) -> bool:
-    """Whether it is meant to name something on the hub; a `Path` never is."""
-    return isinstance(name, str) and name.startswith(PREFIX)
+    """Return whether a value is a string that begins with `hf-hub:`; a `Path` never is."""
+    return isinstance(name, str) and name.startswith(HUB_PREFIX)
 
 
 def fetch(name: HubName, files: Sequence[str]) -> Path:
-    """A folder with those of the files that a repository has, all of one commit.
+    """Download the files that the repository has, all from one commit, and return their folder.
 
     Raises:
-        HubError: no such repository or revision, no right to read it, or the hub cannot be reached
-            and the files are not in the cache.
+        HubError: no such repository or revision, no permission to read it, or the hub cannot be
+            reached and the files are not in the cache.
     """
     from huggingface_hub import snapshot_download
 
-    with _in_one_sentence(name, FETCHED):
-        folder = snapshot_download(name.repo, revision=name.revision, allow_patterns=list(files))
+    with _wrap_hub_errors(name, FETCH_ACTION):
+        folder = snapshot_download(name.repo_id, revision=name.revision, allow_patterns=list(files))
     return Path(folder)
 
 
 def list_files(name: HubName) -> list[str]:
-    """All files of a repository; raises `HubError` as `fetch` does."""
+    """List all files of a repository; raise `HubError` as `fetch` does."""
     from huggingface_hub import HfApi
 
-    with _in_one_sentence(name, "listed"):
-        return sorted(HfApi().list_repo_files(name.repo, revision=name.revision))
+    with _wrap_hub_errors(name, "listed"):
+        return sorted(HfApi().list_repo_files(name.repo_id, revision=name.revision))
 
 
 def upload(
     files: Mapping[str, Path | bytes], name: HubName, message: str, *, private: bool = False
 ) -> str:
-    """Put files into a repository, in one commit; returns the address of the commit.
+    """Upload files to a repository in one commit and return the URL of the commit.
 
     Args:
-        files: what is to stand there under each name; other files stay.
-        name: the repository and its branch; either is made if there is none.
-        message: of the commit.
-        private: make a new repository private. Nothing is put into an old one that is not.
+        files: path or content of each file, by its name in the repository; other files are kept.
+        name: repository and branch; either is created if it does not exist.
+        message: commit message.
+        private: create a new repository as private; an existing public one is refused.
 
     Raises:
-        HubError: no login, no right to write there, or the hub cannot be reached.
-        ValueError: `private`, and the repository exists and is public.
+        HubError: not logged in, no permission to write, or the hub cannot be reached.
+        ValueError: `private` is true, and the repository exists and is public.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     if get_token() is None:
-        raise HubError(f"nothing can be put on the hub without a token: {LOG_IN}")
+        raise HubError(f"uploading to the hub needs a token: {LOGIN_HINT}")
     api = HfApi()
-    with _in_one_sentence(name, "written to"):
-        # None leaves it to what the organisation wants of new repositories
-        api.create_repo(name.repo, private=private or None, exist_ok=True)
-        is_public = private and not api.model_info(name.repo).private
+    with _wrap_hub_errors(name, "written to"):
+        # None uses the organisation's default for new repositories
+        api.create_repo(name.repo_id, private=private or None, exist_ok=True)
+        is_public = private and not api.model_info(name.repo_id).private
     if is_public:
-        raise ValueError(f"{name.repo} exists and is public; choose another name, or leave private")
-    added = [
+        raise ValueError(
+            f"{name.repo_id} exists and is public; choose another name, or leave out private"
+        )
+    operations = [
         CommitOperationAdd(path_in_repo=file, path_or_fileobj=content)
         for file, content in files.items()
     ]
-    with _in_one_sentence(name, "written to"):
+    with _wrap_hub_errors(name, "written to"):
         if name.revision:
-            api.create_branch(name.repo, branch=name.revision, exist_ok=True)
-        done = api.create_commit(name.repo, added, commit_message=message, revision=name.revision)
-    return str(done.commit_url)
+            api.create_branch(name.repo_id, branch=name.revision, exist_ok=True)
+        commit = api.create_commit(
+            name.repo_id, operations, commit_message=message, revision=name.revision
+        )
+    return str(commit.commit_url)
 
 
 @contextmanager
-def _in_one_sentence(name: HubName, done: str) -> Iterator[None]:
-    """Any error of the client as a `HubError` that says what is wrong and what to do."""
+def _wrap_hub_errors(name: HubName, action: str) -> Iterator[None]:
+    """Convert any error of the client to a `HubError` that says what is wrong and what to do."""
     try:
         yield
-    except Exception as cause:  # of its transport too, whose errors differ between versions
-        raise HubError(_sentence(name, done, cause)) from cause
+    except Exception as cause:  # includes transport errors, whose types differ between versions
+        raise HubError(_describe_error(name, action, cause)) from cause
 
 
-def _sentence(name: HubName, done: str, cause: Exception) -> str:
+def _describe_error(name: HubName, action: str, cause: Exception) -> str:
     from huggingface_hub import errors
 
     if isinstance(cause, errors.GatedRepoError):
-        return f"{name.repo} is gated: ask for access on its page, and {LOG_IN}"
+        return f"{name.repo_id} is gated: ask for access on its page, and {LOGIN_HINT}"
     if isinstance(cause, errors.RepositoryNotFoundError):
-        return f"there is no {name.repo} on the hub; if it is private, {LOG_IN}"
+        return f"there is no {name.repo_id} on the hub; if it is private, {LOGIN_HINT}"
     if isinstance(cause, errors.RevisionNotFoundError):
-        return f"{name.repo} has no revision {name.revision!r}"
-    if _is_or_comes_from(cause, errors.OfflineModeIsEnabled):
-        cached = ", and the cache does not hold it" if done == FETCHED else ""
-        return f"{name} cannot be {done}: HF_HUB_OFFLINE is set{cached}"
-    if _status(cause) in (401, 403):
-        return f"the hub does not let you: {name} cannot be {done}; {LOG_IN}, with a token that may"
+        return f"{name.repo_id} has no revision {name.revision!r}"
+    if _is_caused_by(cause, errors.OfflineModeIsEnabled):
+        cached = ", and the cache does not hold it" if action == FETCH_ACTION else ""
+        return f"{name} cannot be {action}: HF_HUB_OFFLINE is set{cached}"
+    if _get_status_code(cause) in (401, 403):
+        return (
+            f"{name} cannot be {action}: permission denied; {LOGIN_HINT}, with a token that has "
+            f"access"
+        )
     if isinstance(cause, errors.LocalEntryNotFoundError):
-        return f"{name} cannot be {done}: the hub cannot be reached, and the cache does not hold it"
-    said = " ".join(str(cause).split()) or type(cause).__name__
-    return f"{name} cannot be {done}: {said}"
+        return (
+            f"{name} cannot be {action}: the hub cannot be reached, and the cache does not hold it"
+        )
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    return f"{name} cannot be {action}: {reason}"
 
 
-def _is_or_comes_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+def _is_caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
     while error is not None and not isinstance(error, kind):
         error = error.__cause__
     return error is not None
 
 
-def _status(error: BaseException) -> int | None:
-    """Of the answer of the hub, if there was one."""
-    answers = (getattr(each, "response", None) for each in (error, error.__cause__))
-    return next((answer.status_code for answer in answers if answer is not None), None)
+def _get_status_code(error: BaseException) -> int | None:
+    """Return the HTTP status code of the hub's response, None if there was no response."""
+    responses = (getattr(item, "response", None) for item in (error, error.__cause__))
+    return next((response.status_code for response in responses if response is not None), None)

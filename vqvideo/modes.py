@@ -1,4 +1,4 @@
-"""Evaluation mode for a while, every part given its own mode back afterwards."""
+"""A context manager for evaluation mode that restores the mode of every submodule."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(module: object) -> Iterator[None]:
-    """Put a module and its parts in evaluation mode; anything that is no module is left alone.
+def eval_mode(module: object) -> Iterator[None]:
+    """Put a module and its submodules in evaluation mode; ignore anything that is not a module.
 
-    Unlike `module.eval()` and then `module.train()`, a part that was in another mode than the
-    whole (frozen, say) is so again afterwards.
+    Unlike `module.eval()` followed by `module.train()`, this restores submodules whose mode differs
+    from that of the module, such as frozen ones.
     """
-    parts = module.modules() if isinstance(module, nn.Module) else ()
-    changed = [part for part in parts if part.training]  # setting a flag takes longer than reading
-    for part in changed:
-        part.training = False
+    submodules = module.modules() if isinstance(module, nn.Module) else ()
+    changed = [
+        sub for sub in submodules if sub.training
+    ]  # reading a flag is faster than setting it
+    for sub in changed:
+        sub.training = False
     try:
         yield
     finally:
-        for part in changed:
-            part.training = True
+        for sub in changed:
+            sub.training = True

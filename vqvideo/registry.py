@@ -1,14 +1,11 @@
-"""Names for the parts a plugin may add, and the errors that help when a name is wrong.
+"""Registries that build parts by name, built-in parts and plugins.
 
-One flat `Registry` per kind of part. A name is written once, where the part is defined; the
-builder's keyword-only signature is the schema of its options. The parts of installed packages
-(plugins.py) stand beside ours: they are listed without being imported, and one is imported only
-when somebody asks for its name. One that fails is reported by name with its cause and hurts nobody
-else; one that is hidden by a part of the same name is named in a warning. What a plugin builds is
-signed with its name and package (`BUILT_BY`), so that a checkpoint can say whose parts it needs.
-
-Not here: what the parts are. A config read from a file can name registered parts only, never an
-import path.
+There is one flat `Registry` per kind of part. A name is written once, where the part is defined;
+the builder's keyword-only signature is the schema of its options. The parts of plugins (plugins.py)
+are listed without being imported; a plugin is imported when its part is first used. A plugin that
+fails is reported by name with its cause and does not affect others; a plugin shadowed by a part of
+the same name is named in a warning. Every built part records its origin (identity.py), so that a
+checkpoint can name the packages it needs. Configs contain registered names, never import paths.
 """
 
 from __future__ import annotations
@@ -24,7 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from vqvideo.identity import Origin, format_options, record_origin
-from vqvideo.plugins import DISABLE, KINDS, Plugin, are_disabled, found, name_error
+from vqvideo.plugins import (
+    DISABLE_ENV_VAR,
+    PART_KINDS,
+    Plugin,
+    are_plugins_disabled,
+    find_name_error,
+    find_plugins,
+    normalize_part_name,
+)
 from vqvideo.version import __version__
 
 T = TypeVar("T")
@@ -33,16 +38,16 @@ BuilderT = TypeVar("BuilderT", bound=Callable[..., Any])
 
 
 class UnknownNameError(ValueError):
-    """A name that no registered part and no installed plugin has."""
+    """No registered part and no installed plugin has the name."""
 
 
 class Registry(Generic[T]):
-    """Name -> builder of one kind of part.
+    """Mapping from names to builders of one kind of part.
 
     Args:
-        kind: of part.
-        part: the class that all of them are of.
-        needs: what every builder must take: the sizes that the library tells it.
+        kind: kind of part, one of `PART_KINDS`.
+        base_class: class that every part is an instance of.
+        required_args: arguments that every builder must take: the sizes the library passes.
 
     >>> shapes = Registry("prior", tuple)
     >>> @shapes.register("square")
@@ -52,230 +57,244 @@ class Registry(Generic[T]):
     (3, 3)
     """
 
-    def __init__(self, kind: str, part: type[Any], needs: Sequence[str] = ()) -> None:
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        self.kind, self.part, self.needs = kind, part, tuple(needs)
+    def __init__(self, kind: str, base_class: type[Any], required_args: Sequence[str] = ()) -> None:
+        if kind not in PART_KINDS:
+            raise ValueError(f"kind must be one of {', '.join(PART_KINDS)}, got {kind!r}")
+        self.kind, self.base_class, self.required_args = kind, base_class, tuple(required_args)
         self._builders: dict[str, Builder[T]] = {}
-        self._modules: dict[str, str] = {}  # that registered them
-        self._loaded: dict[str, tuple[Plugin, Builder[T]]] = {}
-        _REGISTRIES.add(self)
+        self._modules: dict[str, str] = {}  # the module that registered each
+        self._plugin_builders: dict[str, tuple[Plugin, Builder[T]]] = {}
+        _INSTANCES.add(self)
 
     def register(self, name: str) -> Callable[[BuilderT], BuilderT]:
-        """Decorator: make a class or function buildable as `name`.
+        """Return a decorator that registers a class or function as the builder of `name`.
 
-        Registering the same object again changes nothing; another object under a taken name
-        raises `ValueError` naming both owners, the name of a plugin that is loaded too, and so does
-        a name with odd characters.
+        Registering the same object again changes nothing.
+
+        Raises:
+            ValueError: the name is invalid, or taken by another object or a loaded plugin; the
+                message names both owners.
         """
-        if error := name_error(name):
+        if error := find_name_error(name):
             raise ValueError(error)
-        # A builder may be of any module, as a partial of a class of ours is; who says the name is
-        # whose it is.
+        name = normalize_part_name(name)
+        # the builder's own module may be another one, as for a partial of a built-in class
         module = str(sys._getframe(1).f_globals.get("__name__", "?"))
 
         def add(builder: BuilderT) -> BuilderT:
             known, owner = self._builders.get(name), ""
             if known is not None and known is not builder:
-                owner = f"already registered by {_owner(known)}"
-            plugin, loaded = self._loaded.get(name, (None, None))
-            if plugin and loaded is not builder and not _is_of(plugin, module):
-                owner = f"already that of {plugin.package} {plugin.version}"
+                owner = f"already registered by {_get_qualified_name(known)}"
+            plugin, loaded = self._plugin_builders.get(name, (None, None))
+            if plugin and loaded is not builder and not _is_from_package(plugin, module):
+                owner = f"already provided by {plugin.package} {plugin.version}"
             if owner:
                 raise ValueError(
-                    f"{self.kind} {name!r} is {owner}; {_owner(builder)} must choose another name"
+                    f"{self.kind} {name!r} is {owner}; {_get_qualified_name(builder)} must choose "
+                    f"another name"
                 )
-            if loaded is not builder:  # else it has the name already
+            if loaded is not builder:  # otherwise it has the name as a plugin
                 self._builders[name], self._modules[name] = builder, module
             return builder
 
         return add
 
-    def names(self, pattern: str = "*") -> list[str]:
-        """Sorted names that match a wildcard pattern, plugins included; imports nothing."""
-        known = {*self._builders, *(plugin.name for plugin in self.plugins() if plugin.usable)}
-        return sorted(fnmatch.filter(known, pattern))
+    def list_names(self, pattern: str = "*") -> list[str]:
+        """List all names that match a wildcard pattern, plugins included, importing nothing."""
+        names = {*self._builders, *(p.name for p in self.list_plugins() if p.is_usable)}
+        return sorted(fnmatch.filter(names, normalize_part_name(pattern)))
 
-    def plugins(self) -> list[Plugin]:
-        """The plugins of this kind, and which of them are hidden; imports nothing."""
-        own = [plugin for plugin in found() if plugin.kind == self.kind]
-        for plugin in own:
+    def list_plugins(self) -> list[Plugin]:
+        """List the plugins of this kind and mark shadowed ones, importing nothing."""
+        plugins = [plugin for plugin in find_plugins() if plugin.kind == self.kind]
+        for plugin in plugins:
             name = plugin.name
-            if plugin.usable and name in self._builders and not _is_of(plugin, self._module(name)):
-                ours = self._module(name).startswith("vqvideo.")
-                whose = "the built-in one" if ours else _owner(self._builders[name])
-                plugin.status, plugin.error = "shadowed", f"{whose} has the same name and is used"
-        return own
+            if (
+                plugin.is_usable
+                and name in self._builders
+                and not _is_from_package(plugin, self._get_module(name))
+            ):
+                builtin = self._get_module(name).startswith("vqvideo.")
+                owner = (
+                    "the built-in part" if builtin else _get_qualified_name(self._builders[name])
+                )
+                plugin.status, plugin.error = "shadowed", f"{owner} has the same name and is used"
+        return plugins
 
     def get(self, name: str) -> Builder[T]:
-        """The builder called `name`, importing its plugin if need be.
+        """Return the builder of `name`, importing its plugin if necessary.
 
         Raises:
-            UnknownNameError: nobody has that name; the message suggests and lists.
-            ImportError: a plugin has it, and failed to import or cannot be used.
-            TypeError: a plugin has it, and what it offers cannot build such a part.
+            UnknownNameError: the name is unknown; the message suggests and lists names.
+            ImportError: the plugin of that name failed to import or cannot be used.
+            TypeError: the builder of the plugin cannot build such a part.
         """
-        offers = [plugin for plugin in self.plugins() if plugin.name == name]
-        for each in offers:
-            _warn_if_hidden(each)
-        plugin = self._plugin(name)
+        name = normalize_part_name(name)
+        candidates = [plugin for plugin in self.list_plugins() if plugin.name == name]
+        for candidate in candidates:
+            _warn_if_shadowed(candidate)
+        plugin = self._get_plugin(name)
         if plugin is None and name in self._builders:
             return self._builders[name]
-        if not offers:
-            raise UnknownNameError(self._unknown(name))
-        return self.load(plugin or offers[0])  # the latter says why it cannot be used
+        if not candidates:
+            raise UnknownNameError(self._format_unknown_error(name))
+        return self.load(plugin or candidates[0])  # the latter raises the reason
 
     def load(self, plugin: Plugin) -> Builder[T]:
-        """The builder of a plugin of this kind; raises `ImportError` and `TypeError` as `get`."""
+        """Return the builder of a plugin; raise `ImportError` and `TypeError` as `get` does."""
         builder = plugin.load()
-        if error := self._builder_error(builder):
-            plugin.fail(error)
-            raise TypeError(f"{plugin} {error}{plugin.others}")
-        self._loaded[plugin.name] = plugin, builder
+        if error := self._find_builder_error(builder):
+            plugin.mark_failed(error)
+            raise TypeError(f"{plugin} {error}{plugin.shadowed_note}")
+        self._plugin_builders[plugin.name] = plugin, builder
         return builder
 
-    def owner(self, name: str) -> tuple[str, str] | None:
-        """The package, and its version, whose part `name` builds; None if nobody has the name.
+    def get_owner(self, name: str) -> tuple[str, str] | None:
+        """Return the package and version that provide a part; None if the name is unknown.
 
-        Of a part that only a decorator registered: the module that did, and no version.
+        For a part registered by a decorator outside vqvideo: its top-level module and "".
 
         >>> from vqvideo.quantizers import QUANTIZERS
-        >>> QUANTIZERS.owner("ema")[0]
+        >>> QUANTIZERS.get_owner("ema")[0]
         'vqvideo'
         """
-        offers = [plugin for plugin in self.plugins() if plugin.name == name]
-        plugin = self._plugin(name)
+        name = normalize_part_name(name)
+        candidates = [plugin for plugin in self.list_plugins() if plugin.name == name]
+        plugin = self._get_plugin(name)
         if plugin is None and name in self._builders:
-            package = self._module(name).split(".")[0]
+            package = self._get_module(name).split(".")[0]
             return package, __version__ if package == "vqvideo" else ""
-        plugin = plugin or next(iter(offers), None)
+        plugin = plugin or next(iter(candidates), None)
         return (plugin.package, plugin.version) if plugin else None
 
-    def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> T:
-        """Call the builder with `options` (the user's) and `given` (the library's own).
+    def build(self, name: str, options: Mapping[str, Any] | None = None, **library_args: Any) -> T:
+        """Build a part from `options` (the user's) and `library_args` (the library's own).
 
-        Options are checked against the builder's signature first, so a misspelt one raises
-        `ValueError` listing those that exist. `TypeError` says whose builder gives something else
-        than such a part.
+        Raises:
+            ValueError: unknown or missing option; the message lists the known ones.
+            TypeError: the builder returns something else than such a part.
         """
+        name = normalize_part_name(name)
         builder = self.get(name)
-        self.check_options(name, options or {}, given)
-        plugin = self._plugin(name)
-        quiet = contextlib.redirect_stdout(sys.stderr) if plugin else contextlib.nullcontext()
+        self.check_options(name, options or {}, library_args)
+        plugin = self._get_plugin(name)
+        redirect = contextlib.redirect_stdout(sys.stderr) if plugin else contextlib.nullcontext()
         try:
-            with quiet:  # stdout is for results
-                part = builder(**given, **(options or {}))
+            with redirect:  # stdout is for results
+                part = builder(**library_args, **(options or {}))
         except SystemExit as cause:
-            raise RuntimeError(f"{self._who(name)} called sys.exit() when it was built") from cause
+            raise RuntimeError(
+                f"{self._describe_part(name)} called sys.exit() when it was built"
+            ) from cause
         except Exception as error:
             if plugin:
-                error.add_note(f"when {self._who(name)} was built")
+                error.add_note(f"while building {self._describe_part(name)}")
             raise
-        if not isinstance(part, self.part):
+        if not isinstance(part, self.base_class):
             raise TypeError(
-                f"{self._who(name)} must be a {_path(self.part)}, got a {_path(type(part))} from "
-                f"{_owner(builder)}"
+                f"{self._describe_part(name)} must be a {_format_type(self.base_class)}, got a "
+                f"{_format_type(type(part))} from {_get_qualified_name(builder)}"
             )
-        package, version = self.owner(name) or ("", "")
-        given_options = format_options(builder, {**given, **(options or {})})
-        record_origin(part, Origin(self.kind, name, package, version, given_options))
+        package, version = self.get_owner(name) or ("", "")
+        all_options = format_options(builder, {**library_args, **(options or {})})
+        record_origin(part, Origin(self.kind, name, package, version, all_options))
         return part
 
-    def takes(self, name: str, option: str) -> bool:
-        """Whether the builder called `name` has an option of that name."""
+    def has_option(self, name: str, option: str) -> bool:
+        """Return whether the builder of `name` has the option."""
         return option in inspect.signature(self.get(name)).parameters
 
     def check_options(
-        self, name: str, options: Mapping[str, Any], given: Mapping[str, Any] | None = None
+        self, name: str, options: Mapping[str, Any], library_args: Mapping[str, Any] | None = None
     ) -> None:
-        """Raise `ValueError` when the part called `name` does not take these options."""
-        given = given or {}
+        """Raise `ValueError` if the part called `name` does not take these options."""
+        library_args = library_args or {}
         parameters = inspect.signature(self.get(name)).parameters.values()
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        free = [p.name for p in named if p.name not in given]
-        unknown = sorted(set(options) - set(free))
-        needed = sorted(set(given) - {p.name for p in named})
-        who = self._who(name)
-        if needed and len(named) == len(parameters):
-            raise ValueError(f"{who} does not take {needed[0]}, which is needed here")
-        if unknown and len(named) == len(parameters):  # else it takes anything
+        known = [p.name for p in named if p.name not in library_args]
+        unknown = sorted(set(options) - set(known))
+        missing = sorted(set(library_args) - {p.name for p in named})
+        part = self._describe_part(normalize_part_name(name))
+        if missing and len(named) == len(parameters):
+            raise ValueError(f"{part} does not take {missing[0]}, which is needed here")
+        if unknown and len(named) == len(parameters):  # otherwise it has *args or **kwargs
             raise ValueError(
-                f"{who} has no option {unknown[0]!r}"
-                f"{_did_you_mean(unknown[0], free)}; it takes: {', '.join(free) or 'none'}"
+                f"{part} has no option {unknown[0]!r}"
+                f"{_suggest_name(unknown[0], known)}; it takes: {', '.join(known) or 'none'}"
             )
-        for parameter in named:
-            if parameter.default is parameter.empty and parameter.name not in {**options, **given}:
-                raise ValueError(f"{who} needs the option {parameter.name!r}")
+        for arg in named:
+            if arg.default is arg.empty and arg.name not in {**options, **library_args}:
+                raise ValueError(f"{part} needs the option {arg.name!r}")
 
-    def _plugin(self, name: str) -> Plugin | None:
-        """The plugin that is built under that name."""
-        offers = (p for p in self.plugins() if p.usable and p.status != "shadowed")
-        return next((plugin for plugin in offers if plugin.name == name), None)
+    def _get_plugin(self, name: str) -> Plugin | None:
+        """Return the plugin that provides the part of that name, None if none does."""
+        candidates = (p for p in self.list_plugins() if p.is_usable and p.status != "shadowed")
+        return next((plugin for plugin in candidates if plugin.name == name), None)
 
-    def _module(self, name: str) -> str:
+    def _get_module(self, name: str) -> str:
         return self._modules.get(name) or self._builders[name].__module__
 
-    def _builder_error(self, builder: Builder[T]) -> str:
-        """What is wrong with a plugin's builder before it is called, "" for nothing."""
-        if isinstance(builder, type) and not issubclass(builder, self.part):
+    def _find_builder_error(self, builder: Builder[T]) -> str:
+        """Return an error message if a plugin's builder is invalid, without calling it, else ""."""
+        if isinstance(builder, type) and not issubclass(builder, self.base_class):
             return (
-                f"must be a subclass of {_path(self.part)}, or a function that returns such a "
-                f"{self.kind}; {_path(builder)} is neither"
+                f"must be a subclass of {_format_type(self.base_class)}, or a function that "
+                f"returns such a {self.kind}; {_format_type(builder)} is neither"
             )
         try:
             parameters = inspect.signature(builder).parameters.values()
         except (ValueError, TypeError):
-            return f"cannot be asked for its options: {_owner(builder)} has no signature"
+            return f"must have a signature, but {_get_qualified_name(builder)} has none"
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return ""
         named = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
-        lacking = [name for name in self.needs if name not in named]
-        if not lacking:
+        missing = [name for name in self.required_args if name not in named]
+        if not missing:
             return ""
         return (
-            f"must take {', '.join(self.needs)}, as every {self.kind} does; {_owner(builder)} "
-            f"does not take {lacking[0]}"
+            f"must take {', '.join(self.required_args)}, as every {self.kind} does; "
+            f"{_get_qualified_name(builder)} does not take {missing[0]}"
         )
 
-    def _who(self, name: str) -> str:
-        return str(self._plugin(name) or f"{self.kind} {name!r}")
+    def _describe_part(self, name: str) -> str:
+        return str(self._get_plugin(name) or f"{self.kind} {name!r}")
 
-    def _unknown(self, name: str) -> str:
-        known = self.names()
-        failed = [plugin.name for plugin in self.plugins() if plugin.status == "failed"]
-        others = [each.kind for each in _REGISTRIES if name in each.names()]
+    def _format_unknown_error(self, name: str) -> str:
+        known = self.list_names()
+        failed = [plugin.name for plugin in self.list_plugins() if plugin.status == "failed"]
+        others = [registry.kind for registry in _INSTANCES if name in registry.list_names()]
         other = min((kind for kind in others if kind != self.kind), default="")
         hint = f" (a{'n' * (other == 'encoder')} {other} has that name)" if other else ""
-        hint += _did_you_mean(name, known)
+        hint += _suggest_name(name, known)
         return (
             f"unknown {self.kind} {name!r}{hint}; known: {', '.join(known) or 'none'}"
             + (f"; failed, see `vqvideo plugins`: {', '.join(failed)}" if failed else "")
-            + (f"; plugins are turned off by {DISABLE}" if are_disabled() else "")
+            + (f"; plugins are disabled by {DISABLE_ENV_VAR}" if are_plugins_disabled() else "")
         )
 
 
-_REGISTRIES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()  # each may look at the others
+_INSTANCES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()  # to suggest names of other kinds
 
 
-def _is_of(plugin: Plugin, module: str) -> bool:
-    """Whether a module is of the plugin's package."""
+def _is_from_package(plugin: Plugin, module: str) -> bool:
+    """Return whether a module belongs to the plugin's package."""
     return module.split(".")[0] == plugin.entry_point.module.split(".")[0]
 
 
-def _warn_if_hidden(plugin: Plugin) -> None:
-    if plugin.status == "shadowed" and not plugin.warned:
-        plugin.warned = True
-        warnings.warn(f"{plugin} is hidden: {plugin.error}", RuntimeWarning, stacklevel=4)
+def _warn_if_shadowed(plugin: Plugin) -> None:
+    if plugin.status == "shadowed" and not plugin.has_warned:
+        plugin.has_warned = True
+        warnings.warn(f"{plugin} is shadowed: {plugin.error}", RuntimeWarning, stacklevel=4)
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _suggest_name(name: str, known: list[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def _path(part: type) -> str:
-    return part.__qualname__ if part.__module__ == "builtins" else _owner(part)
+def _format_type(part: type) -> str:
+    return part.__qualname__ if part.__module__ == "builtins" else _get_qualified_name(part)
 
 
-def _owner(builder: Callable[..., Any]) -> str:
+def _get_qualified_name(builder: Callable[..., Any]) -> str:
     return f"{builder.__module__}.{getattr(builder, '__qualname__', repr(builder))}"

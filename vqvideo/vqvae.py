@@ -2,13 +2,13 @@
 
     x -> encoder -> z_e -> quantizer -> codes -> codebook -> z_q -> decoder -> p(x | z_q)
 
-Trained by eq. 3 of van den Oord et al. 2017 (arXiv 1711.00937): the reconstruction term
-log p(x | z_q), whose gradient the quantizer passes straight to the encoder; the codebook term,
-zero for a moving-average codebook; and beta times the commitment term. The prior over codes is
-uniform here, so its KL is the constant N ln K and drops out; a learned prior comes second
-(priors, generator.py).
+The training loss is eq. 3 of van den Oord et al. 2017 (arXiv 1711.00937): the reconstruction term
+log p(x | z_q), whose gradient the quantizer passes straight through to the encoder; the codebook
+term, zero for a moving-average codebook; and beta times the commitment term. The prior over codes
+is uniform here, so the KL term is the constant N ln K and is omitted; a learned prior is the second
+stage (priors, generator.py).
 
-One class for audio, images and video: the parts it is given know their rank.
+The same class serves audio, images and video: the rank is a property of the parts.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ import torch
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
-from vqvideo.grid import grid_shape
+from vqvideo.grid import compute_grid_shape
 from vqvideo.identity import fingerprint
 from vqvideo.likelihoods import Likelihood
-from vqvideo.modes import evaluating
+from vqvideo.modes import eval_mode
 from vqvideo.nets.autoencoder import Decoder, Encoder
-from vqvideo.nets.blocks import Blocks, Blockwise
-from vqvideo.nets.cond import ToldBeside
-from vqvideo.nets.conv import Past
-from vqvideo.nets.pieces import alike, cropped, filled_up
+from vqvideo.nets.chunks import check_shapes, crop, pad_to_multiple
+from vqvideo.nets.conditioning import ConcatConditioning
+from vqvideo.nets.conv import StreamingState
+from vqvideo.nets.streaming import ChunkedRunner, StreamingModule
 from vqvideo.quantizers import NotFiniteError, Quantized, Quantizer
 
 
 class VQVAEOutput(NamedTuple):
-    """Attributes:
-    parameters: of the likelihood, `[b, num_parameters, *axes]`.
-    quantized: codes, z_q and the two losses of the quantizer.
+    """The output of a forward pass.
+
+    Attributes:
+        parameters: parameters of the likelihood, `[b, num_parameters, *axes]`.
+        quantized: codes, z_q and the two losses of the quantizer.
     """
 
     parameters: Tensor
@@ -44,11 +46,13 @@ class VQVAEOutput(NamedTuple):
 
 
 class VQVAELoss(NamedTuple):
-    """Attributes:
-    total: scalar to minimise: eq. 3 with the reconstruction term per dimension.
-    reconstruction_nats: scalar, -log p(x | z_q) in nats per item, mean over the batch.
-    parameters: of the likelihood, whose `mode` is the reconstruction to look at.
-    quantized: codes, z_q and the two losses of the quantizer.
+    """The loss of a batch and the values it is computed from.
+
+    Attributes:
+        total: scalar to minimize, eq. 3 with the reconstruction term per dimension.
+        reconstruction_nats: scalar, -log p(x | z_q) in nats per item, mean over the batch.
+        parameters: parameters of the likelihood; their `mode` is the reconstruction.
+        quantized: codes, z_q and the two losses of the quantizer.
     """
 
     total: Tensor
@@ -58,17 +62,18 @@ class VQVAELoss(NamedTuple):
 
 
 class DecodingOptions(TypedDict, total=False):
-    """How codes become data.
+    """Options of `VQVAE.decode`.
 
     Attributes:
-        tile: codes along each axis but the first that are worked on at once, for frames too large
-            for the memory; None is all of them.
-        temperature: 0 gives the mode of the likelihood, 1 a sample; see `Likelihood.drawn`. None is
-            what suits it, 0 unless it is autoregressive.
-        seed: decides the noise of a sample; one, or one for each item where the likelihood is
+        tile: tile size in codes, one per axis except the first, for frames that do not fit in
+            memory; None processes whole frames.
+        temperature: 0 gives the mode of the likelihood, 1 a sample; see
+            `Likelihood.sample_stream`. None uses the likelihood's `default_temperature`, 0 unless
+            it is autoregressive.
+        seed: seed of the noise of a sample; a single seed, or one per item if the likelihood is
             autoregressive.
-        known: data `[b, c, n, ...]` of the first n steps, which an autoregressive likelihood goes
-            on from.
+        known: data `[b, c, n, ...]` of the first n steps, which an autoregressive likelihood
+            continues.
     """
 
     tile: Sequence[int] | None
@@ -78,20 +83,20 @@ class DecodingOptions(TypedDict, total=False):
 
 
 class VQVAE(nn.Module):
-    """Encoder, quantizer, decoder and likelihood, already built.
+    """VQ-VAE composed of an encoder, a quantizer, a decoder and a likelihood.
 
     Args:
-        encoder: data `[b, c, *axes]` in [-1, 1] to z_e.
-        quantizer: z_e to codes and z_q.
-        decoder: z_q to the parameters of the likelihood.
-        likelihood: what those parameters say about data.
+        encoder: maps data `[b, c, *axes]` in [-1, 1] to z_e.
+        quantizer: maps z_e to codes and z_q.
+        decoder: maps z_q to the parameters of the likelihood.
+        likelihood: distribution p(x | z_q) with these parameters.
         commitment_weight: beta of eq. 3; 0.25 in all of the paper's experiments.
-        cond: what the decoder is told besides the codes, a class or who speaks, so that the codes
-            need not say it (section 4.3: the same codes in another voice). Embedded, it stands
-            beside z_q in `z_channels` channels more. None, and what a model is not told: zeros.
+        cond: conditions of the decoder in addition to the codes: a class or a speaker, which the
+            codes then need not encode (section 4.3: the same codes in another voice). The embedding
+            has `z_channels` channels and is concatenated to z_q; without a condition it is zero.
 
     Raises:
-        ValueError: the decoder cannot be told what differs from position to position.
+        ValueError: `cond` has a condition that varies over positions.
     """
 
     def __init__(
@@ -111,11 +116,11 @@ class VQVAE(nn.Module):
         self.likelihood = likelihood
         self.commitment_weight = commitment_weight
         self.cond = cond or CondSpec()
-        self.cond_embedding = ToldBeside(self.cond, quantizer.z_channels)
+        self.cond_embedding = ConcatConditioning(self.cond, quantizer.z_channels)
 
     @property
     def rank(self) -> int:
-        """Axes of the code grid."""
+        """Number of axes of the code grid."""
         return self.encoder.rank
 
     @property
@@ -124,28 +129,28 @@ class VQVAE(nn.Module):
         return self.encoder.downsampling
 
     def forward(self, x: Tensor, cond: Cond | None = None) -> VQVAEOutput:
-        """Encode, quantize and decode data `[b, c, *axes]`, the decoder told `cond`.
+        """Encode, quantize and decode data `[b, c, *axes]`, with the decoder conditioned on `cond`.
 
         Raises:
-            ValueError: an axis does not divide by the downsampling (the message says which
-                sizes work), x holds NaN or infinity, or `cond` is not what the decoder takes.
+            ValueError: an axis is not divisible by the downsampling (the message lists valid
+                sizes), x contains NaN or infinity, or `cond` does not match the decoder's.
         """
-        quantized = self.quantizer(self.z_e(x))
-        return VQVAEOutput(self.parameters_of(quantized.z_q, cond), quantized)
+        quantized = self.quantizer(self.compute_z_e(x))
+        return VQVAEOutput(self.predict_parameters(quantized.z_q, cond), quantized)
 
-    def parameters_of(self, z_q: Tensor, cond: Cond | None = None) -> Tensor:
-        """The likelihood's parameters `[b, num_parameters, *axes]` for z_q `[b, z_channels, *grid]`
-        and what the decoder is told.
+    def predict_parameters(self, z_q: Tensor, cond: Cond | None = None) -> Tensor:
+        """Return the likelihood's parameters `[b, num_parameters, *axes]` for z_q
+        `[b, z_channels, *grid]` and the decoder's conditions.
         """
         return self.decoder(self.cond_embedding(z_q, cond))  # type: ignore[no-any-return]
 
-    def z_e(self, x: Tensor) -> Tensor:
-        """What the quantizer is given, `[b, z_channels, *grid]`, for data `[b, c, *axes]`.
+    def compute_z_e(self, x: Tensor) -> Tensor:
+        """Return the input of the quantizer, `[b, z_channels, *grid]`, for data `[b, c, *axes]`.
 
         Raises:
-            ValueError: as `forward`.
+            ValueError: as for `forward`.
         """
-        self._check(x)
+        self._check_data(x)
         return self.encoder(x)  # type: ignore[no-any-return]
 
     def loss(
@@ -156,17 +161,18 @@ class VQVAE(nn.Module):
         cond: Cond | None = None,
         observe: bool = True,
     ) -> VQVAELoss:
-        """Eq. 3 for a batch, the reconstruction term divided by the number of dimensions.
+        """Return eq. 3 for a batch, with the reconstruction term per dimension.
 
-        In training mode the likelihood sees the batch first, so that it can set itself up from
-        the first one.
+        In training mode, the likelihood first observes the batch, so that it can initialize itself
+        from the first batch.
 
         Args:
             x: data `[b, c, *axes]`.
-            output: what `forward(x, cond)` returned, where it was called through a wrapper (data
-                parallel); None calls it here.
-            cond: what the decoder is told.
-            observe: false where the likelihood has seen this batch, as part of a larger one.
+            output: the result of `forward(x, cond)` if it was called through a data-parallel
+                wrapper; None calls it here.
+            cond: conditions of the decoder.
+            observe: False if the likelihood has already observed this batch, as part of a larger
+                one.
         """
         if self.training and observe:
             self.likelihood.observe(x)
@@ -180,86 +186,90 @@ class VQVAE(nn.Module):
         return VQVAELoss(total, nats, parameters.detach(), quantized)
 
     def encode(self, x: Tensor, *, tile: Sequence[int] | None = None) -> Tensor:
-        """Codes int64 `[b, *grid]` of data `[b, c, *axes]` in [-1, 1]. Moves no codebook.
+        """Return the codes int64 `[b, *grid]` of data `[b, c, *axes]` in [-1, 1].
 
-        Long data is worked on in blocks (nets/blocks.py), so memory grows with the data and the
-        codes alone.
+        The codebook is not updated. Long data is processed in chunks (nets/streaming.py), so only
+        the memory of the data and the codes grows with its length.
 
         Args:
             x: data.
-            tile: codes along each axis but the first that are worked on at once, for frames too
-                large for the memory; None is all of them. With another tile the numbers round
-                differently.
+            tile: tile size in codes, one per axis except the first, for frames that do not fit in
+                memory; None processes whole frames. Different tile sizes round differently.
         """
-        self._check(x)
-        return torch.cat(list(self._encoded([x], tile)), dim=1)
+        self._check_data(x)
+        return torch.cat(list(self._encode_chunks([x], tile)), dim=1)
 
     def decode(
         self, codes: Tensor, cond: Cond | None = None, **options: Unpack[DecodingOptions]
     ) -> Tensor:
-        """Data `[b, c, *axes]` in [-1, 1] for codes `[b, *grid]`: the mode of p(x | z_q), or a
-        sample.
+        """Decode codes `[b, *grid]` to data `[b, c, *axes]` in [-1, 1]: the mode of p(x | z_q), or
+        a sample.
 
         Args:
             codes: int64; with several codebooks `[b, *grid, s]`.
-            cond: what the decoder is told; None tells it nothing.
+            cond: conditions of the decoder; None decodes without conditions.
             options: see `DecodingOptions`.
         """
         if not codes.numel():
-            raise ValueError(f"there are no codes to decode: they are {list(codes.shape)}")
-        return torch.cat(list(self._decoded([codes], cond, **options)), dim=2)
+            raise ValueError(f"there are no codes to decode: their shape is {list(codes.shape)}")
+        return torch.cat(list(self._decode_chunks([codes], cond, **options)), dim=2)
 
     def encode_stream(
-        self, pieces: Iterable[Tensor], *, tile: Sequence[int] | None = None
+        self, chunks: Iterable[Tensor], *, tile: Sequence[int] | None = None
     ) -> Iterator[Tensor]:
-        """Codes `[b, n, ...]`, as soon as they are certain, of data that comes in pieces.
+        """Encode data chunk by chunk and yield codes `[b, n, ...]` as soon as they are final.
 
-        Put together they are, bit for bit, what `encode` gives for the whole, however the data was
-        cut up; memory holds a few blocks. Data that ends within a code is filled up by repeating
-        its last step: keep its length, and tell `decode_stream`.
+        Concatenated, they equal the result of `encode` bit for bit, for any chunk lengths; only a
+        few chunks are in memory. If the data ends within a code, its last step is repeated to
+        complete the code; pass the original length to `decode_stream`.
 
         Args:
-            pieces: data `[b, c, n, ...]` of any lengths along the first axis, in order; a video
-                in constant memory: `(piece[None] for piece in media.read_pieces(file))`.
+            chunks: data `[b, c, n, ...]` of any lengths along the first axis, in order. To encode a
+                video file, pass `(chunk[None] for chunk in media.read_video_chunks(file))`.
             tile: as for `encode`.
 
         Raises:
-            ValueError: the encoder looks at all of its input; a piece does not fit; no data came.
+            ValueError: the encoder needs its whole input at once, a chunk has the wrong shape, or
+                there is no data.
         """
-        self._check_streams(self.encoder, "encoder")
-        return self._encoded(filled_up(map(self._checked, pieces), self.downsampling[0]), tile)
+        self._check_streamable(self.encoder, "encoder")
+        return self._encode_chunks(
+            pad_to_multiple(map(self._check_chunk, chunks), self.downsampling[0]), tile
+        )
 
     def decode_stream(
         self,
-        pieces: Iterable[Tensor],
+        chunks: Iterable[Tensor],
         cond: Cond | None = None,
         *,
         length: int | None = None,
         **options: Unpack[DecodingOptions],
     ) -> Iterator[Tensor]:
-        """Data `[b, c, n, ...]`, as soon as it is certain, of codes that come in pieces.
+        """Decode codes chunk by chunk and yield data `[b, c, n, ...]` as soon as it is final.
 
-        Put together it is, bit for bit, what `decode` gives for the whole.
+        Concatenated, it equals the result of `decode` bit for bit.
 
         Args:
-            pieces: codes `[b, n, ...]` of any lengths along the first axis, in order.
+            chunks: codes `[b, n, ...]` of any lengths along the first axis, in order.
             cond: as for `decode`.
-            length: of the data along the first axis, where it ended within a code.
+            length: length of the data along the first axis, if it ends within a code.
             options: as for `decode`.
 
         Raises:
-            ValueError: the decoder looks at all of its input, or the codes end before `length`.
+            ValueError: the decoder needs its whole input at once, or the codes end before `length`.
         """
-        self._check_streams(self.decoder, "decoder")
-        return cropped(self._decoded(pieces, cond, **options), length)
+        self._check_streamable(self.decoder, "decoder")
+        return crop(self._decode_chunks(chunks, cond, **options), length)
 
-    def _encoded(self, pieces: Iterable[Tensor], tile: Sequence[int] | None) -> Iterator[Tensor]:
-        blocks = Blocks(self.encoder, self.downsampling, (1,) * self.rank, tile)
-        return self._in_blocks(blocks, pieces, lambda z_e: self.quantizer(z_e).codes)
+    def _encode_chunks(
+        self, chunks: Iterable[Tensor], tile: Sequence[int] | None
+    ) -> Iterator[Tensor]:
+        runner = ChunkedRunner(self.encoder, self.downsampling, (1,) * self.rank, tile)
+        return self._run_chunks(runner, chunks, lambda z_e: self.quantizer(z_e).codes)
 
-    def _decoded(
+    def _decode_chunks(
         self,
-        pieces: Iterable[Tensor],
+        chunks: Iterable[Tensor],
         cond: Cond | None,
         *,
         tile: Sequence[int] | None = None,
@@ -267,70 +277,79 @@ class VQVAE(nn.Module):
         seed: int | Sequence[int] = 0,
         known: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        several = self.quantizer.num_codebooks > 1
+        is_multi = self.quantizer.num_codebooks > 1
 
-        def laid_out(codes: Tensor) -> Tensor:
-            if codes.ndim != 1 + self.rank + several:
-                last = ", and those of several codebooks last" if several else ""
+        def to_channels(codes: Tensor) -> Tensor:
+            if codes.ndim != 1 + self.rank + is_multi:
+                suffix = ", then an axis of codebooks" if is_multi else ""
                 raise ValueError(
-                    f"codes must be [batch, *grid] with {self.rank} grid axes{last}, got "
+                    f"codes must be [batch, *grid] with {self.rank} grid axes{suffix}, got "
                     f"{list(codes.shape)}"
                 )
-            return codes.movedim(-1, 1) if several else codes[:, None]
+            return codes.movedim(-1, 1) if is_multi else codes[:, None]
 
-        def run(codes: Tensor, *past: Past) -> Tensor:
-            codes = codes.movedim(1, -1) if several else codes[:, 0]
-            told = self.cond_embedding(self.quantizer.decode(codes), cond)
-            return self.decoder(told, *past)  # type: ignore[no-any-return]
+        def run(codes: Tensor, *state: StreamingState) -> Tensor:
+            codes = codes.movedim(1, -1) if is_multi else codes[:, 0]
+            z = self.cond_embedding(self.quantizer.decode(codes), cond)
+            return self.decoder(z, *state)  # type: ignore[no-any-return]
 
-        blocks = Blocks(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
-        parameters = self._in_blocks(blocks, alike(map(laid_out, pieces)), lambda block: block)
-        usual = self.likelihood.usual_temperature
-        return self.likelihood.drawn(
+        runner = ChunkedRunner(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
+        parameters = self._run_chunks(
+            runner, check_shapes(map(to_channels, chunks)), lambda block: block
+        )
+        default = self.likelihood.default_temperature
+        return self.likelihood.sample_stream(
             parameters,
-            temperature=usual if temperature is None else temperature,
+            temperature=default if temperature is None else temperature,
             seed=seed,
             known=known,
         )
 
-    def _in_blocks(
-        self, blocks: Blocks, pieces: Iterable[Tensor], finish: Callable[[Tensor], Tensor]
+    def _run_chunks(
+        self,
+        runner: ChunkedRunner,
+        chunks: Iterable[Tensor],
+        postprocess: Callable[[Tensor], Tensor],
     ) -> Iterator[Tensor]:
-        """Each block of an input as `finish` makes it, in evaluation mode and without gradients."""
-        for piece in itertools.chain(pieces, [None]):
-            if piece is not None:
-                blocks.push(piece)
+        """Yield each output chunk after `postprocess`, in evaluation mode and without gradients."""
+        for chunk in itertools.chain(chunks, [None]):
+            if chunk is not None:
+                runner.push(chunk)
             while True:
-                with torch.no_grad(), evaluating(self):
-                    out = blocks.ready(last=piece is None)
-                    out = out if out is None else finish(out)
-                if out is None:
+                with torch.no_grad(), eval_mode(self):
+                    block = runner.pop(last=chunk is None)
+                    block = block if block is None else postprocess(block)
+                if block is None:
                     break
-                yield out
+                yield block
 
-    def _check_streams(self, part: Blockwise, name: str) -> None:
-        if not part.causal and (part.reach is None or part.reach[0] is None):
+    def _check_streamable(self, module: StreamingModule, name: str) -> None:
+        if not module.is_causal and (module.context is None or module.context[0] is None):
             raise ValueError(
-                f"this {name} does not say how far it looks along the first axis (`reach`), so its "
-                f"input cannot come in pieces; give the whole"
+                f"this {name} declares no `context` along the first axis, so it cannot process its "
+                f"input in chunks; use encode or decode on all of it"
             )
 
     def fingerprint(self) -> str:
-        """Return a hash of what decides which codes data gets: encoder and quantizer, each by its
-        registered name, package, options and weights, and how far the encoder strides.
+        """Return a hash of everything that determines the codes of data: encoder and quantizer,
+        each with its registered name, package, options and weights, and the encoder's strides.
         """
-        strides = self.downsampling, self.encoder.causal
+        strides = self.downsampling, self.encoder.is_causal
         return fingerprint(self.encoder, self.quantizer, context=strides)
 
-    def grid_shape(self, axes: tuple[int, ...]) -> tuple[int, ...]:
-        """The code grid of data with these axes; raises `ValueError` where one does not divide."""
-        return grid_shape(axes, self.downsampling)
+    def compute_grid_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the code grid of data with these axes.
 
-    def _checked(self, piece: Tensor) -> Tensor:
-        self._check(piece, whole=False)
-        return piece
+        Raises:
+            ValueError: an axis is not divisible by the downsampling.
+        """
+        return compute_grid_shape(shape, self.downsampling)
 
-    def _check(self, x: Tensor, *, whole: bool = True) -> None:
+    def _check_chunk(self, chunk: Tensor) -> Tensor:
+        self._check_data(chunk, check_length=False)
+        return chunk
+
+    def _check_data(self, x: Tensor, *, check_length: bool = True) -> None:
         if x.ndim != 2 + self.rank:
             raise ValueError(
                 f"data must be [batch, channels, *axes] with {self.rank} axes, got {list(x.shape)}"
@@ -341,7 +360,7 @@ class VQVAE(nn.Module):
                 f"got {x.dtype} {list(x.shape)}"
             )
         axes = tuple(x.shape[2:])
-        self.grid_shape(axes if whole else (self.downsampling[0], *axes[1:]))
+        self.compute_grid_shape(axes if check_length else (self.downsampling[0], *axes[1:]))
         if not torch.isfinite(x).all():
             bad = torch.nonzero(~torch.isfinite(x))
             raise NotFiniteError(

@@ -21,12 +21,12 @@ def cache_folder(tmp_path_factory, monkeypatch) -> Path:
     return folder
 
 
-def _write(path: Path, numbers: range, fps: int = 8) -> Path:
+def _write(path: Path, read_numbers: range, fps: int = 8) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = SIZE
         stream.pix_fmt, stream.gop_size = "yuv420p", 1
-        for number in numbers:
+        for number in read_numbers:
             frame = av.VideoFrame(SIZE[1], SIZE[0], "yuv420p")
             values = (16 + 219 * number / LEVELS, 128, 128)
             for plane, value in zip(frame.planes, values, strict=True):
@@ -36,11 +36,11 @@ def _write(path: Path, numbers: range, fps: int = 8) -> Path:
     return path
 
 
-def _numbers(x: Tensor) -> list[int]:
+def _read_numbers(x: Tensor) -> list[int]:
     return ((x.mean(dim=(0, 2, 3)) + 1) / 2 * LEVELS).round().int().tolist()
 
 
-def _break_frame(path: Path, number: int) -> Path:
+def _corrupt_frame(path: Path, number: int) -> Path:
     with av.open(str(path)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][number]
         start, stop = packet.pos + 5, packet.pos + packet.size
@@ -57,12 +57,12 @@ def write_numbers() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def numbers() -> Callable[[Tensor], list[int]]:
+def read_numbers() -> Callable[[Tensor], list[int]]:
     """`numbers(x)`: the numbers of the frames of a window `[3, t, h, w]`."""
-    return _numbers
+    return _read_numbers
 
 
 @pytest.fixture(scope="session")
-def break_frame() -> Callable[..., Path]:
+def corrupt_frame() -> Callable[..., Path]:
     """`break_frame(path, 3)`: the file still lists frame 3, which cannot be decoded any more."""
-    return _break_frame
+    return _corrupt_frame

@@ -4,27 +4,27 @@ import numpy as np
 import pytest
 import torch
 
-from vqvideo.data.actions import load_actions, read_actions
+from vqvideo.data.actions import load_actions, read_frame_actions
 
 
 def test_the_first_frame_was_led_into_by_action_0_and_the_next_by_the_first_recorded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([3, 4, 5], dtype=np.int8))
-    assert read_actions(tmp_path / "a.npy", 0, 4).tolist() == [0, 3, 4, 5]
-    assert read_actions(tmp_path / "a.npy", 0, None).tolist() == [0, 3, 4, 5]
-    assert read_actions(tmp_path / "a.npy", 2, 2).tolist() == [4, 5]
-    assert read_actions(tmp_path / "a.npy", 2, None).dtype == torch.int64
+    assert read_frame_actions(tmp_path / "a.npy", 0, 4).tolist() == [0, 3, 4, 5]
+    assert read_frame_actions(tmp_path / "a.npy", 0, None).tolist() == [0, 3, 4, 5]
+    assert read_frame_actions(tmp_path / "a.npy", 2, 2).tolist() == [4, 5]
+    assert read_frame_actions(tmp_path / "a.npy", 2, None).dtype == torch.int64
 
 
 def test_vectors_are_read_likewise(tmp_path):
     np.save(tmp_path / "v.npy", np.array([[0.5, 1], [2, 3]]))
-    led = read_actions(tmp_path / "v.npy", 0, 3)
+    led = read_frame_actions(tmp_path / "v.npy", 0, 3)
     assert led.equal(torch.tensor([[0, 0], [0.5, 1], [2, 3]]))
 
 
 def test_too_few_are_counted(tmp_path):
     np.save(tmp_path / "a.npy", np.array([3, 4]))
     with pytest.raises(ValueError, match=r"a\.npy holds 2 actions; frames 1 to 4 need 4"):
-        read_actions(tmp_path / "a.npy", 1, 4)
+        read_frame_actions(tmp_path / "a.npy", 1, 4)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ SMALL += ["--set", "quantizer.codebook_size=16", "--precision", "fp32"]
 
 
 @pytest.fixture
-def command(tmp_path):
+def run_command(tmp_path):
     """Trains one step on three files, the last of them no video."""
     data = tmp_path / "data"
     data.mkdir()
@@ -29,17 +29,17 @@ def command(tmp_path):
     return ["train-vqvae", "--json", *where, "--steps", "1", *SMALL]
 
 
-def test_a_file_that_is_no_video_ends_the_command_with_its_name(command, capsys):
-    assert main(command) == 1
+def test_a_file_that_is_no_video_ends_the_command_with_its_name(run_command, capsys):
+    assert main(run_command) == 1
     assert "1 of 2 files cannot be read" in (said := capsys.readouterr().err)
     assert "2.mp4" in said
     assert said.count("\n") == 1
 
 
-def test_rate_cache_and_share_of_corrupt_files_are_options(command, capsys, tmp_path):
+def test_rate_cache_and_share_of_corrupt_files_are_options(run_command, capsys, tmp_path):
     cache = tmp_path / "decoded"
-    options = ["--fps", "16", "--cache", str(cache), "--max-corrupt", "0.5"]
-    assert main([*command, *options]) == 0
+    options = ["--fps", "16", "--cache-dir", str(cache), "--max-corrupt", "0.5"]
+    assert main([*run_command, *options]) == 0
     out, said = capsys.readouterr()
     assert set(json.loads(out)) >= {"psnr_db"}
     assert said.count("unreadable files skipped (train): 1") == 1

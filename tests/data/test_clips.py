@@ -14,31 +14,31 @@ from torch.utils.data import DataLoader
 
 from vqvideo import media
 from vqvideo.cond import CondSpec
-from vqvideo.data.clips import SUFFIXES, ClipDataset, Fit, cond_of
+from vqvideo.data.clips import SUFFIXES_BY_RANK, ClipDataset, Fit, cond_from_batch
 from vqvideo.data.metadata import Item, write_metadata
 
 SHAPE = (4, 16, 24)
 LEVELS = 40  # frame numbers that brightness can tell apart
 
 
-def frames_of(file: int, num_frames: int, size: tuple[int, int] = SHAPE[1:]) -> Tensor:
+def make_frames(file: int, num_frames: int, size: tuple[int, int] = SHAPE[1:]) -> Tensor:
     """Video `[3, t, h, w]` whose frame t of file f is as bright as its number, 20 f + t."""
     numbers = 20.0 * file + torch.arange(num_frames)
     return (numbers / LEVELS * 2 - 1).view(1, -1, 1, 1).expand(3, -1, *size)
 
 
-def numbers_in(x: Tensor) -> list[int]:
+def read_numbers(x: Tensor) -> list[int]:
     """The numbers of the frames of a window `[3, t, h, w]`."""
     return ((x.mean(dim=(0, 2, 3)) + 1) / 2 * LEVELS).round().int().tolist()
 
 
 def write_videos(folder: Path, *lengths: int) -> None:
     for file, length in enumerate(lengths):
-        media.write_video(folder / f"{file}.mp4", frames_of(file, length), fps=8)
+        media.write_video(folder / f"{file}.mp4", make_frames(file, length), fps=8)
 
 
 def windows(dataset: ClipDataset) -> list[list[int]]:
-    return [numbers_in(dataset[index]["x"]) for index in range(len(dataset))]
+    return [read_numbers(dataset[index]["x"]) for index in range(len(dataset))]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,10 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-def both_splits(folder: Path, step: int | None = None) -> list[list[int]]:
-    splits = [ClipDataset(folder, SHAPE, split=split, step=step) for split in ("train", "test")]
+def load_both_splits(folder: Path, step: int | None = None) -> list[list[int]]:
+    splits = [
+        ClipDataset(folder, SHAPE, split=split, clip_stride=step) for split in ("train", "test")
+    ]
     return windows(splits[0]) + windows(splits[1])
 
 
@@ -58,7 +60,7 @@ def both_splits(folder: Path, step: int | None = None) -> list[list[int]]:
 
 
 def test_windows_lie_side_by_side_and_never_cross_the_end_of_a_file(videos):
-    assert both_splits(videos) == [
+    assert load_both_splits(videos) == [
         [0, 1, 2, 3],
         [20, 21, 22, 23],
         [24, 25, 26, 27],
@@ -74,13 +76,13 @@ def test_windows_start_every_so_many_frames(videos, step):
         while start + 4 <= length:
             expected.append([20 * file + start + t for t in range(4)])
             start += step
-    assert both_splits(videos, step) == expected
+    assert load_both_splits(videos, step) == expected
 
 
 @pytest.mark.parametrize("step", [0, -1])
 def test_a_step_that_leads_nowhere_is_refused(videos, step):
-    with pytest.raises(ValueError, match=f"step must be at least 1, got {step}"):
-        ClipDataset(videos, SHAPE, step=step)
+    with pytest.raises(ValueError, match=f"clip_stride must be at least 1, got {step}"):
+        ClipDataset(videos, SHAPE, clip_stride=step)
 
 
 def test_a_window_is_three_colours_of_the_shape_asked_for_in_minus_one_to_one(videos):
@@ -91,14 +93,14 @@ def test_a_window_is_three_colours_of_the_shape_asked_for_in_minus_one_to_one(vi
 
 
 def test_videos_of_another_shape_are_cropped_unless_that_is_refused(tmp_path):
-    wide = torch.cat([frames_of(0, 4), frames_of(1, 4)], dim=3)  # left is dark, right is bright
+    wide = torch.cat([make_frames(0, 4), make_frames(1, 4)], dim=3)  # left is dark, right is bright
     media.write_video(tmp_path / "a.mp4", wide, fps=8)
     write_metadata(tmp_path, [Item(tmp_path / "a.mp4", "test")])
     x = ClipDataset(tmp_path, SHAPE, split="test")[0]["x"]
     assert x.shape == (3, *SHAPE)
-    assert numbers_in(x[..., :10]) == [0, 1, 2, 3]
-    assert numbers_in(x[..., -10:]) == [20, 21, 22, 23]
-    with pytest.raises(ValueError, match="picture is 16x48"):
+    assert read_numbers(x[..., :10]) == [0, 1, 2, 3]
+    assert read_numbers(x[..., -10:]) == [20, 21, 22, 23]
+    with pytest.raises(ValueError, match="image is 16x48"):
         ClipDataset(tmp_path, SHAPE, split="test", fit="refuse")[0]
 
 
@@ -111,7 +113,7 @@ def test_fit_is_one_of_three_words(tmp_path):
     padded = ClipDataset(tmp_path, shape, split=split, fit="pad")[0]["x"]
     assert (padded[:, 2:6] == 1).all()
     assert (padded[:, [0, 1, 6, 7]] == -1).all()
-    with pytest.raises(ValueError, match="picture is 8x16"):
+    with pytest.raises(ValueError, match="image is 8x16"):
         ClipDataset(tmp_path, shape, split=split, fit="refuse")[0]
     with pytest.raises(ValueError, match="fit must be 'crop', 'pad' or 'refuse', got 'stretch'"):
         ClipDataset(tmp_path, shape, split=split, fit="stretch")[0]
@@ -130,11 +132,11 @@ def test_an_image_is_one_window_and_keeps_its_pixels(tmp_path):
         torch.testing.assert_close(x, images[name], rtol=0, atol=1.01 / 255)
 
 
-def test_sound_is_cut_by_the_sample(tmp_path):
+def test_audio_is_cut_by_the_sample(tmp_path):
     samples = torch.arange(-1000, 1000).view(1, -1) / 32768  # exact in 16 bits
     media.write_audio(tmp_path / "a.wav", samples, 8000)
-    train = ClipDataset(tmp_path, (300,), step=500, sample_rate=8000)
-    test = ClipDataset(tmp_path, (300,), split="test", step=500, sample_rate=8000)
+    train = ClipDataset(tmp_path, (300,), clip_stride=500, sample_rate=8000)
+    test = ClipDataset(tmp_path, (300,), split="test", clip_stride=500, sample_rate=8000)
     assert (len(train), len(test)) == (3, 1)
     for dataset, index, start in (
         (train, 0, 0),
@@ -145,7 +147,7 @@ def test_sound_is_cut_by_the_sample(tmp_path):
         assert torch.equal(dataset[index]["x"], samples[:, start : start + 300])
 
 
-def test_sound_of_another_rate_is_resampled_before_it_is_cut(tmp_path):
+def test_audio_of_another_rate_is_resampled_before_it_is_cut(tmp_path):
     wave = torch.sin(torch.arange(4000) / 4000 * 2 * torch.pi * 20).view(1, -1) / 2
     media.write_audio(tmp_path / "a.wav", wave, 8000)
     dataset = ClipDataset(tmp_path, (500,), sample_rate=4000)
@@ -162,15 +164,15 @@ def write_images(folder: Path, *names: str) -> None:
         media.write_image(folder / name, torch.zeros(3, 4, 6))
 
 
-def names_of(folder: Path, split: str) -> list[str]:
+def get_names(folder: Path, split: str) -> list[str]:
     dataset = ClipDataset(folder, (4, 6), split=split)
     return [window.item.path.relative_to(folder).as_posix() for window in dataset.windows]
 
 
-def test_where_nothing_is_said_whole_files_are_held_out(tmp_path):
+def test_without_a_table_whole_files_are_the_test_split(tmp_path):
     write_videos(tmp_path, 20, 10)
-    train = ClipDataset(tmp_path, SHAPE, step=1)  # 17 windows
-    test = ClipDataset(tmp_path, SHAPE, split="test", step=1)  # 7 windows
+    train = ClipDataset(tmp_path, SHAPE, clip_stride=1)  # 17 windows
+    test = ClipDataset(tmp_path, SHAPE, split="test", clip_stride=1)  # 7 windows
     assert windows(train) == [[start + t for t in range(4)] for start in range(17)]
     assert windows(test) == [[20 + start + t for t in range(4)] for start in range(7)]
 
@@ -189,20 +191,20 @@ def test_where_nothing_is_said_whole_files_are_held_out(tmp_path):
     ],
 )
 @pytest.mark.parametrize("table", [False, True], ids=["no table", "a table without a split"])
-def test_every_tenth_file_is_held_out_spread_evenly(tmp_path, number, held_out, table):
+def test_every_tenth_file_is_in_the_test_split_spread_evenly(tmp_path, number, held_out, table):
     names = [f"{file:02d}.png" for file in range(number)]
     write_images(tmp_path, *names)
     if table:
         write_metadata(tmp_path, [Item(tmp_path / name) for name in names])
-    assert names_of(tmp_path, "test") == [names[file] for file in held_out]
+    assert get_names(tmp_path, "test") == [names[file] for file in held_out]
     rest = [name for file, name in enumerate(names) if file not in held_out]
-    assert names_of(tmp_path, "train") == rest
+    assert get_names(tmp_path, "train") == rest
 
 
 def test_every_folder_of_ten_files_gives_one_of_them(tmp_path):
     write_images(tmp_path, *(f"{folder}/{file}.png" for folder in "abc" for file in range(10)))
-    assert names_of(tmp_path, "test") == ["a/5.png", "b/5.png", "c/5.png"]
-    assert len(names_of(tmp_path, "train")) == 27
+    assert get_names(tmp_path, "test") == ["a/5.png", "b/5.png", "c/5.png"]
+    assert len(get_names(tmp_path, "train")) == 27
 
 
 @pytest.mark.parametrize(
@@ -215,11 +217,13 @@ def test_every_folder_of_ten_files_gives_one_of_them(tmp_path):
         (9, 5, [0], [5]),
     ],
 )
-def test_of_a_single_file_the_last_tenth_of_its_windows_is_held_out_and_no_frame_is_shared(
+def test_of_a_single_file_the_last_tenth_of_its_windows_is_the_test_split_and_no_frame_is_shared(
     tmp_path, num_frames, step, train, test
 ):
     write_videos(tmp_path, num_frames)
-    splits = [ClipDataset(tmp_path, SHAPE, split=split, step=step) for split in ("train", "test")]
+    splits = [
+        ClipDataset(tmp_path, SHAPE, split=split, clip_stride=step) for split in ("train", "test")
+    ]
     for dataset, starts in zip(splits, (train, test), strict=True):
         assert windows(dataset) == [[start + t for t in range(4)] for start in starts]
     seen, held_out = ({frame for w in windows(dataset) for frame in w} for dataset in splits)
@@ -234,7 +238,7 @@ def test_a_single_window_is_for_testing_and_leaves_nothing_to_train_on(tmp_path)
         ClipDataset(tmp_path, SHAPE)
 
 
-def test_the_only_file_is_held_out_whole_where_the_table_says_so(tmp_path):
+def test_the_only_file_is_all_of_the_test_split_where_the_table_says_so(tmp_path):
     write_videos(tmp_path, 12)
     write_metadata(tmp_path, [Item(tmp_path / "0.mp4", "test")])
     test = ClipDataset(tmp_path, SHAPE, split="test")
@@ -244,7 +248,7 @@ def test_the_only_file_is_held_out_whole_where_the_table_says_so(tmp_path):
         ClipDataset(tmp_path, SHAPE)
 
 
-def test_whole_files_are_held_out_where_the_table_says_so(tmp_path):
+def test_whole_files_are_the_test_split_where_the_table_says_so(tmp_path):
     write_videos(tmp_path, 9, 9)
     items = [Item(tmp_path / "0.mp4", "test"), Item(tmp_path / "1.mp4", "train")]
     write_metadata(tmp_path, items)
@@ -254,7 +258,7 @@ def test_whole_files_are_held_out_where_the_table_says_so(tmp_path):
     assert windows(train) == [[20, 21, 22, 23], [24, 25, 26, 27]]
 
 
-def test_a_file_held_out_by_the_table_is_not_replaced_by_windows_for_training(tmp_path):
+def test_a_file_of_the_test_split_is_not_replaced_by_windows_for_training(tmp_path):
     write_videos(tmp_path, 20, 3)
     items = [Item(tmp_path / "0.mp4", "train"), Item(tmp_path / "1.mp4", "test")]
     write_metadata(tmp_path, items)
@@ -272,7 +276,7 @@ def test_there_are_two_splits(videos):
 # -- what is known about a window -----------------------------------------------------------
 
 
-def labelled(folder: Path) -> ClipDataset:
+def write_labelled(folder: Path) -> ClipDataset:
     """Three training videos of 4 frames with class and speaker; a fourth file is held out."""
     write_videos(folder, 4, 4)
     for name in ("2.mp4", "3.mp4"):
@@ -286,8 +290,8 @@ def labelled(folder: Path) -> ClipDataset:
     return ClipDataset(folder, SHAPE)
 
 
-def test_ids_count_the_sorted_names_of_all_files_those_held_out_too(tmp_path):
-    train = labelled(tmp_path)
+def test_ids_number_the_sorted_names_of_the_files_of_both_splits(tmp_path):
+    train = write_labelled(tmp_path)
     assert train.classes == ["climb", "jump", "walk"]
     assert train.speakers == ["ann", "bob", "zoe"]
     assert [int(train[i]["class_id"]) for i in range(3)] == [2, 1, 2]
@@ -360,7 +364,7 @@ def test_a_file_beside_the_folders_leaves_all_without_a_class(tmp_path):
     assert set(dataset[0]) == {"x"}
 
 
-def with_actions(folder: Path, actions: np.ndarray, num_frames: int = 12) -> Path:
+def write_with_actions(folder: Path, actions: np.ndarray, num_frames: int = 12) -> Path:
     write_videos(folder, num_frames)
     np.save(folder / "0.npy", actions)
     write_metadata(folder, [Item(folder / "0.mp4", "test", actions=folder / "0.npy")])
@@ -369,10 +373,12 @@ def with_actions(folder: Path, actions: np.ndarray, num_frames: int = 12) -> Pat
 
 def test_an_action_is_the_one_that_led_into_its_frame_and_none_led_into_the_first(tmp_path):
     recorded = np.arange(101, 112, dtype=np.int8)  # action t leads from frame t to frame t + 1
-    dataset = ClipDataset(with_actions(tmp_path, recorded), SHAPE, split="test", step=3)
+    dataset = ClipDataset(
+        write_with_actions(tmp_path, recorded), SHAPE, split="test", clip_stride=3
+    )
     for index in range(len(dataset)):
         sample = dataset[index]
-        numbers = numbers_in(sample["x"])
+        numbers = read_numbers(sample["x"])
         expected = [int(recorded[number - 1]) if number else 0 for number in numbers]
         assert sample["actions"].tolist() == expected
         assert sample["actions"].dtype == torch.int64
@@ -381,7 +387,7 @@ def test_an_action_is_the_one_that_led_into_its_frame_and_none_led_into_the_firs
 
 def test_continuous_actions_keep_their_values_and_their_axis(tmp_path):
     recorded = np.random.default_rng(0).normal(size=(11, 2))
-    dataset = ClipDataset(with_actions(tmp_path, recorded), SHAPE, split="test")
+    dataset = ClipDataset(write_with_actions(tmp_path, recorded), SHAPE, split="test")
     actions = dataset[0]["actions"]
     assert actions.dtype == torch.float32
     torch.testing.assert_close(actions[0], torch.zeros(2))
@@ -390,13 +396,15 @@ def test_continuous_actions_keep_their_values_and_their_axis(tmp_path):
 
 
 def test_actions_that_are_no_whole_numbers_are_not_cut_down_to_some(tmp_path):
-    dataset = ClipDataset(with_actions(tmp_path, np.linspace(0, 1, 11)), SHAPE, split="test")
+    dataset = ClipDataset(write_with_actions(tmp_path, np.linspace(0, 1, 11)), SHAPE, split="test")
     with pytest.raises(ValueError, match=r"0\.npy"):
         dataset[0]
 
 
 def test_actions_that_end_before_the_frames_are_missed_by_number(tmp_path):
-    dataset = ClipDataset(with_actions(tmp_path, np.zeros(9, dtype=np.int8)), SHAPE, split="test")
+    dataset = ClipDataset(
+        write_with_actions(tmp_path, np.zeros(9, dtype=np.int8)), SHAPE, split="test"
+    )
     assert len(dataset[1]["actions"]) == 4  # frames 4 to 7 need seven actions
     with pytest.raises(ValueError, match=r"0\.npy holds 9 actions; frames 8 to 11 need 11$"):
         dataset[2]
@@ -404,7 +412,7 @@ def test_actions_that_end_before_the_frames_are_missed_by_number(tmp_path):
 
 def test_actions_are_numbers_and_never_pickled_objects(tmp_path):
     objects = np.array([print] * 11, dtype=object)
-    dataset = ClipDataset(with_actions(tmp_path, objects), SHAPE, split="test")
+    dataset = ClipDataset(write_with_actions(tmp_path, objects), SHAPE, split="test")
     with pytest.raises(ValueError, match=r"must be a \.npy file of integers"):
         dataset[0]
 
@@ -415,7 +423,7 @@ def test_actions_are_numbers_and_never_pickled_objects(tmp_path):
 @pytest.mark.parametrize("shape", [(300,), (8, 12), SHAPE], ids=str)
 def test_a_folder_without_files_of_its_rank_says_which_endings_it_looked_for(tmp_path, shape):
     (tmp_path / "notes.txt").write_text("nothing to see")
-    endings = ", ".join(SUFFIXES[len(shape)])
+    endings = ", ".join(SUFFIXES_BY_RANK[len(shape)])
     with pytest.raises(ValueError, match=f"holds no file ending in {endings} and no metadata.jso"):
         ClipDataset(tmp_path, shape, sample_rate=8000)
 
@@ -443,21 +451,21 @@ def test_a_file_that_is_no_video_is_named(tmp_path):
 # -- what a model is told -------------------------------------------------------------------
 
 
-def test_a_model_is_told_what_it_takes_and_nothing_else(tmp_path):
-    batch = next(iter(DataLoader(labelled(tmp_path), batch_size=3)))
-    assert cond_of(batch, CondSpec().takes) is None
-    cond = cond_of(batch, CondSpec(num_speakers=3).takes)
+def test_a_model_gets_the_conditions_it_takes_and_nothing_else(tmp_path):
+    batch = next(iter(DataLoader(write_labelled(tmp_path), batch_size=3)))
+    assert cond_from_batch(batch, CondSpec().keys) is None
+    cond = cond_from_batch(batch, CondSpec(num_speakers=3).keys)
     assert cond.speaker.tolist() == [2, 0, 0]
     assert (cond.class_id, cond.actions, cond.local) == (None, None, None)
-    both = cond_of(batch, CondSpec(num_speakers=3, num_classes=3).takes)
+    both = cond_from_batch(batch, CondSpec(num_speakers=3, num_classes=3).keys)
     assert (both.class_id.tolist(), both.speaker.tolist()) == ([2, 1, 2], [2, 0, 0])
     both.check(CondSpec(num_speakers=3, num_classes=3), 3, (2, 4, 6))
 
 
 @pytest.mark.parametrize("sizes", [{"num_actions": 4}, {"action_dim": 2}])
-def test_actions_of_both_kinds_are_told_as_actions(sizes):
+def test_actions_of_both_kinds_are_conditions(sizes):
     actions = torch.zeros(2, 4)
-    assert cond_of({"actions": actions}, CondSpec(**sizes).takes).actions is actions
+    assert cond_from_batch({"actions": actions}, CondSpec(**sizes).keys).actions is actions
 
 
 @pytest.mark.parametrize(
@@ -473,15 +481,15 @@ def test_actions_of_both_kinds_are_told_as_actions(sizes):
 def test_data_that_lacks_what_a_model_takes_is_refused(videos, sizes, missing):
     batch = next(iter(DataLoader(ClipDataset(videos, SHAPE), batch_size=2)))
     with pytest.raises(ValueError, match=f"the model takes {missing}, which the data does not hav"):
-        cond_of(batch, CondSpec(**sizes).takes)
+        cond_from_batch(batch, CondSpec(**sizes).keys)
 
 
-def test_sound_needs_a_sample_rate(tmp_path):
+def test_audio_needs_a_sample_rate(tmp_path):
     with pytest.raises(ValueError, match="need a sample_rate in Hz"):
         ClipDataset(tmp_path, (100,))
 
 
-def test_the_frames_of_videos_are_images_too(tmp_path, write_numbers, numbers):
+def test_the_frames_of_videos_are_images_too(tmp_path, write_numbers, read_numbers):
     write_numbers(tmp_path / "b.mp4", range(10, 16))
     media.write_image(tmp_path / "a.png", torch.ones(3, 16, 24))
     np.save(tmp_path / "acts.npy", np.zeros(5, np.int8))
@@ -493,8 +501,10 @@ def test_the_frames_of_videos_are_images_too(tmp_path, write_numbers, numbers):
     images = ClipDataset(tmp_path, (8, 12))
     assert len(images) == 6
     assert not images.has_actions
-    assert numbers(torch.stack([images[i]["x"] for i in range(6)], dim=1)) == list(range(10, 16))
-    every_second = ClipDataset(tmp_path, (8, 12), step=2, cache=tmp_path / "cache")
+    assert read_numbers(torch.stack([images[i]["x"] for i in range(6)], dim=1)) == list(
+        range(10, 16)
+    )
+    every_second = ClipDataset(tmp_path, (8, 12), clip_stride=2, cache_dir=tmp_path / "cache_dir")
     x = torch.stack([every_second[i]["x"] for i in range(3)], dim=1)
-    assert numbers(x) == [10, 12, 14]
+    assert read_numbers(x) == [10, 12, 14]
     assert len(ClipDataset(tmp_path, (8, 12), split="test")) == 1

@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from vqvideo import media
 from vqvideo.data.clips import ClipDataset
-from vqvideo.data.decoded import DecodedFiles
+from vqvideo.data.decoded_cache import DecodedCache
 from vqvideo.data.readers import VideoReader
 
 
@@ -28,7 +28,7 @@ def cache(tmp_path) -> Path:
 
 
 @pytest.fixture
-def no_decoding(monkeypatch):
+def forbid_decoding(monkeypatch):
     """From when it is called, no media file can be decoded."""
 
     def forbid() -> None:
@@ -62,73 +62,73 @@ VIDEOS = {
 
 
 @pytest.mark.parametrize("name", VIDEOS)
-def test_clips_are_the_same_bits_with_and_without_a_cache(name, video, cache, no_decoding):
-    how = {**VIDEOS[name], "step": 3}
+def test_clips_are_the_same_bits_with_and_without_a_cache(name, video, cache, forbid_decoding):
+    how = {**VIDEOS[name], "clip_stride": 3}
     expected = [sample["x"] for sample in ClipDataset(video, **how)]
     assert len(expected) >= 7
-    cached = ClipDataset(video, **how, cache=cache)
+    cached = ClipDataset(video, **how, cache_dir=cache)
     for _ in range(2):
         for index in reversed(range(len(cached))):
             x = cached[index]["x"]
             assert x.is_contiguous()
             assert torch.equal(x, expected[index])
-        no_decoding()
-    again = ClipDataset(video, **how, cache=cache)
+        forbid_decoding()
+    again = ClipDataset(video, **how, cache_dir=cache)
     assert torch.equal(again[2]["x"], expected[2])
 
 
-def test_images_and_sounds_are_the_same_bits_too(tmp_path, cache, no_decoding):
+def test_images_and_audio_are_the_same_bits_too(tmp_path, cache, forbid_decoding):
     generator = torch.Generator().manual_seed(0)
     for number in range(3):
         image = torch.rand(3, 9, 7, generator=generator) * 2 - 1
         media.write_image(tmp_path / f"{number}.png", image)
         sound = torch.rand(1, 500, generator=generator) - 0.5
         media.write_audio(tmp_path / f"{number}.wav", sound, 8000)
-    ways = [{"shape": (6, 4)}, {"shape": (40,), "step": 13, "sample_rate": 6000}]
+    ways = [{"shape": (6, 4)}, {"shape": (40,), "clip_stride": 13, "sample_rate": 6000}]
     expected = [[sample["x"] for sample in ClipDataset(tmp_path, **way)] for way in ways]
     for _ in range(2):
         for way, samples in zip(ways, expected, strict=True):
-            cached = [sample["x"] for sample in ClipDataset(tmp_path, **way, cache=cache)]
+            cached = [sample["x"] for sample in ClipDataset(tmp_path, **way, cache_dir=cache)]
             assert all(torch.equal(a, b) for a, b in zip(cached, samples, strict=True))
-        again = [ClipDataset(tmp_path, **way, cache=cache) for way in ways]
-        no_decoding()
+        again = [ClipDataset(tmp_path, **way, cache_dir=cache) for way in ways]
+        forbid_decoding()
     for dataset, samples in zip(again, expected, strict=True):
         assert torch.equal(dataset[1]["x"], samples[1])
 
 
-def test_a_cache_is_filled_ahead_on_demand(video, cache, no_decoding):
-    dataset = ClipDataset(video, (4, 10, 18), cache=cache)
+def test_a_cache_is_filled_ahead_on_demand(video, cache, forbid_decoding):
+    dataset = ClipDataset(video, (4, 10, 18), cache_dir=cache)
     expected = ClipDataset(video, (4, 10, 18))[3]["x"]
     seen: list[tuple[int, int]] = []
     dataset.fill_cache(lambda *counts: seen.append(counts))
     assert seen == [(1, 1)]
-    no_decoding()
+    forbid_decoding()
     assert torch.equal(dataset[3]["x"], expected)
     dataset.fill_cache()  # nothing is left to do
-    with pytest.raises(ValueError, match=r"there is no cache to fill; .* cache=FOLDER"):
+    with pytest.raises(ValueError, match=r"there is no cache to fill; .* cache_dir=FOLDER"):
         ClipDataset(video, (4, 10, 18)).fill_cache()
 
 
-def test_filling_a_cache_counts_damaged_files_and_goes_on(
-    tmp_path, cache, write_numbers, numbers, break_frame
+def test_filling_a_cache_counts_damaged_files_and_continues(
+    tmp_path, cache, write_numbers, read_numbers, corrupt_frame
 ):
     paths = [write_numbers(tmp_path / f"{n}.mp4", range(8 * n, 8 * n + 8)) for n in range(4)]
-    break_frame(paths[0], 6)
-    dataset = ClipDataset(paths, (4, 16, 24), cache=cache, max_corrupt=0.5)
+    corrupt_frame(paths[0], 6)
+    dataset = ClipDataset(paths, (4, 16, 24), cache_dir=cache, max_corrupt=0.5)
     seen: list[tuple[int, int]] = []
     dataset.fill_cache(lambda *counts: seen.append(counts))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert [path.name for path, _ in dataset.skipped] == ["0.mp4"]
-    assert numbers(dataset[0]["x"]) == [0, 1, 2, 3]  # what is whole of it is still read
+    assert read_numbers(dataset[0]["x"]) == [0, 1, 2, 3]  # what is whole of it is still read
     assert len(list(cache.iterdir())) == 2
     with pytest.raises(media.MediaError, match=r"1 of 3 files .*0\.mp4"):
-        ClipDataset(paths, (4, 16, 24), cache=cache, max_corrupt=0.3).fill_cache()
+        ClipDataset(paths, (4, 16, 24), cache_dir=cache, max_corrupt=0.3).fill_cache()
 
 
-def test_a_file_of_the_cache_says_what_it_holds(tmp_path, cache, write_numbers, numbers):
+def test_a_file_of_the_cache_says_what_it_holds(tmp_path, cache, write_numbers, read_numbers):
     path = write_numbers(tmp_path / "a.mp4", range(20))
     reader = VideoReader((8, 12), "pad", 4.0)
-    DecodedFiles(cache, reader).fill(path, 10)
+    DecodedCache(cache, reader).fill(path, 10)
     (file,) = cache.iterdir()
     with safe_open(file, "pt") as opened:
         about = json.loads(opened.metadata()["vqvideo_decoded"])
@@ -137,7 +137,7 @@ def test_a_file_of_the_cache_says_what_it_holds(tmp_path, cache, write_numbers, 
     assert (about["num_bytes"], about["mtime_ns"]) == (path.stat().st_size, path.stat().st_mtime_ns)
     assert about["reader"] == "VideoReader(size=(8, 12), fit='pad', fps=4.0)"
     assert (frames.shape, frames.dtype) == ((10, 3, 8, 12), torch.uint8)
-    assert numbers(media.from_uint8(frames.movedim(0, 1))) == list(range(0, 20, 2))
+    assert read_numbers(media.from_uint8(frames.movedim(0, 1))) == list(range(0, 20, 2))
 
 
 def test_other_sizes_rates_and_fits_are_other_files(tmp_path, cache, write_numbers):
@@ -151,15 +151,17 @@ def test_other_sizes_rates_and_fits_are_other_files(tmp_path, cache, write_numbe
     ]
     for number, reader in enumerate(readers, start=1):
         length = 10 if reader.fps == 4 else 20
-        decoded = DecodedFiles(cache, reader)
+        decoded = DecodedCache(cache, reader)
         assert torch.equal(decoded.read(path, length, 3, 9), reader.read(path, 3, 9))
         assert len(list(cache.iterdir())) == number
 
 
 @pytest.mark.parametrize("change", ["frames", "time"])
-def test_a_source_that_changed_is_decoded_anew(tmp_path, cache, write_numbers, numbers, change):
+def test_a_source_that_changed_is_decoded_anew(
+    tmp_path, cache, write_numbers, read_numbers, change
+):
     path = write_numbers(tmp_path / "a.mp4", range(8))
-    decoded = DecodedFiles(cache, VideoReader((16, 24)))
+    decoded = DecodedCache(cache, VideoReader((16, 24)))
     decoded.read(path, 8, 0, 4)
     (file,) = cache.iterdir()
     inode, before = file.stat().st_ino, path.stat().st_mtime_ns
@@ -168,8 +170,8 @@ def test_a_source_that_changed_is_decoded_anew(tmp_path, cache, write_numbers, n
     if change == "frames":
         path.write_bytes(path.read_bytes() + b"\0\0\0\x08free")
     os.utime(path, ns=(later, later))
-    for reader_process in (decoded, DecodedFiles(cache, VideoReader((16, 24)))):
-        assert numbers(reader_process.read(path, 8, 0, 4)) == [40, 41, 42, 43]
+    for reader_process in (decoded, DecodedCache(cache, VideoReader((16, 24)))):
+        assert read_numbers(reader_process.read(path, 8, 0, 4)) == [40, 41, 42, 43]
     assert [entry.name for entry in cache.iterdir()] == [file.name]
     assert file.stat().st_ino != inode
 
@@ -185,14 +187,16 @@ def test_a_source_that_changed_is_decoded_anew(tmp_path, cache, write_numbers, n
     ],
     ids=["one byte short", "header cut", "empty", "overwritten", "renamed"],
 )
-def test_a_damaged_file_of_the_cache_is_made_anew(tmp_path, cache, write_numbers, numbers, damage):
+def test_a_damaged_file_of_the_cache_is_made_anew(
+    tmp_path, cache, write_numbers, read_numbers, damage
+):
     path = write_numbers(tmp_path / "a.mp4", range(8))
-    decoded = DecodedFiles(cache, VideoReader((16, 24)))
+    decoded = DecodedCache(cache, VideoReader((16, 24)))
     decoded.fill(path, 8)
     (file,) = cache.iterdir()
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
-    assert numbers(decoded.read(path, 8, 4, 8)) == [4, 5, 6, 7]
+    assert read_numbers(decoded.read(path, 8, 4, 8)) == [4, 5, 6, 7]
     assert file.read_bytes() == whole
 
 
@@ -200,7 +204,7 @@ def test_a_damaged_file_of_the_cache_is_made_anew(tmp_path, cache, write_numbers
 
 
 @contextmanager
-def files_of_at_most(num_bytes: int) -> Iterator[None]:
+def limit_file_size(num_bytes: int) -> Iterator[None]:
     """The system refuses to write more to a file, as on a disk that is full midway."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
@@ -211,9 +215,9 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
 
 
 def test_a_disk_that_is_full_is_named_and_keeps_no_half_file(video, cache):
-    dataset = ClipDataset(video, (4, 10, 18), cache=cache)
-    message = rf"a\.mp4 decoded takes 0\.0 MB, .*no room for; make some.*{cache}"
-    with files_of_at_most(30_000), pytest.raises(OSError, match=message) as caught:
+    dataset = ClipDataset(video, (4, 10, 18), cache_dir=cache)
+    message = rf"a\.mp4 takes 0\.0 MB when decoded, .*free space.*; free some.*{cache}"
+    with limit_file_size(30_000), pytest.raises(OSError, match=message) as caught:
         dataset[0]
     assert caught.value.errno == errno.EFBIG
     assert list(cache.iterdir()) == []
@@ -225,8 +229,8 @@ def test_a_disk_without_room_is_seen_before_anything_is_decoded_to_it(video, cac
     free = 70 * 3 * 10 * 18  # the frames, but not the header
     usage = shutil.disk_usage(video)._replace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    dataset = ClipDataset(video, (4, 10, 18), cache=cache)
-    with pytest.raises(OSError, match=r"a\.mp4 decoded takes .* no room for") as caught:
+    dataset = ClipDataset(video, (4, 10, 18), cache_dir=cache)
+    with pytest.raises(OSError, match=r"a\.mp4 takes .* more than the free space") as caught:
         dataset[0]
     assert caught.value.errno == errno.ENOSPC
     assert list(cache.iterdir()) == []
@@ -237,7 +241,7 @@ def test_a_disk_without_room_is_seen_before_anything_is_decoded_to_it(video, cac
 
 def _read_together(barrier, paths, cache, expected, results):
     torch.set_num_threads(1)  # as in a worker process: a fork has none of torch's other threads
-    decoded = DecodedFiles(cache, VideoReader((10, 18)))
+    decoded = DecodedCache(cache, VideoReader((10, 18)))
     barrier.wait()
     results.put(
         all(

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from vqvideo import media
-from vqvideo.data import index
+from vqvideo.data import length_cache
 from vqvideo.data.clips import ClipDataset
 
 SHAPE = (4, 16, 24)
 
 
 @pytest.fixture
-def opened(monkeypatch) -> list[str]:
+def opened_files(monkeypatch) -> list[str]:
     """Names of the files that are measured from now on."""
     names: list[str] = []
     probe = media.probe
@@ -39,7 +39,7 @@ def videos(tmp_path, write_numbers) -> Path:
     return folder
 
 
-def lengths(dataset: ClipDataset) -> dict[str, int]:
+def get_lengths(dataset: ClipDataset) -> dict[str, int]:
     """How many windows start in each file."""
     counts: dict[str, int] = {}
     for window in dataset.windows:
@@ -51,36 +51,38 @@ EXPECTED = {f"{n:02d}.mp4": 8 + n - 4 + 1 for n in range(20) if n not in (5, 15)
 
 
 def build(folder: Path, split: str = "train", **options) -> ClipDataset:
-    return ClipDataset(folder, SHAPE, split=split, step=1, **options)
+    return ClipDataset(folder, SHAPE, split=split, clip_stride=1, **options)
 
 
-def test_no_file_is_opened_a_second_time(videos, opened):
-    assert lengths(build(videos)) == EXPECTED
-    assert sorted(opened) == sorted(EXPECTED)
-    opened.clear()
-    assert lengths(build(videos)) == EXPECTED
-    assert lengths(ClipDataset(videos, SHAPE, step=1, fps=4))["19.mp4"] == 14 - 4 + 1
-    assert opened == []
+def test_no_file_is_opened_a_second_time(videos, opened_files):
+    assert get_lengths(build(videos)) == EXPECTED
+    assert sorted(opened_files) == sorted(EXPECTED)
+    opened_files.clear()
+    assert get_lengths(build(videos)) == EXPECTED
+    assert get_lengths(ClipDataset(videos, SHAPE, clip_stride=1, fps=4))["19.mp4"] == 14 - 4 + 1
+    assert opened_files == []
     build(videos, "test")
-    assert opened == ["05.mp4", "15.mp4"]
-    opened.clear()
+    assert opened_files == ["05.mp4", "15.mp4"]
+    opened_files.clear()
     assert [len(build(videos, split)) for split in ("train", "test")] == [
         sum(EXPECTED.values()),
         (13 - 3) + (23 - 3),
     ]
-    assert opened == []
+    assert opened_files == []
 
 
-def test_a_list_of_the_same_files_shares_their_index(videos, opened):
+def test_a_list_of_the_same_files_shares_their_index(videos, opened_files):
     build(videos)
-    opened.clear()
+    opened_files.clear()
     paths = sorted(videos.iterdir())
     ClipDataset([paths[5], *paths[:5], *paths[6:9]], SHAPE)
-    assert opened == ["05.mp4"]
+    assert opened_files == ["05.mp4"]
 
 
 @pytest.mark.parametrize("change", ["size", "time"])
-def test_a_file_that_changed_is_measured_anew_and_no_other(videos, opened, write_numbers, change):
+def test_a_file_that_changed_is_measured_anew_and_no_other(
+    videos, opened_files, write_numbers, change
+):
     build(videos)
     path = videos / "03.mp4"
     before = path.stat()
@@ -89,13 +91,13 @@ def test_a_file_that_changed_is_measured_anew_and_no_other(videos, opened, write
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     else:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    opened.clear()
-    found = lengths(build(videos))
-    assert opened == ["03.mp4"]
+    opened_files.clear()
+    found = get_lengths(build(videos))
+    assert opened_files == ["03.mp4"]
     assert found == EXPECTED | ({"03.mp4": 27} if change == "size" else {})
 
 
-def cut(data: bytes) -> bytes:
+def truncate(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
@@ -104,35 +106,35 @@ def lengthen(data: bytes) -> bytes:
     return data.replace(b", 27, 3.375]", b", 77, 9.625]")
 
 
-@pytest.mark.parametrize("damage", [cut, lengthen, lambda data: b"", lambda data: b"[]\n{}"])
-def test_a_damaged_index_is_made_anew(videos, opened, cache_folder, damage):
+@pytest.mark.parametrize("damage", [truncate, lengthen, lambda data: b"", lambda data: b"[]\n{}"])
+def test_a_damaged_index_is_made_anew(videos, opened_files, cache_folder, damage):
     build(videos)
     (store,) = cache_folder.iterdir()
     whole = store.read_bytes()
     store.write_bytes(damage(whole))
     assert store.read_bytes() != whole
-    opened.clear()
-    assert lengths(build(videos)) == EXPECTED
-    assert len(opened) == 18
+    opened_files.clear()
+    assert get_lengths(build(videos)) == EXPECTED
+    assert len(opened_files) == 18
     assert store.read_bytes() == whole
 
 
-def test_an_index_of_another_version_is_not_believed(videos, opened, monkeypatch):
+def test_an_index_of_another_version_is_not_believed(videos, opened_files, monkeypatch):
     build(videos)
-    opened.clear()
-    monkeypatch.setattr(index, "_FORMAT_VERSION", index._FORMAT_VERSION + 1)
+    opened_files.clear()
+    monkeypatch.setattr(length_cache, "_FORMAT_VERSION", length_cache._FORMAT_VERSION + 1)
     build(videos)
-    assert len(opened) == 18
+    assert len(opened_files) == 18
 
 
 def test_a_cache_that_cannot_be_written_to_does_not_stop_training(
-    videos, opened, tmp_path, monkeypatch
+    videos, opened_files, tmp_path, monkeypatch
 ):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VQVIDEO_CACHE", str(tmp_path / "file" / "cache"))
     for _ in range(2):
-        assert lengths(build(videos)) == EXPECTED
-    assert len(opened) == 2 * 18
+        assert get_lengths(build(videos)) == EXPECTED
+    assert len(opened_files) == 2 * 18
 
 
 def test_without_a_variable_the_index_is_in_the_home(videos, tmp_path, monkeypatch):
@@ -144,17 +146,17 @@ def test_without_a_variable_the_index_is_in_the_home(videos, tmp_path, monkeypat
     assert sorted(videos.iterdir()) == before
 
 
-def test_what_was_measured_before_an_interruption_is_kept(videos, opened):
+def test_what_was_measured_before_an_interruption_is_kept(videos, opened_files):
     def interrupt(done: int, total: int) -> None:
         if done == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build(videos, progress=interrupt)
-    assert len(opened) == 7
-    opened.clear()
+    assert len(opened_files) == 7
+    opened_files.clear()
     build(videos)
-    assert len(opened) == 18 - 7
+    assert len(opened_files) == 18 - 7
 
 
 def test_progress_counts_the_files_that_are_opened(videos, write_numbers):
@@ -169,7 +171,7 @@ def test_progress_counts_the_files_that_are_opened(videos, write_numbers):
     assert seen == [(1, 1)]
 
 
-def test_sound_is_measured_once_for_all_sample_rates(tmp_path, monkeypatch):
+def test_audio_is_measured_once_for_all_sample_rates(tmp_path, monkeypatch):
     samples = torch.rand(1, 4001) - 0.5
     media.write_audio(tmp_path / "a.wav", samples, 8000)
     found = {rate: media.read_audio(tmp_path / "a.wav", sample_rate=rate).samples.shape[1]
@@ -183,7 +185,7 @@ def test_sound_is_measured_once_for_all_sample_rates(tmp_path, monkeypatch):
     )
     for rate, length in found.items():
         splits = [
-            ClipDataset(tmp_path, (5,), split=split, sample_rate=rate, step=1).windows
+            ClipDataset(tmp_path, (5,), split=split, sample_rate=rate, clip_stride=1).windows
             for split in ("train", "test")
         ]
         assert splits[1][-1].start == length - 5

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from vqvideo.data import maze, maze_walk
+from vqvideo.data import maze, maze_agent
 from vqvideo.data.maze import record_maze
-from vqvideo.data.maze_walk import ACTIONS
+from vqvideo.data.maze_agent import ACTIONS
 from vqvideo.data.metadata import METADATA_NAME, read_metadata
 from vqvideo.media import read_video
 
@@ -23,7 +23,7 @@ def vizdoom():
 
 
 @pytest.fixture(scope="module")
-def short(vizdoom, tmp_path_factory):
+def short_recording(vizdoom, tmp_path_factory):
     """Two episodes of seven frames, higher than wide."""
     out = tmp_path_factory.mktemp("maze") / "short"
     record_maze(out, num_episodes=2, num_frames=7, size=(48, 32), seed=5, test_fraction=0.5)
@@ -31,7 +31,7 @@ def short(vizdoom, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def long(vizdoom, tmp_path_factory):
+def long_recording(vizdoom, tmp_path_factory):
     """Three walks as they are for training: (brightness `[t, h, w]`, actions `[t - 1]`) each."""
     out = tmp_path_factory.mktemp("maze") / "long"
     record_maze(out, num_episodes=3, num_frames=101)
@@ -42,15 +42,15 @@ def long(vizdoom, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def turns(long):
+def turns(long_recording):
     """Of each long walk the actions and the columns the picture moved by, both `[t - 1]`."""
     return [
-        (actions, torch.tensor([sideways_shift(*pair) for pair in pairwise(frames)]).float())
-        for frames, actions in long
+        (actions, torch.tensor([estimate_shift(*pair) for pair in pairwise(frames)]).float())
+        for frames, actions in long_recording
     ]
 
 
-def sideways_shift(before: torch.Tensor, after: torch.Tensor, reach: int = 20) -> int:
+def estimate_shift(before: torch.Tensor, after: torch.Tensor, max_shift: int = 20) -> int:
     """Columns by which the picture moved to the right: the best match of the two rows."""
     rows = [frame[20:44] for frame in (before, after)]  # around the horizon
     width = rows[0].shape[1]
@@ -60,13 +60,13 @@ def sideways_shift(before: torch.Tensor, after: torch.Tensor, reach: int = 20) -
         new = rows[1][:, max(0, shift) : width - max(0, -shift)]
         return (old - new).square().mean().item()
 
-    return min(range(-reach, reach + 1), key=mismatch)
+    return min(range(-max_shift, max_shift + 1), key=mismatch)
 
 
-def test_a_folder_holds_videos_actions_and_the_table(short):
+def test_a_folder_holds_videos_actions_and_the_table(short_recording):
     names = [f"episode_0000{i}.{end}" for i in (0, 1) for end in ("actions.npy", "mp4")]
-    assert sorted(path.name for path in short.iterdir()) == [*names, METADATA_NAME]
-    for item in read_metadata(short):
+    assert sorted(path.name for path in short_recording.iterdir()) == [*names, METADATA_NAME]
+    for item in read_metadata(short_recording):
         clip, actions = read_video(item.path), np.load(item.actions)
         assert clip.frames.shape == (3, 7, 48, 32)
         assert clip.fps == 8.75
@@ -75,24 +75,24 @@ def test_a_folder_holds_videos_actions_and_the_table(short):
         assert item.actions.name == f"{item.path.stem}.actions.npy"
 
 
-def test_the_last_episodes_are_for_testing(short):
-    assert [item.split for item in read_metadata(short)] == ["train", "test"]
+def test_the_last_episodes_are_for_testing(short_recording):
+    assert [item.split for item in read_metadata(short_recording)] == ["train", "test"]
 
 
-def test_recording_twice_gives_the_same_bytes(short, tmp_path):
+def test_recording_twice_gives_the_same_bytes(short_recording, tmp_path):
     record_maze(tmp_path, num_episodes=2, num_frames=7, size=(48, 32), seed=5, test_fraction=0.5)
-    for path in short.iterdir():
+    for path in short_recording.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_an_episode_depends_on_its_seed_and_not_on_those_before(short, tmp_path):
+def test_an_episode_depends_on_its_seed_and_not_on_those_before(short_recording, tmp_path):
     record_maze(tmp_path, num_episodes=1, num_frames=7, size=(48, 32), seed=6)
-    first, second = ((short / f"episode_0000{i}.mp4").read_bytes() for i in (0, 1))
+    first, second = ((short_recording / f"episode_0000{i}.mp4").read_bytes() for i in (0, 1))
     assert (tmp_path / "episode_00000.mp4").read_bytes() == second
     assert first != second
 
 
-def test_turning_left_moves_the_picture_to_the_right(turns):
+def test_turning_left_moves_the_image_to_the_right(turns):
     # The second of two equal turns: the first is at half speed, or while the player slides.
     steady = [(a[1:], shifts[1:], a[1:] == a[:-1]) for a, shifts in turns]
     for side, sign in ((TURN_LEFT, 1), (TURN_RIGHT, -1)):
@@ -115,28 +115,28 @@ def test_actions_stand_between_the_frames_they_join(turns):
 
 
 def test_the_player_turns_as_the_actions_say_and_never_else(vizdoom, monkeypatch):
-    angles, act = [], maze_walk.Walker.act
+    angles, act = [], maze_agent.MazeAgent.act
 
     def spy(walker, position, angle):
         angles.append(angle)
         return act(walker, position, angle)
 
-    monkeypatch.setattr(maze_walk.Walker, "act", spy)
+    monkeypatch.setattr(maze_agent.MazeAgent, "act", spy)
     with maze._open_game("my_way_home") as game:
-        _, actions = maze._walk(game, seed=1, num_frames=61, size=(2, 2))
+        _, actions = maze._record_episode(game, seed=1, num_frames=61, size=(2, 2))
     turned = (np.diff(angles[-61:]) + 180) % 360 - 180  # degrees to the left
     names = np.array(ACTIONS)[actions]
     assert np.array_equal(turned > 0, [name.endswith("left") for name in names])
     assert np.array_equal(turned < 0, [name.endswith("right") for name in names])
 
 
-def test_every_action_comes_in_a_fair_share(long):
-    counts = torch.cat([actions for _, actions in long]).bincount(minlength=len(ACTIONS))
+def test_every_action_comes_in_a_fair_share(long_recording):
+    counts = torch.cat([actions for _, actions in long_recording]).bincount(minlength=len(ACTIONS))
     assert len(counts) == len(ACTIONS)
     assert (counts / counts.sum()).min() > 0.04
 
 
-def test_the_walk_keeps_its_distance_from_walls_and_gets_around(vizdoom, tmp_path, monkeypatch):
+def test_an_episode_keeps_its_distance_from_walls_and_gets_around(vizdoom, tmp_path, monkeypatch):
     """The screen is rarely filled by a wall: in the middle there is something farther away."""
     monkeypatch.chdir(tmp_path)  # an engine that is started by hand leaves a folder behind
     depths, places = [], []
@@ -148,12 +148,12 @@ def test_the_walk_keeps_its_distance_from_walls_and_gets_around(vizdoom, tmp_pat
         def look(screen, size):
             state = game.get_state()
             depths.append(np.median(state.depth_buffer[110:130, 120:200]))
-            places.append(maze_walk.room(state.game_variables[:2]))
+            places.append(maze_agent.get_room(state.game_variables[:2]))
             return np.zeros((2, 2, 3), dtype=np.uint8)
 
-        monkeypatch.setattr(maze, "_shrink", look)
+        monkeypatch.setattr(maze, "_crop_and_resize", look)
         for seed in range(4):
-            maze._walk(game, seed, num_frames=101, size=(64, 64))
+            maze._record_episode(game, seed, num_frames=101, size=(64, 64))
     assert np.mean(np.array(depths) < 8) < 0.1  # 8 is 60 map units: less than half a room
     assert len(set(places)) > 12
 
@@ -165,7 +165,7 @@ def test_the_walk_keeps_its_distance_from_walls_and_gets_around(vizdoom, tmp_pat
 def test_a_frame_is_the_middle_of_the_screen_averaged_down(size, expected):
     row, column = np.mgrid[0:6, 0:8]
     screen = np.stack([10 * row + column] * 3, axis=-1).astype(np.uint8) + 10
-    assert maze._shrink(screen, size)[..., 0].tolist() == expected
+    assert maze._crop_and_resize(screen, size)[..., 0].tolist() == expected
 
 
 def test_a_folder_with_files_is_recorded_over_only_when_asked(vizdoom, tmp_path):
@@ -191,7 +191,7 @@ def test_an_interrupted_recording_leaves_no_table(vizdoom, tmp_path):
     assert names == ["episode_00000.actions.npy", "episode_00000.mp4"]
 
 
-def test_another_scenario_is_another_labyrinth_that_one_walks_to_the_end(vizdoom, tmp_path):
+def test_another_scenario_is_another_labyrinth_that_an_episode_runs_to_the_end(vizdoom, tmp_path):
     record_maze(tmp_path, num_episodes=1, num_frames=301, scenario="health_gathering_supreme")
     (item,) = read_metadata(tmp_path)
     frames = read_video(item.path).frames

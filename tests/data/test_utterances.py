@@ -8,7 +8,7 @@ import torch
 
 from vqvideo import media
 from vqvideo.data.metadata import Item, Segment, write_metadata
-from vqvideo.data.utterances import frame_labels, labelled_items, read_utterances
+from vqvideo.data.utterances import align_labels, list_labeled_items, read_utterances
 
 LABELLED = (Segment(0.0, 0.05, "AH"),)
 
@@ -21,7 +21,7 @@ def write_sounds(folder, lengths, rate=16000):
         media.write_audio(folder / name, samples, rate)
 
 
-def label_at(segments, time):
+def get_label(segments, time):
     found = [label for start, end, label in segments if start <= time < end]
     return found[0] if found else None
 
@@ -35,17 +35,17 @@ def test_a_frame_has_the_label_at_its_middle(seed):
         for start, end in itertools.pairwise(times)
         if draw.random() < 0.7
     ]
-    expected = [label_at(segments, (frame + 0.5) * 0.04) for frame in range(30)]
-    assert frame_labels(segments, 30, 0.04) == expected
+    expected = [get_label(segments, (frame + 0.5) * 0.04) for frame in range(30)]
+    assert align_labels(segments, 30, 0.04) == expected
 
 
 def test_a_segment_begins_with_its_start_and_is_over_at_its_end():
     segments = [Segment(0.5, 1.5, "A"), Segment(1.5, 2.5, "B")]
-    assert frame_labels(segments, 4, 1.0) == ["A", "B", None, None]
+    assert align_labels(segments, 4, 1.0) == ["A", "B", None, None]
 
 
 def test_without_segments_no_frame_has_a_label():
-    assert frame_labels([], 2, 0.04) == [None, None]
+    assert align_labels([], 2, 0.04) == [None, None]
 
 
 def test_utterances_are_whole_files_of_a_split_and_only_those_with_segments(tmp_path):
@@ -58,11 +58,11 @@ def test_utterances_are_whole_files_of_a_split_and_only_those_with_segments(tmp_
         Item(folder / "d.flac", segments=LABELLED),
     ]
     write_metadata(folder, items)
-    assert labelled_items(folder, "train") == [items[0], items[3]]
-    assert labelled_items(folder, "test") == [items[1]]
+    assert list_labeled_items(folder, "train") == [items[0], items[3]]
+    assert list_labeled_items(folder, "test") == [items[1]]
     told = []
     found = read_utterances(
-        labelled_items(folder, "train"),
+        list_labeled_items(folder, "train"),
         sample_rate=16000,
         progress=lambda done, total: told.append((done, total)),
     )
@@ -74,12 +74,12 @@ def test_utterances_are_whole_files_of_a_split_and_only_those_with_segments(tmp_
     assert slower.samples.shape == (1, 451)
 
 
-def test_a_folder_without_segments_is_told_what_they_look_like(tmp_path):
+def test_a_folder_without_segments_is_refused_with_an_example(tmp_path):
     folder = tmp_path / "speech"
     write_sounds(folder, {"a.wav": 700, "b.wav": 700})
-    message = r"speech gives 1 files for the split 'train' and none .* \"segments\": \[\[start_sec"
+    message = r"speech has 1 files for the split 'train' and none .* \"segments\": \[\[start_sec"
     with pytest.raises(ValueError, match=message):
-        labelled_items(folder, "train")
+        list_labeled_items(folder, "train")
 
 
 def test_an_utterance_that_cannot_be_read_is_named(tmp_path):

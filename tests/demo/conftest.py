@@ -8,19 +8,19 @@ import torch
 
 import vqvideo
 from vqvideo import media
-from vqvideo.data.maze_walk import ACTIONS
+from vqvideo.data.maze_agent import ACTIONS
 from vqvideo.demo import Server, read_start
 
 
-def built(**prior):
+def build_model(**prior):
     torch.manual_seed(0)
-    nets = {"widths": (8, 8, 12), "num_blocks": (0, 0, 1), "linear": False}
+    nets = {"widths": (8, 8, 12), "num_blocks": (0, 0, 1), "linear_init": False}
     generator = vqvideo.build(
         "video",
         strides=[[1, 2, 2]] * 3,
         encoder=nets,
         decoder=nets,
-        quantizer={"codebook_size": 32, "code_dim": 8, "start": "data", "warmup_steps": 1},
+        quantizer={"codebook_size": 32, "code_dim": 8, "init": "data", "warmup_steps": 1},
         prior={"width": 16, "num_layers": 3, **prior},
     )
     generator.vqvae.train().loss(torch.rand(2, 3, 16, 64, 64) * 2 - 1)
@@ -32,19 +32,19 @@ def built(**prior):
 
 
 @pytest.fixture(scope="session")
-def walkable_folder(tmp_path_factory):
+def action_model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "walkable"
-    vqvideo.save(built(cond={"num_actions": 6, "action_names": ACTIONS}), folder)
+    vqvideo.save(build_model(cond={"num_actions": 6, "action_names": ACTIONS}), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def walkable(walkable_folder):
-    return vqvideo.load(walkable_folder)
+def action_model(action_model_folder):
+    return vqvideo.load(action_model_folder)
 
 
 @pytest.fixture(scope="session")
-def picture(tmp_path_factory):
+def image_file(tmp_path_factory):
     """A file of another size than the model's."""
     file = tmp_path_factory.mktemp("pictures") / "door.png"
     media.write_image(file, torch.linspace(-1, 1, 100).expand(3, 80, 100))
@@ -52,7 +52,7 @@ def picture(tmp_path_factory):
 
 
 @contextmanager
-def running(server):
+def run_server(server):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -64,14 +64,18 @@ def running(server):
 
 
 @pytest.fixture
-def server(walkable, picture):
-    with running(Server(walkable, "walkable", [read_start(picture, walkable)], port=0)) as server:
+def server(action_model, image_file):
+    with run_server(
+        Server(action_model, "action_model", [read_start(image_file, action_model)], port=0)
+    ) as server:
         yield server
 
 
 @pytest.fixture
-def server_of():
+def make_server():
     """A server of a model that knows other actions, from nothing."""
-    return lambda names: running(
-        Server(built(cond={"num_actions": len(names), "action_names": names}), "other", port=0)
+    return lambda names: run_server(
+        Server(
+            build_model(cond={"num_actions": len(names), "action_names": names}), "other", port=0
+        )
     )

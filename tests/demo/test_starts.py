@@ -13,46 +13,46 @@ from vqvideo import media
 from vqvideo.demo import read_start
 
 
-def recorded(file, number):
+def write_recording(file, number):
     frames = torch.linspace(-1, 1, number)[:, None, None].expand(3, number, 48, 80)
     media.write_video(file, frames, fps=8)
     return file
 
 
-def test_a_picture_is_cropped_to_the_size_of_the_model(walkable, picture):
-    start = read_start(picture, walkable)
+def test_an_image_is_cropped_to_the_size_of_the_model(action_model, image_file):
+    start = read_start(image_file, action_model)
     assert (start.name, start.frames.shape) == ("door.png", (3, 1, 64, 64))
-    assert torch.equal(start.frames[:, 0], media.read_image(picture, size=(64, 64)))
+    assert torch.equal(start.frames[:, 0], media.read_image(image_file, size=(64, 64)))
 
 
-def test_a_picture_stands_still_for_one_code_frame(small_model, picture):
-    assert read_start(picture, vqvideo.load(small_model)).frames.shape == (3, 4, 64, 64)
+def test_an_image_is_repeated_for_one_code_frame(small_model, image_file):
+    assert read_start(image_file, vqvideo.load(small_model)).frames.shape == (3, 4, 64, 64)
 
 
-def test_a_video_gives_its_first_frames(walkable, tmp_path):
-    start = read_start(recorded(tmp_path / "walk.mp4", 20), walkable)
+def test_a_video_gives_its_first_frames(action_model, tmp_path):
+    start = read_start(write_recording(tmp_path / "walk.mp4", 20), action_model)
     assert start.frames.shape == (3, 8, 64, 64)
     assert start.actions is None
-    short = read_start(recorded(tmp_path / "short.mp4", 3), walkable)
+    short = read_start(write_recording(tmp_path / "short.mp4", 3), action_model)
     assert short.frames.shape == (3, 3, 64, 64)
 
 
-def test_a_recording_brings_its_actions(walkable, tmp_path):
-    file = recorded(tmp_path / "episode.mp4", 12)
+def test_a_recording_brings_its_actions(action_model, tmp_path):
+    file = write_recording(tmp_path / "episode.mp4", 12)
     np.save(file.with_suffix(".actions.npy"), np.arange(11, dtype=np.int8) % 6)
-    assert read_start(file, walkable).actions.tolist() == [0, 0, 1, 2, 3, 4, 5, 0]
+    assert read_start(file, action_model).actions.tolist() == [0, 0, 1, 2, 3, 4, 5, 0]
 
 
-def test_a_file_that_is_neither_picture_nor_video_is_named(walkable, tmp_path):
+def test_a_file_that_is_neither_image_nor_video_is_named(action_model, tmp_path):
     file = tmp_path / "notes.txt"
     file.write_text("no picture")
-    with pytest.raises(ValueError, match=r"notes\.txt cannot be read as a picture or a video"):
-        read_start(file, walkable)
+    with pytest.raises(ValueError, match=r"notes\.txt cannot be read as an image or a video"):
+        read_start(file, action_model)
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_start(tmp_path / "none.png", walkable)
+        read_start(tmp_path / "none.png", action_model)
 
 
-def large_png(file, side):
+def write_large_png(file, side):
     """A PNG that says it is so large, with next to nothing in it."""
 
     def chunk(kind, data):
@@ -67,37 +67,37 @@ def large_png(file, side):
 
 
 @pytest.mark.parametrize("side", [6325, 13000, 20000])  # above the limit, and both of Pillow's
-def test_a_picture_that_would_fill_the_memory_is_refused_by_its_header(walkable, tmp_path, side):
-    file = large_png(tmp_path / "large.png", side)
-    with pytest.raises(ValueError, match=r"large\.png has more than 40,000,000 pixels; make it sm"):
-        read_start(file, walkable)
+def test_an_image_that_would_fill_the_memory_is_refused_by_its_header(action_model, tmp_path, side):
+    file = write_large_png(tmp_path / "large.png", side)
+    with pytest.raises(ValueError, match=r"large\.png has more than 40,000,000 pixels per fr"):
+        read_start(file, action_model)
     with pytest.raises(ValueError, match="cannot be read"):  # all that is wrong with this one
-        read_start(large_png(tmp_path / "small.png", 6324), walkable)
+        read_start(write_large_png(tmp_path / "small.png", 6324), action_model)
 
 
-def test_a_video_of_too_many_pixels_is_refused_and_not_read(walkable, tmp_path, monkeypatch):
-    file = recorded(tmp_path / "walk.mp4", 3)
-    monkeypatch.setattr("vqvideo.demo.starts.MOST_PIXELS", 48 * 80)
-    assert read_start(file, walkable).frames.shape == (3, 3, 64, 64)
-    monkeypatch.setattr("vqvideo.demo.starts.MOST_PIXELS", 48 * 80 - 1)
+def test_a_video_of_too_many_pixels_is_refused_and_not_read(action_model, tmp_path, monkeypatch):
+    file = write_recording(tmp_path / "walk.mp4", 3)
+    monkeypatch.setattr("vqvideo.demo.starts.MAX_PIXELS", 48 * 80)
+    assert read_start(file, action_model).frames.shape == (3, 3, 64, 64)
+    monkeypatch.setattr("vqvideo.demo.starts.MAX_PIXELS", 48 * 80 - 1)
     monkeypatch.setattr(media, "read_video", None)
     with pytest.raises(ValueError, match=r"walk\.mp4 has more than 3,839 pixels"):
-        read_start(file, walkable)
+        read_start(file, action_model)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
-def test_a_picture_that_moves_is_a_video(walkable, tmp_path, suffix):
+def test_an_animated_image_is_a_video(action_model, tmp_path, suffix):
     shades = [Image.new("RGB", (80, 48), (80 * i,) * 3) for i in range(4)]
     moves, still = tmp_path / f"moves{suffix}", tmp_path / f"still{suffix}"
     shades[0].save(moves, save_all=True, append_images=shades[1:], duration=100)
     shades[2].save(still)
-    frames = read_start(moves, walkable).frames
+    frames = read_start(moves, action_model).frames
     assert frames.shape == (3, 4, 64, 64)
     assert frames.mean((0, 2, 3)).tolist() == pytest.approx([-1, -0.37, 0.25, 0.88], abs=0.02)
-    assert read_start(still, walkable).frames.shape == (3, 1, 64, 64)
+    assert read_start(still, action_model).frames.shape == (3, 1, 64, 64)
 
 
 def test_a_video_shorter_than_a_code_frame_is_refused(small_model, tmp_path):
-    file = recorded(tmp_path / "short.mp4", 3)
-    with pytest.raises(ValueError, match=r"goes on from 4 frames at least"):
+    file = write_recording(tmp_path / "short.mp4", 3)
+    with pytest.raises(ValueError, match=r"this model needs at least 4 frames"):
         read_start(file, vqvideo.load(small_model))

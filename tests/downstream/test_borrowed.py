@@ -16,7 +16,7 @@ from vqvideo import plugins
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.testing import check_quantizer
 
-theirs = pytest.importorskip("vector_quantize_pytorch")
+vector_quantize_pytorch = pytest.importorskip("vector_quantize_pytorch")
 pytest.importorskip("pip")
 pytest.importorskip("hatchling")
 
@@ -29,7 +29,7 @@ TINY = {
     "sample_shape": (8, 12),
     "encoder": {"width": 8, "num_blocks": 1},
     "decoder": {"width": 8, "num_blocks": 1},
-    "prior": {"width": 8, "num_layers": 2, "first_kernel": 3},
+    "prior": {"width": 8, "num_layers": 2, "first_kernel_size": 3},
 }
 
 
@@ -44,9 +44,9 @@ def borrowed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("VQVIDEO_DISABLE_PLUGINS", raising=False)
         patch.syspath_prepend(folder / "site")
-        plugins.found.cache_clear()
+        plugins.find_plugins.cache_clear()
         yield
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     sys.modules.pop("borrowed", None)
 
 
@@ -55,23 +55,25 @@ def test_each_of_theirs_keeps_all_laws(name):
     check_quantizer(partial(QUANTIZERS.build, name, SMALL[name]))
 
 
-ALONE = {
-    "borrowed-vq": lambda **options: theirs.VectorQuantize(dim=4, codebook_size=10, **options),
-    "borrowed-residual": lambda **options: theirs.ResidualVQ(
+REFERENCE_BUILDERS = {
+    "borrowed-vq": lambda **options: vector_quantize_pytorch.VectorQuantize(
+        dim=4, codebook_size=10, **options
+    ),
+    "borrowed-residual": lambda **options: vector_quantize_pytorch.ResidualVQ(
         dim=4, codebook_size=7, num_quantizers=2, **options
     ),
 }
 OPTIONS = [{}, {"decay": 0.5}, {"eps": 0.1}, {"threshold_ema_dead_code": 2}]
-TAKEN = [(name, options) for name in ALONE for options in OPTIONS]
-TAKEN += [("borrowed-vq", {"use_cosine_sim": True})]
+CASES = [(name, options) for name in REFERENCE_BUILDERS for options in OPTIONS]
+CASES += [("borrowed-vq", {"use_cosine_sim": True})]
 
 
-def after_three_steps(name, options):
+def train_three_steps(name, options):
     """The state of ours, and of theirs trained by itself from the same beginning."""
     torch.manual_seed(0)
     quantizer = QUANTIZERS.build(name, {**SMALL[name], **options}).train()
-    alone = ALONE[name](**options).train()
-    alone.load_state_dict(quantizer.theirs.state_dict())
+    alone = REFERENCE_BUILDERS[name](**options).train()
+    alone.load_state_dict(quantizer.module.state_dict())
     for seed in range(3):
         z_e = torch.randn(2, 4, 3, 5)
         torch.manual_seed(seed)  # dead codes are replaced at random
@@ -79,15 +81,15 @@ def after_three_steps(name, options):
         torch.manual_seed(seed)
         indices = alone(z_e.flatten(2).transpose(1, 2))[1]
         assert torch.equal(codes.reshape(indices.shape), indices)
-    return quantizer.theirs.state_dict(), alone.state_dict()
+    return quantizer.module.state_dict(), alone.state_dict()
 
 
-@pytest.mark.parametrize(("name", "options"), TAKEN, ids=str)
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_a_step_leaves_the_codebook_that_theirs_leave_when_they_train_by_themselves(name, options):
-    ours, alone = after_three_steps(name, options)
+    ours, alone = train_three_steps(name, options)
     for entry, tensor in alone.items():
         torch.testing.assert_close(ours[entry], tensor)
-    plain = after_three_steps(name, {})[0]
+    plain = train_three_steps(name, {})[0]
     moved_otherwise = any(not torch.equal(ours[entry], plain[entry]) for entry in plain)
     assert moved_otherwise == bool(options)  # no option does nothing
 
@@ -105,7 +107,7 @@ def test_a_step_leaves_the_codebook_that_theirs_leave_when_they_train_by_themsel
     ],
 )
 def test_an_option_of_theirs_that_would_do_nothing_is_refused_with_those_there_are(option):
-    for name in ALONE:
+    for name in REFERENCE_BUILDERS:
         with pytest.raises(ValueError) as refused:
             QUANTIZERS.build(name, {option: 2})
         assert f"has no option {option!r}" in str(refused.value)
@@ -114,10 +116,10 @@ def test_an_option_of_theirs_that_would_do_nothing_is_refused_with_those_there_a
 
 
 # Not `threshold_ema_dead_code`: what it draws from torch's random numbers keeps no law of steps.
-LAWFUL = [each for each in TAKEN if each[1] and "threshold_ema_dead_code" not in each[1]]
+LAWFUL_CASES = [each for each in CASES if each[1] and "threshold_ema_dead_code" not in each[1]]
 
 
-@pytest.mark.parametrize(("name", "options"), LAWFUL, ids=str)
+@pytest.mark.parametrize(("name", "options"), LAWFUL_CASES, ids=str)
 def test_each_option_keeps_all_laws(name, options):
     check_quantizer(partial(QUANTIZERS.build, name, {**SMALL[name], **options}))
 

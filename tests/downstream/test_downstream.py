@@ -62,7 +62,7 @@ class Environment:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def result(self, script: str) -> object:
+    def run_json(self, script: str) -> object:
         """What the JSON on the last line says that a script prints."""
         return json.loads(self.run("-c", script).splitlines()[-1])
 
@@ -94,7 +94,7 @@ def run(environment, clips, tmp_path_factory) -> Path:
         ["train-prior", "--vqvae", first, "--prior", "furrow", "--out", both, *training],
     ]
     script = f"from vqvideo.cli import main; print([main(each) for each in {commands!r}])"
-    assert environment.result(script) == [0, 0]
+    assert environment.run_json(script) == [0, 0]
     return folder / "both"
 
 
@@ -122,7 +122,7 @@ def test_without_the_package_its_checkpoint_says_what_to_install(run):
     assert "unknown quantizer 'sign'" in str(refused.value)
     for part in ("encoder 'pool'", "quantizer 'sign'", "prior 'furrow'"):
         assert (
-            f"{part} is of another package: install furrow (it was saved with version 0.3)"
+            f"{part} is from another package: install furrow (it was saved with version 0.3)"
             in str(refused.value)
         )
 
@@ -134,14 +134,14 @@ def test_its_own_tests_pass(environment):
 
 # -- wreck and tomorrow: as it should not be ------------------------------------------------
 
-AT_FIRST_SIGHT = {
+LISTING_ERRORS = {
     ("?", "misspelt"): "there is no group 'vqvideo.quantizer'; there are: vqvideo.models, ",
     ("prior", "empty"): "its entry point must be 'module:attribute', got ''",
     ("prior", "malformed"): "its entry point must be 'module:attribute', got 'not a module!!'",
-    ("prior", "odd name"): "'odd name' is no name for a part: it must begin with a letter",
-    ("quantizer", "later"): "it is built for version 2 of the plugin interface, this vqvideo (",
+    ("prior", "odd name"): "'odd name' is no valid part name: it must begin with a letter",
+    ("quantizer", "later"): "it is built for version 3 of the plugin interface, this vqvideo (",
 }
-WHEN_LOADED = {
+LOADING_ERRORS = {
     ("encoder", "no-dependency"): "ModuleNotFoundError: No module named 'a_package_that_nobody",
     ("encoder", "no-attribute"): "AttributeError: module 'wreck.parts' has no attribute 'Nobody'",
     ("decoder", "no-base"): "must be a subclass of vqvideo.nets.autoencoder.Decoder, or a func",
@@ -149,19 +149,19 @@ WHEN_LOADED = {
     ("quantizer", "syntax"): "SyntaxError: ",
     ("prior", "leaves"): "SystemExit: 3",
 }
-WHEN_BUILT = {
+BUILDING_ERRORS = {
     ("model", "no-config"): "TypeError: model 'no-config' of wreck 1.0 must be a vqvideo.config",
     ("likelihood", "talks"): "TypeError: likelihood 'talks' of wreck 1.0 must be a vqvideo.lik",
     ("quantizer", "leaves-later"): "RuntimeError: quantizer 'leaves-later' of wreck 1.0 called",
 }
 HEALTHY = {("model", "furrow"), ("encoder", "pool"), ("quantizer", "sign"), ("prior", "furrow")}
 HIDDEN = {
-    ("quantizer", "ema"): "the built-in one has the same name and is used",
-    ("quantizer", "sign"): "that of furrow has the same name and is used",
+    ("quantizer", "ema"): "the built-in part has the same name and is used",
+    ("quantizer", "sign"): "the part of furrow has the same name and is used",
 }
 
 
-LOOK = """
+LIST_PLUGINS_SCRIPT = """
 import json, sys, vqvideo, warnings
 from vqvideo.models import REGISTRIES
 
@@ -186,44 +186,50 @@ print(json.dumps({key: globals()[key] for key in keys}))
 
 
 @pytest.fixture(scope="module")
-def seen(environment):
-    return environment.result(LOOK)
+def plugin_rows(environment):
+    return environment.run_json(LIST_PLUGINS_SCRIPT)
 
 
-def errors(rows, status):
+def get_errors(rows, status):
     return {(row[0], row[1]): row[5] for row in rows if row[4] == status}
 
 
-def require_beginnings(found, expected):
+def require_prefixes(found, expected):
     assert set(found) == set(expected)
     for part, error in expected.items():
         assert found[part].startswith(error), part
 
 
-def test_all_are_listed_and_none_is_imported(seen):
-    assert seen["imported"] == []
-    assert {"furrow", "slow", "no-config"} < set(seen["models"])
-    rows = seen["listed"]
+def test_all_are_listed_and_none_is_imported(plugin_rows):
+    assert plugin_rows["imported"] == []
+    assert {"furrow", "slow", "no-config"} < set(plugin_rows["models"])
+    rows = plugin_rows["listed"]
     assert {row[2]: row[3] for row in rows} == {"furrow": "0.3", "wreck": "1.0", "tomorrow": "7.0"}
-    require_beginnings(errors(rows, "failed"), AT_FIRST_SIGHT)
-    require_beginnings(errors(rows, "shadowed"), HIDDEN)
-    assert set(errors(rows, "available")) == {
+    require_prefixes(get_errors(rows, "failed"), LISTING_ERRORS)
+    require_prefixes(get_errors(rows, "shadowed"), HIDDEN)
+    assert set(get_errors(rows, "available")) == {
         *HEALTHY,
-        *WHEN_LOADED,
-        *WHEN_BUILT,
+        *LOADING_ERRORS,
+        *BUILDING_ERRORS,
         ("model", "slow"),
     }
 
 
-def test_loading_all_of_them_tells_which_fail(seen):
-    require_beginnings(errors(seen["loaded"], "failed"), {**AT_FIRST_SIGHT, **WHEN_LOADED})
-    require_beginnings(errors(seen["loaded"], "shadowed"), HIDDEN)
-    assert set(errors(seen["loaded"], "loaded")) == {*HEALTHY, *WHEN_BUILT, ("model", "slow")}
+def test_loading_all_of_them_reports_which_fail(plugin_rows):
+    require_prefixes(
+        get_errors(plugin_rows["loaded"], "failed"), {**LISTING_ERRORS, **LOADING_ERRORS}
+    )
+    require_prefixes(get_errors(plugin_rows["loaded"], "shadowed"), HIDDEN)
+    assert set(get_errors(plugin_rows["loaded"], "loaded")) == {
+        *HEALTHY,
+        *BUILDING_ERRORS,
+        ("model", "slow"),
+    }
 
 
-def test_each_that_is_asked_for_says_whose_it_is_and_what_is_wrong(seen):
-    said = {tuple(part.split(" ", 1)): error for part, error in seen["said"].items()}
-    causes = {**AT_FIRST_SIGHT, **WHEN_LOADED, **WHEN_BUILT}
+def test_each_that_is_asked_for_says_whose_it_is_and_what_is_wrong(plugin_rows):
+    said = {tuple(part.split(" ", 1)): error for part, error in plugin_rows["said"].items()}
+    causes = {**LISTING_ERRORS, **LOADING_ERRORS, **BUILDING_ERRORS}
     del causes["?", "misspelt"]  # nobody can ask for it
     assert set(said) == set(causes)
     for (kind, name), cause in causes.items():
@@ -233,5 +239,5 @@ def test_each_that_is_asked_for_says_whose_it_is_and_what_is_wrong(seen):
         assert cause in said[kind, name]
 
 
-def test_the_other_parts_go_on_as_if_nothing_had_been(seen):
-    assert seen["whole"] == "furrow.quantizer"
+def test_the_other_parts_go_on_as_if_nothing_had_been(plugin_rows):
+    assert plugin_rows["whole"] == "furrow.quantizer"

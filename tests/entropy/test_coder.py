@@ -11,38 +11,40 @@ from torch import nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.entropy import PriorCoder, coder
-from vqvideo.priors import PRIORS, Prior, VQVAEPrior, default_prior
+from vqvideo.priors import PRIORS, Prior, VQVAEPrior, get_default_prior
 from vqvideo.sampling import generate
 from vqvideo.testing.entropy import check_entropy_coding
-from vqvideo.testing.prior_setup import drawn_codes, redrawn, told
+from vqvideo.testing.prior_setup import build_noisy_prior, make_cond, make_random_codes
 
 SMALL = {"transformer": {"width": 12, "num_layers": 2, "num_heads": 2}}
-BUILT_IN = [(default_prior(rank), rank) for rank in (1, 2, 3)]
+BUILT_IN = [(get_default_prior(rank), rank) for rank in (1, 2, 3)]
 BUILT_IN += [("transformer", rank) for rank in (1, 2, 3)]
 GRID = (3, 2, 4)
 
 
-def small(name, **options):
+def build_small_prior(name, **options):
     return partial(PRIORS.get(name), **SMALL.get(name, {"width": 8, "num_layers": 3}), **options)
 
 
 @pytest.fixture(scope="module")
 def prior():
     """Of codes at places with a row, a column and a class each."""
-    return redrawn(small("masked3d", coordinates=True), 3, 37, CondSpec(num_classes=3))
+    return build_noisy_prior(
+        build_small_prior("masked3d", coordinates=True), 3, 37, CondSpec(num_classes=3)
+    )
 
 
 @pytest.fixture(scope="module")
-def coded(prior):
+def encoded_clip(prior):
     """The coder of the prior; five items of codes, their conditions and their segments."""
-    codes, cond = drawn_codes(prior, 5, GRID), told(prior, 5, GRID)
+    codes, cond = make_random_codes(prior, 5, GRID), make_cond(prior, 5, GRID)
     made = PriorCoder(prior)
     return made, codes, cond, made.encode(codes, cond)
 
 
 def test_every_registered_prior_is_under_test():
-    of_plugins = {each.name for each in PRIORS.plugins() if each.status != "shadowed"}
-    ours = set(PRIORS.names()) - of_plugins
+    of_plugins = {each.name for each in PRIORS.list_plugins() if each.status != "shadowed"}
+    ours = set(PRIORS.list_names()) - of_plugins
     exact = {name for name in ours if PRIORS.get(name) is not VQVAEPrior}
     assert {name for name, _ in BUILT_IN} == exact
 
@@ -50,10 +52,10 @@ def test_every_registered_prior_is_under_test():
 @pytest.mark.parametrize("num_codebooks", [1, 2])
 @pytest.mark.parametrize(("name", "rank"), BUILT_IN)
 def test_every_registered_prior_keeps_the_laws_of_entropy_coding(name, rank, num_codebooks):
-    check_entropy_coding(small(name), rank, num_codebooks=num_codebooks)
+    check_entropy_coding(build_small_prior(name), rank, num_codebooks=num_codebooks)
 
 
-class Unigram(Prior):
+class UnigramPrior(Prior):
     """The least a prior can be: no state, and no code depends on another."""
 
     def __init__(self, *, rank, codebook_size, num_codebooks=1):
@@ -69,16 +71,16 @@ class Unigram(Prior):
 
 @pytest.mark.parametrize("num_codebooks", [1, 2])
 def test_a_prior_without_a_state_can_keep_the_laws(num_codebooks):
-    check_entropy_coding(Unigram, 2, num_codebooks=num_codebooks)
+    check_entropy_coding(UnigramPrior, 2, num_codebooks=num_codebooks)
 
 
 # -- size ----------------------------------------------------------------------------------
 
 
-def test_constriction_codes_by_the_very_frequencies(coded):
+def test_constriction_codes_by_the_very_frequencies(encoded_clip):
     """A range decoder written down in whole numbers reads its words."""
-    made, codes, cond, segments = coded
-    each = made.frequencies(codes, cond).long().flatten(1, -2).tolist()
+    made, codes, cond, segments = encoded_clip
+    each = made.compute_frequencies(codes, cond).long().flatten(1, -2).tolist()
     for item, segment in enumerate(segments):
         words = [int.from_bytes(segment[i : i + 4], "little") for i in range(6, len(segment), 4)]
         words += [0] * 4
@@ -94,7 +96,7 @@ def test_constriction_codes_by_the_very_frequencies(coded):
 
 def test_codes_that_the_prior_draws_take_within_2_percent_of_its_own_nats():
     """With far less entropy than plain packing, and checks and all."""
-    prior = redrawn(small("masked3d"), 3, 37).float()
+    prior = build_noisy_prior(build_small_prior("masked3d"), 3, 37).float()
     with torch.no_grad():
         prior.head.out[0].weight *= 3
     grid = (6, 14, 15)
@@ -110,18 +112,18 @@ def test_codes_that_the_prior_draws_take_within_2_percent_of_its_own_nats():
 # -- the face -------------------------------------------------------------------------------
 
 
-def test_items_are_decoded_in_any_grouping(coded, monkeypatch):
-    made, codes, cond, segments = coded
-    monkeypatch.setattr(coder, "AT_ONCE", 2)
+def test_items_are_decoded_in_any_grouping(encoded_clip, monkeypatch):
+    made, codes, cond, segments = encoded_clip
+    monkeypatch.setattr(coder, "BATCH_SIZE", 2)
     assert made.encode(codes, cond) == segments
     order = [4, 0, 2]
     back = made.decode([segments[i] for i in order], GRID, Cond(class_id=cond.class_id[order]))
     assert torch.equal(back, codes[order])
 
 
-def test_progress_counts_the_codes_of_all_items(coded, monkeypatch):
-    made, codes, cond, segments = coded
-    monkeypatch.setattr(coder, "AT_ONCE", 2)
+def test_progress_counts_the_codes_of_all_items(encoded_clip, monkeypatch):
+    made, codes, cond, segments = encoded_clip
+    monkeypatch.setattr(coder, "BATCH_SIZE", 2)
     for call in (partial(made.encode, codes), partial(made.decode, segments, GRID)):
         seen = []
         call(cond=cond, progress=lambda *given, seen=seen: seen.append(given))
@@ -132,7 +134,7 @@ def test_progress_counts_the_codes_of_all_items(coded, monkeypatch):
 def test_the_prior_is_left_as_it_is(prior):
     single = copy.deepcopy(prior).float().train()
     before = {name: tensor.clone() for name, tensor in single.state_dict().items()}
-    PriorCoder(single).encode(drawn_codes(single, 1, (1, 2, 3)))
+    PriorCoder(single).encode(make_random_codes(single, 1, (1, 2, 3)))
     assert single.training
     assert all(parameter.requires_grad for parameter in single.parameters())
     after = single.state_dict()
@@ -143,22 +145,26 @@ def test_the_prior_is_left_as_it_is(prior):
 
 
 def test_a_fingerprint_is_of_the_exact_numbers_and_is_compared_by_the_coder(prior):
-    made, twin = PriorCoder(prior), PriorCoder(redrawn(small("masked3d"), 3, 37))
+    made, twin = (
+        PriorCoder(prior),
+        PriorCoder(build_noisy_prior(build_small_prior("masked3d"), 3, 37)),
+    )
     made.check_fingerprint(PriorCoder(prior).fingerprint)
-    with pytest.raises(ValueError, match=f"with fingerprint {twin.fingerprint}, this one has"):
+    message = f"with fingerprint {twin.fingerprint}, but this prior has"
+    with pytest.raises(ValueError, match=message):
         made.check_fingerprint(twin.fingerprint)
 
 
-def test_another_prior_or_other_conditions_do_not_decode_in_silence(prior, coded):
-    made, _, cond, segments = coded
+def test_another_prior_or_other_conditions_do_not_decode_in_silence(prior, encoded_clip):
+    made, _, cond, segments = encoded_clip
     twin = PriorCoder(prior)
     with torch.no_grad():
         next(iter(twin.prior.parameters()))[5, 3] += 1e-3
     for message, call in (
-        ("segment 0 does not give", lambda: twin.decode(segments, GRID, cond)),
-        ("segment 0 does not give", lambda: made.decode(segments, (3, 4, 2), cond)),
+        ("the codes decoded from segment 0 fail", lambda: twin.decode(segments, GRID, cond)),
+        ("the codes decoded from segment 0 fail", lambda: made.decode(segments, (3, 4, 2), cond)),
         (
-            "segment 1 does not give",
+            "the codes decoded from segment 1 fail",
             lambda: made.decode(segments[:2], GRID, Cond(class_id=cond.class_id[[0, 0]])),
         ),
     ):
@@ -166,15 +172,17 @@ def test_another_prior_or_other_conditions_do_not_decode_in_silence(prior, coded
             call()
 
 
-def test_words_that_no_encoder_writes_are_refused_too(coded, monkeypatch):
-    made, _, cond, segments = coded
-    monkeypatch.setattr(coder, "unseal", lambda *_: coder.np.full(9, 2**32 - 1, coder.np.uint32))
-    with pytest.raises(ValueError, match="segment 0 does not give the codes"):
+def test_words_that_no_encoder_writes_are_refused_too(encoded_clip, monkeypatch):
+    made, _, cond, segments = encoded_clip
+    monkeypatch.setattr(
+        coder, "unpack_segment", lambda *_: coder.np.full(9, 2**32 - 1, coder.np.uint32)
+    )
+    with pytest.raises(ValueError, match="the codes decoded from segment 0 fail"):
         made.decode(segments, GRID, cond)
 
 
-def test_a_damaged_segment_is_refused_by_its_index_before_anything_is_decoded(coded):
-    made, _, cond, segments = coded
+def test_a_damaged_segment_is_refused_by_its_index_before_anything_is_decoded(encoded_clip):
+    made, _, cond, segments = encoded_clip
     damaged = bytearray(segments[3])
     damaged[9] ^= 4
     for bad in (bytes(damaged), segments[3][:-1], segments[3][:-4], b""):
@@ -182,13 +190,13 @@ def test_a_damaged_segment_is_refused_by_its_index_before_anything_is_decoded(co
             made.decode([*segments[:3], bad, segments[4]], GRID, cond, progress=pytest.fail)
 
 
-def test_what_does_not_fit_is_refused(coded):
-    made, codes, cond, segments = coded
+def test_what_does_not_fit_is_refused(encoded_clip):
+    made, codes, cond, segments = encoded_clip
     for message, call in (
-        ("3 grid axes, .* got a batch of 0", lambda: made.encode(codes[:0])),
-        ("3 grid axes, .* grid \\[2, 4\\]", lambda: made.encode(codes[:, 0])),
+        ("3 grid axes .* got a batch of 0", lambda: made.encode(codes[:0])),
+        ("3 grid axes .* grid \\[2, 4\\]", lambda: made.encode(codes[:, 0])),
         (
-            "at least one; got a batch of 5 and grid \\[3, 0, 4\\]",
+            "must not be empty; got a batch of 5 and grid \\[3, 0, 4\\]",
             lambda: made.encode(codes[:, :, :0]),
         ),
         ("codes must be integers, got torch.float32", lambda: made.encode(codes.float())),
@@ -206,27 +214,27 @@ def test_what_does_not_fit_is_refused(coded):
 
 
 def test_codes_of_another_number_of_codebooks_are_refused():
-    made = PriorCoder(Unigram(rank=1, codebook_size=5, num_codebooks=2))
+    made = PriorCoder(UnigramPrior(rank=1, codebook_size=5, num_codebooks=2))
     with pytest.raises(ValueError, match=r"must have 2 codebooks along their last axis, .* 3\]"):
         made.encode(torch.zeros(2, 4, 3, dtype=torch.int64))
 
 
 def test_a_prior_that_gives_a_bound_or_has_one_code_is_refused():
-    class Bound(Unigram):
-        exact_likelihood = False
+    class Bound(UnigramPrior):
+        has_exact_likelihood = False
 
     with pytest.raises(ValueError, match="Bound gives a bound on the likelihood of codes"):
         PriorCoder(Bound(rank=1, codebook_size=5))
     with pytest.raises(ValueError, match=r"codebook_size must lie in \[2, 2\*\*24\), got 1"):
-        PriorCoder(Unigram(rank=1, codebook_size=1))
+        PriorCoder(UnigramPrior(rank=1, codebook_size=1))
 
 
 def test_a_prior_with_a_function_that_has_no_exact_form_is_refused_by_its_name():
-    class Odd(Unigram):
+    class Odd(UnigramPrior):
         def logits(self, codes, cond=None):
             return super().logits(codes).erf()
 
-    with pytest.raises(ValueError, match="uses torch's 'erf', which has no exact form"):
+    with pytest.raises(ValueError, match="uses torch's 'erf', which has no exact implementation"):
         PriorCoder(Odd(rank=1, codebook_size=5)).encode(torch.zeros(1, 3, dtype=torch.int64))
 
 

@@ -11,56 +11,56 @@ from torch import nn
 
 from vqvideo import testing
 from vqvideo.nets.autoencoder import PatchifyDecoder, PatchifyEncoder
-from vqvideo.nets.blocks import Reach
+from vqvideo.nets.streaming import Context
 from vqvideo.testing import autoencoders as laws
 
 SMALL = {"widths": (6, 8), "num_blocks": (1, 1)}
 
 
-class ForgetsItsChannels(PatchifyEncoder):
+class WrongChannelsEncoder(PatchifyEncoder):
     def __init__(self, **options):
         super().__init__(**options)
         self.channels = 1
 
 
-class Cropped(PatchifyDecoder):
+class CroppingDecoder(PatchifyDecoder):
     def forward(self, z_q, past=None):
         return super().forward(z_q, past)[..., :-1]
 
 
-class Noisy(PatchifyEncoder):
+class NoisyEncoder(PatchifyEncoder):
     def forward(self, x, past=None):
         return super().forward(x, past) + torch.randn(())
 
 
-class MixesItems(PatchifyEncoder):
+class ItemMixingEncoder(PatchifyEncoder):
     def forward(self, x, past=None):
         return super().forward(x - x.mean(dim=0), past)
 
 
-class Detached(PatchifyEncoder):
+class DetachedEncoder(PatchifyEncoder):
     def forward(self, x, past=None):
         return super().forward(x, past).detach()
 
 
-class ZeroInTraining(PatchifyEncoder):
+class ZeroInTrainingEncoder(PatchifyEncoder):
     def forward(self, x, past=None):
         z_e = super().forward(x, past)
         return torch.zeros_like(z_e) if self.training else z_e
 
 
-class AlwaysZero(PatchifyDecoder):
+class ZeroDecoder(PatchifyDecoder):
     def forward(self, z_q, past=None):
         return super().forward(z_q, past) * 0
 
 
-class DeafChannel(PatchifyDecoder):
+class DeadChannelDecoder(PatchifyDecoder):
     def forward(self, z_q, past=None):
         heard = torch.tensor([1.0, 0, 1, 1, 1], dtype=z_q.dtype).view(-1, *(1,) * (z_q.ndim - 2))
         return super().forward(z_q * heard, past)
 
 
-class ForgetsATable(PatchifyEncoder):
+class UnsavedTableEncoder(PatchifyEncoder):
     def __init__(self, **options):
         super().__init__(**options)
         self.table = torch.randn(())
@@ -69,67 +69,112 @@ class ForgetsATable(PatchifyEncoder):
         return super().forward(x, past) + self.table
 
 
-class Forgetful(PatchifyEncoder):
+class StatelessEncoder(PatchifyEncoder):
     def forward(self, x, past=None):
         return super().forward(x)
 
 
-class Remembering(PatchifyEncoder):
+class LeakyStateEncoder(PatchifyEncoder):
     """Counts the pieces it is given, not the calls on a whole."""
 
-    pieces = 0
+    num_chunks = 0
 
     def forward(self, x, past=None):
         out = super().forward(x, past)
         if past is None:
             return out
-        self.pieces += 1
-        return out + 1e-12 * self.pieces if x.dtype == torch.double else out + self.pieces
+        self.num_chunks += 1
+        return out + 1e-12 * self.num_chunks if x.dtype == torch.double else out + self.num_chunks
 
 
-class Ahead(PatchifyDecoder):
+class LookaheadDecoder(PatchifyDecoder):
     def forward(self, z_q, past=None):
         return super().forward(z_q + z_q.roll(-1, 2), past)
 
 
-class AheadInFloat32(Ahead):
+class LookaheadInFloat32Decoder(LookaheadDecoder):
     """Within a block alone, and where no comparison with the whole would see it."""
 
     def forward(self, z_q, past=None):
         return super().forward(z_q, past) if z_q.dtype == torch.float32 else self.layers(z_q, past)
 
-    def cut_as(self, layers, down, *, causal):
-        super().cut_as(layers, down, causal=causal)
-        self.block = 4
+    def configure_chunks(self, layers, down, *, causal):
+        super().configure_chunks(layers, down, causal=causal)
+        self.chunk_size = 4
 
 
-class ShortSighted(PatchifyEncoder):
-    def cut_as(self, layers, down, *, causal):
-        super().cut_as(layers, down, causal=causal)
-        self.reach = (self.reach[0], Reach(0, 1), *self.reach[2:])
+class ShortContextEncoder(PatchifyEncoder):
+    def configure_chunks(self, layers, down, *, causal):
+        super().configure_chunks(layers, down, causal=causal)
+        self.context = (self.context[0], Context(0, 1), *self.context[2:])
 
 
-WHOLE = "blocks_and_tiles_are_the_whole"
+CHUNK_LAW = "chunks_and_tiles_match_the_whole"
 FAULTS = [  # the law, the network that breaks it and keeps those before it, a rank, what is said
     (
-        "an_encoder_says_what_it_is",
-        ForgetsItsChannels,
+        "encoder_attributes_match_its_options",
+        WrongChannelsEncoder,
         2,
-        r"the encoder says rank, channels and downsampling are \(2, 1, \(4, 4\)\), not \(2, 3, ",
+        r"rank, channels and downsampling .* must be \(2, 3, \(4, 4\)\), got \(2, 1, \(4, 4\)\)",
     ),
-    ("the_output_fits_the_grid", Cropped, 2, r"must be \[2, 3, 36, 12\], got \[2, 3, 36, 11\]"),
-    ("the_input_decides_the_output", Noisy, 2, "called again on the same input it gives"),
-    ("an_item_does_not_depend_on_its_batch", MixesItems, 2, "item 0 of a batch gives something"),
-    ("every_channel_is_heard", Detached, 2, "in evaluation no gradient reaches the input"),
-    ("every_channel_is_heard", ZeroInTraining, 3, "in training no gradient reaches the input"),
-    ("every_channel_is_heard", AlwaysZero, 2, "in evaluation channel 0 of item 0 gets no gradient"),
-    ("every_channel_is_heard", DeafChannel, 1, "in evaluation channel 1 of item 0 gets no gradie"),
-    ("a_loaded_network_is_the_one_that_was_saved", ForgetsATable, 1, "is not in the state_dict"),
-    (WHOLE, Forgetful, 3, "differ by .* the past is not all"),
-    (WHOLE, Ahead, 1, "differ by .* from the whole"),
-    (WHOLE, ShortSighted, 3, "in tiles of .* the reach .* too small"),
-    ("pieces_change_no_bit", Remembering, 1, "keeps something between two calls"),
-    ("a_causal_network_sees_nothing_later", AheadInFloat32, 3, "changes what they stand for"),
+    (
+        "the_output_fits_the_grid",
+        CroppingDecoder,
+        2,
+        r"must be \[2, 3, 36, 12\], got \[2, 3, 36, 11\]",
+    ),
+    ("the_input_decides_the_output", NoisyEncoder, 2, "a second call on the same input changes"),
+    (
+        "an_item_does_not_depend_on_its_batch",
+        ItemMixingEncoder,
+        2,
+        "the output for item 0 differs between in a batch and alone",
+    ),
+    (
+        "every_channel_gets_a_gradient",
+        DetachedEncoder,
+        2,
+        "in evaluation no gradient reaches the input",
+    ),
+    (
+        "every_channel_gets_a_gradient",
+        ZeroInTrainingEncoder,
+        3,
+        "in training no gradient reaches the input",
+    ),
+    (
+        "every_channel_gets_a_gradient",
+        ZeroDecoder,
+        2,
+        "in evaluation channel 0 of item 0 gets no gradient",
+    ),
+    (
+        "every_channel_gets_a_gradient",
+        DeadChannelDecoder,
+        1,
+        "in evaluation channel 1 of item 0 gets no gradie",
+    ),
+    (
+        "a_loaded_network_is_the_one_that_was_saved",
+        UnsavedTableEncoder,
+        1,
+        "the state_dict is incomplete",
+    ),
+    (CHUNK_LAW, StatelessEncoder, 3, "differ by .* the streaming state is incomplete"),
+    (CHUNK_LAW, LookaheadDecoder, 1, "differ by .* from the whole"),
+    (CHUNK_LAW, ShortContextEncoder, 3, "in tiles of .* the context .* too small"),
+    (
+        "splitting_the_input_changes_no_bit",
+        LeakyStateEncoder,
+        1,
+        "keeps state between calls",
+    ),
+    (
+        "a_causal_network_ignores_later_steps",
+        LookaheadInFloat32Decoder,
+        3,
+        "changes their output",
+    ),
 ]
 
 
@@ -143,13 +188,13 @@ def test_a_planted_fault_in_an_encoder_or_decoder_is_caught_by_its_law(law, brok
 
 
 def test_every_law_of_encoders_and_decoders_has_a_planted_fault():
-    every = [*laws.LAWS_OF_AN_ENCODER, *laws.LAWS]
+    every = [*laws.ENCODER_LAWS, *laws.LAWS]
     assert {law.__name__ for law in every} == {law for law, *_ in FAULTS}
 
 
-def test_what_is_no_encoder_or_decoder_is_told_what_to_derive_from():
+def test_what_is_no_encoder_or_decoder_is_refused_with_the_base_class():
     for check, kind in ((testing.check_encoder, "Encoder"), (testing.check_decoder, "Decoder")):
-        with pytest.raises(AssertionError, match=rf"^Linear is no nets\.{kind}: derive it from"):
+        with pytest.raises(AssertionError, match=rf"^Linear is not a nets\.{kind}; derive it from"):
             check(lambda **sizes: nn.Linear(2, 2), 2)
 
 

@@ -10,7 +10,7 @@ from vqvideo.testing import check_entropy_coding
 from vqvideo.testing import entropy as laws
 
 
-class Unigram(Prior):
+class UnigramPrior(Prior):
     """The least a prior can be: no state, and no code depends on another."""
 
     def __init__(self, *, rank, codebook_size, num_codebooks=1):
@@ -24,35 +24,35 @@ class Unigram(Prior):
         return self.scores.view(shape).expand(len(codes), -1, *codes.shape[1:])
 
 
-class MindsItsCompany(Unigram):
+class BatchDependentPrior(UnigramPrior):
     def logits(self, codes, cond=None):
         fault = torch.arange(self.codebook_size).double() * len(codes)
         return super().logits(codes) + fault.view(1, -1, *(1,) * (codes.ndim - 1))
 
 
-class MindsItsThreads(Unigram):
+class ThreadDependentPrior(UnigramPrior):
     def logits(self, codes, cond=None):
         fault = torch.arange(self.codebook_size).double() * torch.get_num_threads()
         return super().logits(codes) + fault.view(1, -1, *(1,) * (codes.ndim - 1))
 
 
-class SaysOtherwise(Unigram):
+class WrongLogProbPrior(UnigramPrior):
     def log_prob(self, codes, cond=None):
         return super().log_prob(codes, cond) * 1.02
 
 
 FAULTS = [  # the law, the prior that breaks it and keeps those before it, what is said
     (
-        "codes_come_back",
-        MindsItsCompany,
-        "item 2, encoded with two more, decoded alone, does not come back",
+        "decoding_restores_the_codes",
+        BatchDependentPrior,
+        "item 2, encoded in a batch of 3, cannot be decoded alone",
     ),
     (
         "frequencies_are_the_same_everywhere",
-        MindsItsThreads,
+        ThreadDependentPrior,
         "rank 2, other threads: 500 of 500 frequencies differ",
     ),
-    ("the_size_is_what_the_prior_says", SaysOtherwise, "the prior says"),
+    ("the_size_matches_the_prior", WrongLogProbPrior, "bits, but .* under the prior"),
 ]
 
 

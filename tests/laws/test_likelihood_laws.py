@@ -16,67 +16,67 @@ from vqvideo.likelihoods import (
 )
 from vqvideo.testing import likelihoods as laws
 
-FEW = {"width": 4, "num_layers": 1}
+SMALL = {"width": 4, "num_layers": 1}
 
 
-def small_autoregressive(*, rank, channels, mu_law=False):
+def build_small_autoregressive(*, rank, channels, mu_law=False):
     return AutoregressiveLikelihood(
         rank=rank,
         channels=channels,
-        features=4,
+        num_features=4,
         prior={"width": 4, "num_layers": 1},
         mu_law=mu_law,
     )
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS.names())
+@pytest.mark.parametrize("name", LIKELIHOODS.list_names())
 def test_every_registered_likelihood_keeps_the_laws(name):
-    small = {"autoregressive": small_autoregressive}
+    small = {"autoregressive": build_small_autoregressive}
     ranks = (1,) if name == "mel" else (1, 2, 3)
     testing.check_likelihood(small.get(name, LIKELIHOODS.get(name)), ranks)
 
 
-@pytest.mark.parametrize("build", [CategoricalLikelihood, small_autoregressive])
+@pytest.mark.parametrize("build", [CategoricalLikelihood, build_small_autoregressive])
 def test_likelihoods_over_the_mu_law_scale_keep_the_laws(build):
-    testing.check_likelihood(partial(build, mu_law=True), (1,), counted=(1,))
+    testing.check_likelihood(partial(build, mu_law=True), (1,), channel_counts=(1,))
 
 
 # -- planted faults -------------------------------------------------------------------------
 
 
-class RoundsUnderAutocast(GaussianLikelihood):
+class AutocastRoundingLikelihood(GaussianLikelihood):
     def log_prob(self, parameters, x):
         nats = super().log_prob(parameters, x)
         return nats.bfloat16() if torch.is_autocast_enabled("cpu") else nats
 
 
-class SamplesOutOfRange(GaussianLikelihood):
+class OutOfRangeSampleLikelihood(GaussianLikelihood):
     def sample(self, parameters, seed=0, **options):
         return super().sample(parameters, seed, **options) * 3
 
 
-class AveragesOverTheBatch(GaussianLikelihood):
+class BatchAverageLikelihood(GaussianLikelihood):
     def log_prob(self, parameters, x):
         nats = super().log_prob(parameters, x)
         return nats.mean().expand_as(nats)
 
 
-class OutOfRange(GaussianLikelihood):
+class OutOfRangeModeLikelihood(GaussianLikelihood):
     def mode(self, parameters):
         return parameters * 10
 
 
-class Silent(GaussianLikelihood):
+class ZeroLogProbLikelihood(GaussianLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x) * 0
 
 
-class BetweenTheValues(LogisticMixtureLikelihood):
+class OffGridModeLikelihood(LogisticMixtureLikelihood):
     def mode(self, parameters):
         return (super().mode(parameters) + 0.003).clamp(-1, 1)
 
 
-class NumbersEvenly(CategoricalLikelihood):
+class WrongLevelsLikelihood(CategoricalLikelihood):
     """Values on the mu-law scale, numbered as if they lay evenly."""
 
     def __init__(self):
@@ -86,59 +86,59 @@ class NumbersEvenly(CategoricalLikelihood):
         return CategoricalLikelihood().to_levels(x)
 
 
-class NewSampleEachTime(GaussianLikelihood):
+class UnseededLikelihood(GaussianLikelihood):
     def sample(self, parameters, seed=0, **options):
         return super().sample(parameters, seed=int(torch.randint(10**6, ())), **options)
 
 
-class Lukewarm(GaussianLikelihood):
-    def drawn(self, pieces, *, temperature=0.0, seed=0):
-        return super().drawn(pieces, temperature=max(temperature, 1e-3), seed=seed)
+class WarmModeLikelihood(GaussianLikelihood):
+    def sample_stream(self, pieces, *, temperature=0.0, seed=0):
+        return super().sample_stream(pieces, temperature=max(temperature, 1e-3), seed=seed)
 
 
-class DrawsOtherSeeds(GaussianLikelihood):
-    def drawn(self, pieces, *, temperature=0.0, seed=0):
-        return super().drawn(pieces, temperature=temperature, seed=seed // 2)
+class ShiftedSeedLikelihood(GaussianLikelihood):
+    def sample_stream(self, pieces, *, temperature=0.0, seed=0):
+        return super().sample_stream(pieces, temperature=temperature, seed=seed // 2)
 
 
-class KeepsGradients(GaussianLikelihood):
-    def drawn(self, pieces, *, temperature=0.0, seed=0):
+class GradientKeepingLikelihood(GaussianLikelihood):
+    def sample_stream(self, pieces, *, temperature=0.0, seed=0):
         if temperature:
-            return super().drawn(pieces, temperature=temperature, seed=seed)
+            return super().sample_stream(pieces, temperature=temperature, seed=seed)
         return map(self.mode, pieces)
 
 
-class HotterThanAllowed(GaussianLikelihood):
-    def drawn(self, pieces, *, temperature=0.0, seed=0):
-        return super().drawn(pieces, temperature=abs(temperature), seed=seed)
+class NegativeTemperatureLikelihood(GaussianLikelihood):
+    def sample_stream(self, pieces, *, temperature=0.0, seed=0):
+        return super().sample_stream(pieces, temperature=abs(temperature), seed=seed)
 
 
-class Overflows(GaussianLikelihood):
+class OverflowingLikelihood(GaussianLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x) - 0 * parameters.exp().flatten(1).sum(dim=1)
 
 
-class DrawsEachPieceAnew(AutoregressiveLikelihood):
+class StatelessStreamLikelihood(AutoregressiveLikelihood):
     def __init__(self, *, rank, channels):
-        super().__init__(rank=rank, channels=channels, features=4, prior=FEW)
+        super().__init__(rank=rank, channels=channels, num_features=4, prior=SMALL)
 
-    def drawn(self, pieces, **options):
+    def sample_stream(self, pieces, **options):
         for piece in pieces:
             if piece.shape[2]:
-                yield from super().drawn([piece], **options)
+                yield from super().sample_stream([piece], **options)
 
 
-class AboveOne(CategoricalLikelihood):
+class UnnormalizedLikelihood(CategoricalLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x) + 0.01
 
 
-class LowersSamples(LogisticMixtureLikelihood):
+class ShiftedSampleLikelihood(LogisticMixtureLikelihood):
     def sample(self, parameters, seed=0, **options):
         return (super().sample(parameters, seed, **options) - 16 / 255).clamp(-1, 1)
 
 
-class ForgetsChannelsBefore(LogisticMixtureLikelihood):
+class IndependentChannelsLikelihood(LogisticMixtureLikelihood):
     def sample(self, parameters, seed=0, **options):
         mixed = parameters.clone().unflatten(1, (self.num_mixtures, -1))
         pairs = {3: 0, 6: 1, 10: 3}[mixed.shape[2]]
@@ -146,56 +146,56 @@ class ForgetsChannelsBefore(LogisticMixtureLikelihood):
         return super().sample(mixed.flatten(1, 2), seed, **options)
 
 
-class NeverCold(CategoricalLikelihood):
+class ConstantTemperatureLikelihood(CategoricalLikelihood):
     def sample(self, parameters, seed=0, *, temperature=1.0):
         return super().sample(parameters, seed)
 
 
-class DrawsFromNoDistribution(MelLikelihood):
+class SamplingScoreLikelihood(MelLikelihood):
     def sample(self, parameters, seed=0, *, temperature=1.0):
         return self.mode(parameters)
 
 
-class SeesItsBatch(MelLikelihood):
+class BatchDependentScore(MelLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x - x.mean(dim=0))
 
 
-class CountsItsBands(MelLikelihood):
+class DiscreteScore(MelLikelihood):
     num_values = 80
 
 
-class CannotBeSilent(MelLikelihood):
+class NonFiniteScore(MelLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x) + 0 * x.flatten(1).norm(dim=1).log()
 
 
-class AveragesOverPositions(GaussianLikelihood):
+class PositionAverageLikelihood(GaussianLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x) / x[0].numel()
 
 
-class AThousandNatsMore(GaussianLikelihood):
+class ShiftedDensityLikelihood(GaussianLikelihood):
     def log_prob(self, parameters, x):
         return super().log_prob(parameters, x) + 1000 * x[0].numel()
 
 
-class SamplesTooWide(GaussianLikelihood):
+class WideSampleLikelihood(GaussianLikelihood):
     def sample(self, parameters, seed=0, *, temperature=1.0):
         return super().sample(parameters, seed, temperature=5 * temperature)
 
 
-class ForgetsWhereItIs(GaussianLikelihood):
+class CentredSampleLikelihood(GaussianLikelihood):
     def sample(self, parameters, seed=0, *, temperature=1.0):
         return super().sample(parameters * 0, seed, temperature=temperature)
 
 
-class BesideThePeak(GaussianLikelihood):
+class OffPeakModeLikelihood(GaussianLikelihood):
     def mode(self, parameters):
         return super().mode(parameters) * 0.8
 
 
-class ScaleInPython(GaussianLikelihood):
+class UnsavedScaleLikelihood(GaussianLikelihood):
     scale = 1.0
 
     def observe(self, x):
@@ -205,7 +205,7 @@ class ScaleInPython(GaussianLikelihood):
         return super().log_prob(parameters * self.scale, x)
 
 
-class WithinBounds(GaussianLikelihood):
+class BoundedLikelihood(GaussianLikelihood):
     """A distribution over [-1, 1] alone, which refuses everything else: no fault."""
 
     def log_prob(self, parameters, x):
@@ -227,69 +227,147 @@ class WithinBounds(GaussianLikelihood):
 
 
 def test_a_density_that_refuses_what_is_no_data_keeps_the_laws_of_densities():
-    for law in laws.LAWS_OF_A_DENSITY:
+    for law in laws.DENSITY_LAWS:
         for channels in (1, 2):
-            law(WithinBounds, 2, channels)
+            law(BoundedLikelihood, 2, channels)
 
 
 FAULTS = [  # the law, the likelihood that breaks it and keeps those before it, what is said
-    ("an_item_is_scored_by_itself", AveragesOverTheBatch, "depends on its batch: .* alone"),
-    ("an_item_is_scored_by_itself", SeesItsBatch, "depends on its batch: .* alone"),
-    ("the_mode_is_data", OutOfRange, r"mode leaves \[-1, 1\]: values from -"),
-    ("the_mode_is_data", Silent, "random data is more probable than the mode"),
-    ("the_mode_is_data", BetweenTheValues, "mode gives other values than the 256"),
-    ("the_mode_is_data", NumbersEvenly, "mode gives other values than the 256"),
-    ("what_is_drawn_is_mode_or_sample", NewSampleEachTime, "a seed does not repeat"),
-    ("what_is_drawn_is_mode_or_sample", Lukewarm, "at temperature 0 is not the mode"),
-    ("what_is_drawn_is_mode_or_sample", DrawsOtherSeeds, "is not the sample of that seed"),
-    ("what_is_drawn_is_mode_or_sample", KeepsGradients, "drawn keeps what gradients need"),
-    ("what_is_drawn_is_mode_or_sample", HotterThanAllowed, "a temperature below 0 was accepted"),
-    ("far_parameters_give_numbers", Overflows, "far off gives a log_prob of nan"),
-    ("far_parameters_give_numbers", CannotBeSilent, "data at 0.0 under .* a log_prob of nan"),
-    ("autocast_changes_little", RoundsUnderAutocast, "under autocast log_prob is torch.bfloat16"),
-    ("samples_are_data", SamplesOutOfRange, r"sample leaves \[-1, 1\]: values from -"),
-    ("pieces_of_an_autoregressive_one_decide_nothing", DrawsEachPieceAnew, r"of \[1, 1.* steps"),
-    ("there_are_no_samples", DrawsFromNoDistribution, "not normalised, and yet it gives samples"),
-    ("the_mode_is_data", CountsItsBands, "mode gives other values than the 80"),
+    ("items_are_scored_independently", BatchAverageLikelihood, "depends on its batch: .* alone"),
+    ("items_are_scored_independently", BatchDependentScore, "depends on its batch: .* alone"),
+    (
+        "the_mode_is_data",
+        OutOfRangeModeLikelihood,
+        r"mode must lie in \[-1, 1\], got values from -",
+    ),
+    ("the_mode_is_data", ZeroLogProbLikelihood, "random data is more probable than the mode"),
+    ("the_mode_is_data", OffGridModeLikelihood, "mode must only have the 256 values"),
+    ("the_mode_is_data", WrongLevelsLikelihood, "mode must only have the 256 values"),
+    (
+        "sample_stream_is_the_mode_or_a_sample",
+        UnseededLikelihood,
+        "not repeatable with the same seed",
+    ),
+    (
+        "sample_stream_is_the_mode_or_a_sample",
+        WarmModeLikelihood,
+        "at temperature 0 does not return the mode",
+    ),
+    (
+        "sample_stream_is_the_mode_or_a_sample",
+        ShiftedSeedLikelihood,
+        "does not return the sample of that seed",
+    ),
+    (
+        "sample_stream_is_the_mode_or_a_sample",
+        GradientKeepingLikelihood,
+        "the output of sample_stream must not require gradients",
+    ),
+    (
+        "sample_stream_is_the_mode_or_a_sample",
+        NegativeTemperatureLikelihood,
+        "must raise ValueError for a temperature below 0",
+    ),
+    (
+        "large_parameters_stay_finite",
+        OverflowingLikelihood,
+        "large parameters, got a log_prob of nan",
+    ),
+    ("large_parameters_stay_finite", NonFiniteScore, "data of 0.0 and .* a log_prob of nan"),
+    (
+        "autocast_changes_little",
+        AutocastRoundingLikelihood,
+        "under autocast, got torch.bfloat16",
+    ),
+    (
+        "samples_are_data",
+        OutOfRangeSampleLikelihood,
+        r"sample must lie in \[-1, 1\], got values from -",
+    ),
+    (
+        "chunking_does_not_change_samples",
+        StatelessStreamLikelihood,
+        r"of \[1, 1.* steps",
+    ),
+    (
+        "an_unnormalized_likelihood_refuses_to_sample",
+        SamplingScoreLikelihood,
+        "sample must raise ValueError, since is_normalized",
+    ),
+    ("the_mode_is_data", DiscreteScore, "mode must only have the 80 values"),
     (
         "a_loaded_likelihood_is_the_one_that_was_saved",
-        ScaleInPython,
-        "numbers of log_prob otherwise: something is not in the state_dict",
+        UnsavedScaleLikelihood,
+        "values of log_prob: the state_dict is incomplete",
     ),
-    ("nats_of_positions_add_up", AveragesOverPositions, "log_prob is no sum over positions"),
-    ("a_density_integrates_to_one", AThousandNatsMore, "of 1 channels integrates to inf, not 1"),
-    ("samples_are_spread_as_the_density", SamplesTooWide, "functions of 1 channels are .* apart"),
-    ("samples_are_spread_as_the_density", ForgetsWhereItIs, "functions of 1 channels are .* apart"),
-    ("the_mode_is_the_peak_of_the_density", BesideThePeak, r"the mode \[.*\] has .* nats, \["),
-    ("probabilities_sum_to_one", AboveOne, "come to 1.01.*, not 1"),
-    ("samples_come_as_often_as_they_are_probable", LowersSamples, "channels are .* apart"),
-    ("samples_come_as_often_as_they_are_probable", ForgetsChannelsBefore, "of 2 channels are"),
-    ("a_lower_temperature_is_less_random", NeverCold, "has .* nats, no more than the"),
+    (
+        "log_prob_sums_over_positions",
+        PositionAverageLikelihood,
+        "log_prob is not a sum over positions",
+    ),
+    (
+        "a_density_integrates_to_one",
+        ShiftedDensityLikelihood,
+        "of 1 channels integrates to inf, not 1",
+    ),
+    (
+        "samples_follow_the_density",
+        WideSampleLikelihood,
+        "functions of 1 channels differ by",
+    ),
+    (
+        "samples_follow_the_density",
+        CentredSampleLikelihood,
+        "functions of 1 channels differ by",
+    ),
+    (
+        "the_mode_is_the_peak_of_the_density",
+        OffPeakModeLikelihood,
+        r"the mode \[.*\] has .* nats, but \[",
+    ),
+    ("probabilities_sum_to_one", UnnormalizedLikelihood, "sum to 1.01.*, not 1"),
+    (
+        "samples_follow_the_probabilities",
+        ShiftedSampleLikelihood,
+        "channels differ by",
+    ),
+    (
+        "samples_follow_the_probabilities",
+        IndependentChannelsLikelihood,
+        "of 2 channels differ by",
+    ),
+    (
+        "a_lower_temperature_is_less_random",
+        ConstantTemperatureLikelihood,
+        "must be more probable than at 1, got .* nats",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_a_likelihood_is_caught_by_its_law(law, broken, message):
     ranks = (1,) if issubclass(broken, MelLikelihood) else (1, 2, 3)
-    counted = (2,) if broken is ForgetsChannelsBefore else (1,)  # two take a while
+    counted = (2,) if broken is IndependentChannelsLikelihood else (1,)  # two take a while
     with pytest.raises(
         AssertionError, match=f"^{broken.__name__} breaks the law {law}: .*{message}"
     ):
-        testing.check_likelihood(broken, ranks, counted=counted)
+        testing.check_likelihood(broken, ranks, channel_counts=counted)
 
 
 def test_every_law_of_likelihoods_has_a_planted_fault():
     every = [
         *laws.LAWS,
-        *laws.LAWS_OF_A_DISTRIBUTION,
-        *laws.LAWS_OF_A_SCORE,
-        *laws.LAWS_OF_PROBABILITIES,
-        *laws.LAWS_OF_A_DENSITY,
-        *laws.LAWS_OF_TEMPERATURE,
+        *laws.DISTRIBUTION_LAWS,
+        *laws.UNNORMALIZED_LAWS,
+        *laws.DISCRETE_LAWS,
+        *laws.DENSITY_LAWS,
+        *laws.TEMPERATURE_LAWS,
     ]
     assert {law.__name__ for law in every} == {law for law, *_ in FAULTS}
 
 
-def test_what_is_no_likelihood_is_told_what_to_derive_from():
-    with pytest.raises(AssertionError, match=r"^int is no likelihoods\.Likelihood: derive it from"):
+def test_what_is_no_likelihood_is_refused_with_the_base_class():
+    with pytest.raises(
+        AssertionError, match=r"^int is not a likelihoods\.Likelihood; derive it from"
+    ):
         testing.check_likelihood(lambda: 3)

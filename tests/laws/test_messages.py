@@ -8,14 +8,14 @@ import pydoc
 import pytest
 
 import vqvideo.testing
-from vqvideo.testing.laws import hold
+from vqvideo.testing.laws import check_laws
 
 MODULES = [
     importlib.import_module(f"vqvideo.testing.{found.name}")
     for found in pkgutil.iter_modules(vqvideo.testing.__path__)
 ]
-LAW_MODULES = [module for module in MODULES if hasattr(module, "READ")]
-READ = "vqvideo.codes.Codes"
+LAW_MODULES = [module for module in MODULES if hasattr(module, "REFERENCE")]
+REFERENCE = "vqvideo.codes.Codes"
 
 
 def codes_are_seven(codes):
@@ -30,11 +30,11 @@ def codes_are_seven(codes):
 
 def test_a_broken_law_names_the_part_the_law_what_is_wrong_and_where_to_read_on():
     with pytest.raises(AssertionError) as raised:
-        hold([codes_are_seven], "Six", 6)
+        check_laws([codes_are_seven], "Six", 6)
     assert str(raised.value) == (
         "Six breaks the law codes_are_seven: the code is 6\n"
         "The law: Every code is 7, in spite of all.\n"
-        "Read on: vqvideo.codes.Codes"
+        "See: vqvideo.codes.Codes"
     )
     assert raised.traceback[-1].name == "codes_are_seven"  # the line that found it is still shown
 
@@ -45,10 +45,10 @@ def test_an_error_of_the_part_itself_goes_through_with_a_note_on_the_law():
         raise KeyError("codes")
 
     with pytest.raises(KeyError) as raised:
-        hold([codes_can_be_asked_for], "Silent", 6)
+        check_laws([codes_can_be_asked_for], "Silent", 6)
     assert raised.value.__notes__ == [
         "raised by Silent under the law codes_can_be_asked_for\n"
-        "The law: Whatever is asked.\nRead on: vqvideo.codes.Codes"
+        "The law: Whatever is asked.\nSee: vqvideo.codes.Codes"
     ]
 
 
@@ -58,7 +58,7 @@ def test_an_assert_of_the_part_itself_that_says_nothing_is_shown():
         assert part == 7
 
     with pytest.raises(AssertionError) as raised:
-        hold([codes_can_be_asked_for], "Silent", 6)
+        check_laws([codes_can_be_asked_for], "Silent", 6)
     said = str(raised.value).split("\n")[0]
     assert said.startswith("Silent breaks the law codes_can_be_asked_for: ")
     assert "part == 7" in said or "6 == 7" in said  # pytest rewrites the assert of a test
@@ -68,15 +68,15 @@ def test_laws_are_checked_in_their_order_up_to_the_first_that_breaks():
     seen = []
     laws = [lambda each, n=n: seen.append((n, each)) for n in range(2)]
     with pytest.raises(AssertionError, match=r"^Six breaks the law codes_are_seven"):
-        hold([*laws, codes_are_seven, lambda each: seen.append("later")], "Six", 6)
+        check_laws([*laws, codes_are_seven, lambda each: seen.append("later")], "Six", 6)
     assert seen == [(0, 6), (1, 6)]
 
 
 @pytest.mark.parametrize("module", LAW_MODULES, ids=lambda module: module.__name__)
 def test_what_to_read_on_is_there_and_says_what_is_promised(module):
-    promised = pydoc.locate(module.READ)
-    assert promised is not None, f"there is no {module.READ}"
-    assert len(inspect.getdoc(promised) or "") > 100, module.READ
+    promised = pydoc.locate(module.REFERENCE)
+    assert promised is not None, f"there is no {module.REFERENCE}"
+    assert len(inspect.getdoc(promised) or "") > 100, module.REFERENCE
 
 
 @pytest.mark.parametrize("module", LAW_MODULES, ids=lambda module: module.__name__)
@@ -87,6 +87,8 @@ def test_every_law_says_what_holds(module):
             assert inspect.getdoc(function), name
 
 
-def test_what_is_no_model_is_told_what_one_is():
-    with pytest.raises(AssertionError, match=r"a model is a name, or the function .* got NoneType"):
+def test_what_is_no_model_is_refused_with_what_one_is():
+    with pytest.raises(
+        AssertionError, match=r"model must be a name or the .* function, got NoneType"
+    ):
         vqvideo.testing.check_model(None)

@@ -7,7 +7,7 @@ from torch import nn
 
 import vqvideo
 from vqvideo import testing
-from vqvideo.config import Part
+from vqvideo.config import PartConfig
 from vqvideo.likelihoods import LIKELIHOODS, GaussianLikelihood
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.nets.autoencoder import ConvEncoder, PatchifyDecoder, PatchifyEncoder
@@ -23,7 +23,7 @@ CODEBOOK = {"codebook_size": 16, "code_dim": 4}
 SMALL = {"encoder": NETS, "decoder": NETS, "quantizer": CODEBOOK, "prior": PRIOR}
 IMAGE = {**SMALL, "sample_shape": (8, 12)}
 VIDEO = {**SMALL, "encoder": PATCHES, "decoder": PATCHES, "sample_shape": (8, 8, 12)}
-WAVENET = {**SMALL, "likelihood": {"features": 4, "prior": {"name": "wavenet", **PRIOR}}}
+WAVENET = {**SMALL, "likelihood": {"num_features": 4, "prior": {"name": "wavenet", **PRIOR}}}
 TWO_CODEBOOKS = {"num_codebooks": 2, "part": {"name": "ema", **CODEBOOK}}
 TOP = {"width": 8, "bottom": {"name": "pixelcnn", **PRIOR}, "top": PRIOR}
 SMALL_MODELS = {  # a model that is not here is checked as it is
@@ -53,7 +53,7 @@ def test_every_registered_model_keeps_the_laws(name):
 
 
 @pytest.mark.parametrize("name", ["image", "audio", "video"])
-def test_a_model_that_is_told_who_speaks_and_what_it_sees_keeps_the_laws(name):
+def test_a_model_conditioned_on_speaker_and_class_keeps_the_laws(name):
     told = {"num_speakers": 3, "num_classes": 2}
     prior = {**PRIOR, "cond": {**told, "local_channels": 2}}
     testing.check_model(name, **{**SMALL_MODELS[name], "cond": told, "prior": prior})
@@ -66,49 +66,49 @@ def test_a_function_that_returns_a_config_is_checked_like_a_registered_model():
 # -- planted faults: each is a part under the name "broken", or a config -----------------------
 
 
-def with_an_unknown_option():
-    return image().updated(encoder={"widht": 8})
+def build_unknown_option_config():
+    return image().merge(encoder={"widht": 8})
 
 
-def with_a_number_of_numpy():
-    return image().updated(commitment_weight=np.float32(0.25))
+def build_numpy_config():
+    return image().merge(commitment_weight=np.float32(0.25))
 
 
-class SaysAnotherStride(ConvEncoder):
+class WrongStrideEncoder(ConvEncoder):
     def __init__(self, **options):
         super().__init__(**options)
         self.downsampling = (2, 2)
 
 
-class LosesAColumn(PatchifyDecoder):
+class CroppingDecoder(PatchifyDecoder):
     def forward(self, z_q, past=None):
         return super().forward(z_q, past)[..., :-1]
 
 
-class Small(CausalPrior):
+class SmallPrior(CausalPrior):
     def __init__(self, *, rank, codebook_size):
         super().__init__(
-            rank=rank, codebook_size=codebook_size, width=8, reaches=(1, 1), dilations=(1, 1)
+            rank=rank, codebook_size=codebook_size, width=8, kernel_radii=(1, 1), dilations=(1, 1)
         )
 
 
-class AlwaysOfFiveCodes(Small):
+class FixedCodebookSizePrior(SmallPrior):
     def __init__(self, *, rank, codebook_size):
         super().__init__(rank=rank, codebook_size=5)
 
 
-class OutOfRange(GaussianLikelihood):
+class OutOfRangeModeLikelihood(GaussianLikelihood):
     def mode(self, parameters):
         return super().mode(parameters) + 3
 
 
-class NarrowCodes(EMAQuantizer):
+class NarrowCodesQuantizer(EMAQuantizer):
     def quantize(self, z_e, mask):
         quantized = super().quantize(z_e, mask)
         return quantized._replace(codes=quantized.codes.int())
 
 
-class CountsItsCalls(PatchifyEncoder):
+class CallCountingEncoder(PatchifyEncoder):
     calls = 0
 
     def forward(self, x, past=None):
@@ -116,7 +116,7 @@ class CountsItsCalls(PatchifyEncoder):
         return super().forward(x, past).roll(self.calls, dims=1)
 
 
-class CountsItsPieces(PatchifyDecoder):
+class CallCountingDecoder(PatchifyDecoder):
     calls = 0
 
     def forward(self, z_q, past=None):
@@ -124,38 +124,38 @@ class CountsItsPieces(PatchifyDecoder):
         return super().forward(z_q, past) * self.calls
 
 
-class NeverUsed(ConvEncoder):
+class UnusedParameterEncoder(ConvEncoder):
     def __init__(self, **options):
         super().__init__(**options)
         self.unused = nn.Parameter(torch.zeros(3))
 
 
-class RootOfNothing(ConvEncoder):
+class NonFiniteGradientEncoder(ConvEncoder):
     def forward(self, x, past=None):
         z_e = super().forward(x, past)
         return z_e + (z_e * 0).sqrt()
 
 
-class NewLogitsEachTime(Small):
+class RandomLogitsPrior(SmallPrior):
     def logits(self, codes, cond=None):
         logits = super().logits(codes, cond)
         return logits + torch.randn_like(logits)
 
-    def start(self, batch, grid, cond=None):
+    def init_state(self, batch, grid, cond=None):
         return None
 
 
-class ScoresNothing(Small):
+class ZeroLogProbPrior(SmallPrior):
     def log_prob(self, codes, cond=None):
         return super().log_prob(codes, cond).log()
 
 
-class MoreThanCertain(Small):
+class PositiveLogProbPrior(SmallPrior):
     def log_prob(self, codes, cond=None):
         return -super().log_prob(codes, cond)
 
 
-class GainInPython(EMAQuantizer):
+class UnsavedGainQuantizer(EMAQuantizer):
     gain = 1.0
 
     def quantize(self, z_e, mask):
@@ -164,43 +164,43 @@ class GainInPython(EMAQuantizer):
         return super().quantize(z_e * self.gain, mask)
 
 
-class ForgetsItsLoad(EMAQuantizer):
+class UnsavedUsageQuantizer(EMAQuantizer):
     def __init__(self, **options):
         super().__init__(**options)
         self.register_buffer("codebook", self.codebook, persistent=False)
 
 
-class MixesItems(ConvEncoder):
+class ItemMixingEncoder(ConvEncoder):
     def forward(self, x, past=None):
         return super().forward(x - x.mean(dim=0), past)
 
 
-class Noisy(ConvEncoder):
-    cut_as = lambda *given, **options: None  # noqa: E731 - pieces of it would differ
+class NoisyEncoder(ConvEncoder):
+    configure_chunks = lambda *given, **options: None  # noqa: E731 - pieces of it would differ
 
     def forward(self, x, past=None):
         return super().forward(x, past) + torch.randn(())
 
 
-class SeesItself(Small):
+class NonCausalPrior(SmallPrior):
     def logits(self, codes, cond=None):
         own = nn.functional.one_hot(codes, self.codebook_size).movedim(-1, 1)
         return super().logits(codes, cond) + own
 
 
-class DeafInTraining(EMAQuantizer):
+class DetachedQuantizer(EMAQuantizer):
     def quantize(self, z_e, mask):
         quantized = super().quantize(z_e, mask)
         return quantized._replace(z_q=quantized.z_q.detach()) if self.training else quantized
 
 
-class CannotBeLowered(EMAQuantizer):
+class ConstantLossQuantizer(EMAQuantizer):
     def quantize(self, z_e, mask):
         quantized = super().quantize(z_e, mask)
         return quantized._replace(commitment_loss=quantized.commitment_loss.detach())
 
 
-class ForgetsATable(Small):
+class UnsavedTablePrior(SmallPrior):
     def __init__(self, **sizes):
         super().__init__(**sizes)
         self.table = torch.randn(self.codebook_size)
@@ -208,54 +208,114 @@ class ForgetsATable(Small):
     def logits(self, codes, cond=None):
         return super().logits(codes, cond) + self.table.view(-1, *(1,) * self.rank)
 
-    def start(self, batch, grid, cond=None):
+    def init_state(self, batch, grid, cond=None):
         return None
 
 
-def of_another_kind():
+def build_another_kind():
     return {"sample_shape": (8, 12)}
 
 
 FAULTS = [  # the law, what breaks it and keeps those before it, what is said
-    ("it_builds", with_an_unknown_option, "raises ValueError: .*no option 'widht'; did you mean"),
     (
-        "it_builds",
-        of_another_kind,
-        r"a function that returns a vqvideo\.config\.GeneratorConfig; it",
+        "the_config_builds",
+        build_unknown_option_config,
+        "raises ValueError: .*no option 'widht'; did you mean",
     ),
-    ("its_config_survives_json", with_a_number_of_numpy, "does not go through JSON: .*float32"),
-    ("its_parts_fit", SaysAnotherStride, r"its encoder says .*\(2, 3, \(2, 2\)\), its config"),
-    ("its_parts_fit", LosesAColumn, r"the decoder must give \[2, 3, 8, 12\], got \[2, 3, 8, 11\]"),
-    ("its_parts_fit", AlwaysOfFiveCodes, r"its prior has .* \(2, 5, 1\), its codes \(2, 16, 1\)"),
-    ("codes_fit_the_grid", NarrowCodes, r"codes must be int64 \[2, 2, 3\], got torch.int32"),
-    ("codes_fit_the_grid", OutOfRange, r"what is decoded must lie in \[-1, 1\], got values from 2"),
     (
-        "streams_are_the_whole",
-        CountsItsCalls,
-        "of codes are others where data comes in pieces of 1",
+        "the_config_builds",
+        build_another_kind,
+        r"must return a vqvideo\.config\.GeneratorConfig, got dict",
     ),
-    ("streams_are_the_whole", CountsItsPieces, "of data are others where codes come in pieces of"),
-    ("an_item_is_coded_by_itself", MixesItems, "z_e of item 0 is another alone than in a batch"),
-    ("an_item_is_coded_by_itself", Noisy, "numbers of z_e are others where it is called again"),
-    ("no_logit_sees_its_own_code_or_a_later_one", SeesItself, "changes the logits of place 0; it"),
+    ("the_config_survives_json", build_numpy_config, "does not survive JSON: .*float32"),
+    (
+        "parts_have_matching_sizes",
+        WrongStrideEncoder,
+        r"the encoder has .*\(2, 3, \(2, 2\)\), but the config has",
+    ),
+    (
+        "parts_have_matching_sizes",
+        CroppingDecoder,
+        r"the decoder must return \[2, 3, 8, 12\], got \[2, 3, 8, 11\]",
+    ),
+    (
+        "parts_have_matching_sizes",
+        FixedCodebookSizePrior,
+        r"the prior has .* \(2, 5, 1\), but the codes have \(2, 16, 1\)",
+    ),
+    (
+        "codes_fit_the_grid",
+        NarrowCodesQuantizer,
+        r"codes must be int64 \[2, 2, 3\], got torch.int32",
+    ),
+    (
+        "codes_fit_the_grid",
+        OutOfRangeModeLikelihood,
+        r"decoded data must lie in \[-1, 1\], got values from 2",
+    ),
+    (
+        "streams_match_the_whole",
+        CallCountingEncoder,
+        "of codes differ when data is split into chunks of 1",
+    ),
+    (
+        "streams_match_the_whole",
+        CallCountingDecoder,
+        "of data differ when codes are split into chunks of",
+    ),
+    (
+        "items_are_encoded_independently",
+        ItemMixingEncoder,
+        "z_e of item 0 differs between alone and in a batch",
+    ),
+    (
+        "items_are_encoded_independently",
+        NoisyEncoder,
+        "values of z_e differ when the network is called again",
+    ),
+    (
+        "logits_are_strictly_causal",
+        NonCausalPrior,
+        "changes the logits at position 0; it",
+    ),
     (
         "reconstruction_and_commitment_teach_the_encoder",
-        DeafInTraining,
+        DetachedQuantizer,
         "the reconstruction loss is .* gives the encoder no gradient",
     ),
     (
         "reconstruction_and_commitment_teach_the_encoder",
-        CannotBeLowered,
+        ConstantLossQuantizer,
         "the commitment loss is .* gives the encoder no gradient",
     ),
-    ("a_loaded_model_is_the_one_that_was_saved", ForgetsATable, "numbers of .* are others where"),
-    ("training_reaches_every_parameter", NeverUsed, "1 parameters .*: vqvae.encoder.unused"),
-    ("training_reaches_every_parameter", RootOfNothing, "get a gradient with NaN or infinity: vqv"),
-    ("a_seed_repeats_a_sample", NewLogitsEachTime, "where sampled with the same seed again"),
-    ("the_score_is_finite_in_both_terms", ScoresNothing, r"the prior term is \[nan, nan\] nats"),
-    ("the_score_is_finite_in_both_terms", MoreThanCertain, "codes are more than certain"),
-    ("a_loaded_model_is_the_one_that_was_saved", GainInPython, "of codes are others where it was"),
-    ("a_loaded_model_is_the_one_that_was_saved", ForgetsItsLoad, "of codes are others where it"),
+    (
+        "a_loaded_model_is_the_one_that_was_saved",
+        UnsavedTablePrior,
+        "values of .* differ when the model was saved",
+    ),
+    (
+        "training_reaches_every_parameter",
+        UnusedParameterEncoder,
+        "1 parameters .*: vqvae.encoder.unused",
+    ),
+    (
+        "training_reaches_every_parameter",
+        NonFiniteGradientEncoder,
+        "get a gradient with NaN or infinity: vqv",
+    ),
+    ("a_seed_repeats_a_sample", RandomLogitsPrior, "differ when sampled with the same seed again"),
+    ("the_score_is_finite_in_both_terms", ZeroLogProbPrior, r"the prior term is \[nan, nan\] nats"),
+    ("the_score_is_finite_in_both_terms", PositiveLogProbPrior, "codes have a log_prob above 0"),
+    (
+        "a_loaded_model_is_the_one_that_was_saved",
+        UnsavedGainQuantizer,
+        "of codes differ when the model was saved",
+    ),
+    (
+        "a_loaded_model_is_the_one_that_was_saved",
+        UnsavedUsageQuantizer,
+        "of codes differ when the model",
+    ),
 ]
 KINDS = {
     ConvEncoder: (ENCODERS, "encoder", NETS),
@@ -273,7 +333,7 @@ def test_a_planted_fault_in_a_model_is_caught_by_its_law(law, broken, message, m
     if isinstance(broken, type):
         registry, part, options = next(KINDS[base] for base in broken.mro() if base in KINDS)
         monkeypatch.setitem(registry._builders, "broken", broken)
-        model, changes = image, {**IMAGE, part: Part("broken", options)}
+        model, changes = image, {**IMAGE, part: PartConfig("broken", options)}
     with pytest.raises(
         AssertionError, match=f"^{model.__name__} breaks the law {law}: .*{message}"
     ):
@@ -281,7 +341,7 @@ def test_a_planted_fault_in_a_model_is_caught_by_its_law(law, broken, message, m
 
 
 def test_every_law_of_models_has_a_planted_fault():
-    every = [*laws.LAWS_OF_A_CONFIG, *laws.LAWS]
+    every = [*laws.CONFIG_LAWS, *laws.LAWS]
     assert {law.__name__ for law in every} == {law for law, *_ in FAULTS}
 
 
@@ -294,7 +354,5 @@ def test_an_error_before_the_other_laws_goes_through_with_a_note(monkeypatch):
 
     monkeypatch.setitem(QUANTIZERS._builders, "broken", Raises)
     with pytest.raises(KeyError) as raised:
-        testing.check_model(image, **{**IMAGE, "quantizer": Part("broken", CODEBOOK)})
-    assert raised.value.__notes__ == [
-        "raised by image as its first stage was shown data, before its other laws"
-    ]
+        testing.check_model(image, **{**IMAGE, "quantizer": PartConfig("broken", CODEBOOK)})
+    assert raised.value.__notes__ == ["raised by image while its first stage was run on data"]

@@ -10,12 +10,12 @@ from vqvideo.cond import Cond
 from vqvideo.priors import CausalPrior
 from vqvideo.testing import prior_conditions as laws
 from vqvideo.testing import priors
-from vqvideo.testing.prior_setup import KINDS, with_conditions
+from vqvideo.testing.prior_setup import COND_SPECS, iter_conditioned_priors
 
-SMALL = {"width": 8, "reaches": (1, 1, 1), "dilations": (1, 1, 1)}
+SMALL = {"width": 8, "kernel_radii": (1, 1, 1), "dilations": (1, 1, 1)}
 
 
-def retold(cond, **changes):
+def change_cond(cond, **changes):
     """Another condition, changed in what it holds of `changes`."""
     if cond is None:
         return None
@@ -23,73 +23,75 @@ def retold(cond, **changes):
     return Cond(**{**held, **{name: changes[name](held[name]) for name in changes if name in held}})
 
 
-class Retold(CausalPrior):
+class ChangedCondPrior(CausalPrior):
     """Hears another condition than it was told, in all its forms."""
 
-    def tell(self, cond, batch, grid):
-        return super().tell(self.heard(cond), batch, grid)
+    def embed_cond(self, cond, batch, grid):
+        return super().embed_cond(self.edit_cond(cond), batch, grid)
 
 
-class DeafToSpeakers(Retold):
-    def heard(self, cond):
-        return retold(cond, speaker=torch.zeros_like)
+class SpeakerIgnoringPrior(ChangedCondPrior):
+    def edit_cond(self, cond):
+        return change_cond(cond, speaker=torch.zeros_like)
 
 
-class HearsTheFirstItem(Retold):
-    def heard(self, cond):
-        return retold(cond, class_id=lambda ids: ids[:1].expand(len(ids)))
+class FirstItemPrior(ChangedCondPrior):
+    def edit_cond(self, cond):
+        return change_cond(cond, class_id=lambda ids: ids[:1].expand(len(ids)))
 
 
-class HearsActionsEarly(Retold):
-    def heard(self, cond):
-        return retold(cond, actions=lambda actions: (actions + actions.roll(-2, dims=1)) % 4)
+class EarlyActionsPrior(ChangedCondPrior):
+    def edit_cond(self, cond):
+        return change_cond(cond, actions=lambda actions: (actions + actions.roll(-2, dims=1)) % 4)
 
 
-class HearsActionsLate(Retold):
-    def heard(self, cond):
-        return retold(cond, actions=lambda actions: actions.roll(2, dims=1))
+class LateActionsPrior(ChangedCondPrior):
+    def edit_cond(self, cond):
+        return change_cond(cond, actions=lambda actions: actions.roll(2, dims=1))
 
 
-class HearsLocalEarly(Retold):
-    def heard(self, cond):
-        return retold(cond, local=lambda local: local.cumsum(dim=2).flip(2))
+class EarlyLocalPrior(ChangedCondPrior):
+    def edit_cond(self, cond):
+        return change_cond(cond, local=lambda local: local.cumsum(dim=2).flip(2))
 
 
-class HearsEveryOtherAction(Retold):
-    def heard(self, cond):
-        return retold(cond, actions=lambda actions: actions[:, ::2].repeat_interleave(2, dim=1))
+class AlternateActionsPrior(ChangedCondPrior):
+    def edit_cond(self, cond):
+        return change_cond(
+            cond, actions=lambda actions: actions[:, ::2].repeat_interleave(2, dim=1)
+        )
 
 
-class GuidedByHalf(CausalPrior):
+class HalfGuidancePrior(CausalPrior):
     """Told nothing it goes on with what it heard last."""
 
-    def tell(self, cond, batch, grid):
+    def embed_cond(self, cond, batch, grid):
         if cond is None and not self.cond.is_empty:
             cond = getattr(self, "last", None)
         self.last = cond
-        return super().tell(cond, batch, grid)
+        return super().embed_cond(cond, batch, grid)
 
 
-class RefusesEveryKind(CausalPrior):
+class AllRefusingPrior(CausalPrior):
     def __init__(self, *, cond=None, **options):
         if cond is not None:
             raise ValueError("not yet")
         super().__init__(**options)
 
 
-class DropsWhatItIsBuiltFor(CausalPrior):
+class CondDroppingPrior(CausalPrior):
     def __init__(self, *, cond=None, **options):
         super().__init__(**options)
 
 
-class TakesItAmongOptions(CausalPrior):
+class CondInOptionsPrior(CausalPrior):
     """Its builder names no option `cond`, and yet it takes one, which it does not hear."""
 
     def __init__(self, **options):
         super().__init__(**options)
 
-    def tell(self, cond, batch, grid):
-        return super().tell(None, batch, grid)
+    def embed_cond(self, cond, batch, grid):
+        return super().embed_cond(None, batch, grid)
 
     def logits(self, codes, cond=None):
         if cond is not None:
@@ -97,7 +99,7 @@ class TakesItAmongOptions(CausalPrior):
         return super().logits(codes)
 
 
-class IgnoresWhatItCannotTake(CausalPrior):
+class CondIgnoringPrior(CausalPrior):
     def logits(self, codes, cond=None):
         return super().logits(codes, None if self.cond.is_empty else cond)
 
@@ -105,58 +107,58 @@ class IgnoresWhatItCannotTake(CausalPrior):
 FAULTS = [  # the law, the prior that breaks it and keeps those before it, what is said
     (
         "conditions_are_taken_or_refused",
-        RefusesEveryKind,
+        AllRefusingPrior,
         r"refuses every kind .* ValueError\('not yet'\)",
     ),
     (
         "conditions_are_taken_or_refused",
-        DropsWhatItIsBuiltFor,
-        "built to be told class_id, it says that it takes nothing",
+        CondDroppingPrior,
+        "the cond of a prior built for class_id lists nothing",
     ),
     (
-        "what_it_cannot_be_told_is_refused",
-        IgnoresWhatItCannotTake,
-        "built to be told nothing, it is told class_id .* raises no ValueError",
+        "unsupported_conditions_are_refused",
+        CondIgnoringPrior,
+        "a prior built for no condition must raise ValueError when given class_id",
     ),
     (
         "every_condition_reaches_the_logits",
-        DeafToSpeakers,
+        SpeakerIgnoringPrior,
         "under speaker: speaker does not reach the logits of step 0",
     ),
     (
         "every_condition_reaches_the_logits",
-        TakesItAmongOptions,
+        CondInOptionsPrior,
         "class_id does not reach the logits",
     ),
     (
         "every_condition_reaches_the_logits",
-        HearsTheFirstItem,
+        FirstItemPrior,
         "class_id does not reach the logits",
     ),
     (
-        "what_is_told_of_a_step_changes_none_before",
-        HearsActionsEarly,
-        "actions number 2, of step 1, changes the logits of step 0",
+        "a_condition_changes_no_earlier_step",
+        EarlyActionsPrior,
+        r"actions\[2\], of step 1, changes the logits of the earlier step 0",
     ),
     (
-        "what_is_told_of_a_step_changes_none_before",
-        HearsActionsLate,
-        "actions number 0, of step 0, does not change the logits of its own",
+        "a_condition_changes_no_earlier_step",
+        LateActionsPrior,
+        r"actions\[0\], of step 0, does not change the logits of its own",
     ),
     (
-        "what_is_told_of_a_step_changes_none_before",
-        HearsLocalEarly,
-        "under local: local number 1, of step 1, changes the logits of step 0",
+        "a_condition_changes_no_earlier_step",
+        EarlyLocalPrior,
+        r"under local: local\[1\], of step 1, changes the logits of the earlier step 0",
     ),
     (
-        "what_is_told_of_a_step_changes_none_before",
-        HearsEveryOtherAction,
-        "number 1, of step 0, does not change the logits of its own",
+        "a_condition_changes_no_earlier_step",
+        AlternateActionsPrior,
+        r"\[1\], of step 0, does not change the logits of its own",
     ),
     (
-        "guidance_goes_from_no_condition_to_the_condition",
-        GuidedByHalf,
-        "guidance 0 is not sampling without a condition",
+        "guidance_scale_0_is_unconditional_and_1_is_conditional",
+        HalfGuidancePrior,
+        "guidance scale 0 does not give an unconditional sample",
     ),
 ]
 
@@ -170,7 +172,7 @@ def test_a_planted_fault_in_conditions_is_caught_by_its_law(law, broken, message
 
 
 def test_every_law_of_conditions_has_a_planted_fault():
-    every = {*priors.LAWS, *priors.LAWS_WITH_LATENTS}
+    every = {*priors.LAWS, *priors.LATENT_LAWS}
     own = {law.__name__ for law in every if law.__module__ == laws.__name__}
     assert own == {law for law, *_ in FAULTS}
 
@@ -184,8 +186,8 @@ def test_a_builder_without_conditions_or_that_refuses_some_is_not_asked_about_th
     def silent(*, rank, codebook_size):
         return picky(rank=rank, codebook_size=codebook_size)
 
-    assert [kind for kind, _ in with_conditions(picky, 1)] == list(KINDS)[:4]
-    assert not list(with_conditions(silent, 1))
+    assert [kind for kind, _ in iter_conditioned_priors(picky, 1)] == list(COND_SPECS)[:4]
+    assert not list(iter_conditioned_priors(silent, 1))
 
 
 def test_a_builder_with_options_is_asked_whether_cond_is_one_of_them():
@@ -198,6 +200,6 @@ def test_a_builder_with_options_is_asked_whether_cond_is_one_of_them():
 
         return silent(**options)
 
-    assert [kind for kind, _ in with_conditions(taking, 1)] == list(KINDS)
-    assert not list(with_conditions(passing_on, 1))
+    assert [kind for kind, _ in iter_conditioned_priors(taking, 1)] == list(COND_SPECS)
+    assert not list(iter_conditioned_priors(passing_on, 1))
     laws.conditions_are_taken_or_refused(passing_on, 1)

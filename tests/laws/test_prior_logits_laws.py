@@ -12,16 +12,16 @@ from vqvideo.priors import CausalPrior
 from vqvideo.testing import prior_logits as laws
 from vqvideo.testing import priors
 
-SMALL = {"width": 8, "reaches": (1, 1, 1), "dilations": (1, 1, 1)}
+SMALL = {"width": 8, "kernel_radii": (1, 1, 1), "dilations": (1, 1, 1)}
 
 
-class SeesItself(CausalPrior):
+class NonCausalPrior(CausalPrior):
     def logits(self, codes, cond=None):
         own = self.embedding(codes).mean(dim=-1)[:, None]
         return super().logits(codes, cond) + own
 
 
-class SeesTheFuture(CausalPrior):
+class LookaheadPrior(CausalPrior):
     """Normalising over positions, as batch and group norms do, leaks what comes later."""
 
     def logits(self, codes, cond=None):
@@ -29,7 +29,7 @@ class SeesTheFuture(CausalPrior):
         return logits / logits.flatten(2).std(dim=2).reshape(len(codes), -1, *(1,) * self.rank)
 
 
-class SeesItselfInTheFirstLayer(CausalPrior):
+class NonCausalFirstLayerPrior(CausalPrior):
     """A mask of kind B, which lets a position see itself, where kind A belongs."""
 
     def __init__(self, **options):
@@ -42,21 +42,21 @@ class SeesItselfInTheFirstLayer(CausalPrior):
         self.net.layers[0].register_forward_pre_hook(one_to_the_left)
 
 
-class NormOverPositions(nn.LayerNorm):
+class PositionLayerNorm(nn.LayerNorm):
     def forward(self, x):
         x = nn.functional.group_norm(x.movedim(-1, 1), 1, self.weight, self.bias)
         return x.movedim(1, -1)
 
 
-class NormalisesOverPositions(CausalPrior):
+class PositionNormPrior(CausalPrior):
     """A group norm where a norm over the channels of each position belongs."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.head.hidden[0] = NormOverPositions(8)
+        self.head.hidden[0] = PositionLayerNorm(8)
 
 
-class CroppedToTheLeft(nn.Conv3d):
+class LeftCropConv3d(nn.Conv3d):
     """The kernel of V with rows and columns exchanged: all rows, the left half of the columns."""
 
     def forward(self, padded):
@@ -65,20 +65,20 @@ class CroppedToTheLeft(nn.Conv3d):
         return nn.functional.conv3d(x, self.weight.transpose(-1, -2), self.bias)
 
 
-class TransposedCrop(CausalPrior):
+class TransposedCropPrior(CausalPrior):
     def __init__(self, **options):
         super().__init__(**options)
         for layer in self.net.layers:
-            layer.vertical.__class__ = CroppedToTheLeft
+            layer.vertical.__class__ = LeftCropConv3d
 
 
-class SeesItselfInTraining(CausalPrior):
+class NonCausalInTrainingPrior(CausalPrior):
     def logits(self, codes, cond=None):
         own = nn.functional.one_hot(codes, self.codebook_size).movedim(-1, 1)
         return super().logits(codes, cond) + own * self.training
 
 
-class BlindAbove(CausalPrior):
+class NoVerticalContextPrior(CausalPrior):
     """Declares two more columns than it sees."""
 
     def __init__(self, **options):
@@ -87,32 +87,32 @@ class BlindAbove(CausalPrior):
         self.receptive_field = field._replace(left=field.left + 2, columns=field.columns + 2)
 
 
-class NotNormalised(CausalPrior):
+class UnnormalizedPrior(CausalPrior):
     def log_prob(self, codes, cond=None):
         return super().log_prob(codes, cond) + 0.01
 
 
-class LogProbOfAnotherGrid(CausalPrior):
+class WrongGridLogProbPrior(CausalPrior):
     def log_prob(self, codes, cond=None):
         return super().log_prob((codes + 1) % self.codebook_size, cond)
 
 
-class TrainsBySums(CausalPrior):
+class SummedLossPrior(CausalPrior):
     def forward(self, codes, cond=None):
         return super().forward(codes, cond) * codes[0].numel()
 
 
-class HalvesItsLossInTraining(CausalPrior):
+class HalvedLossPrior(CausalPrior):
     def forward(self, codes, cond=None):
         return super().forward(codes, cond) / (1 + self.training)
 
 
-class AlwaysOfFiveCodes(CausalPrior):
+class FixedCodebookSizePrior(CausalPrior):
     def __init__(self, *, rank, codebook_size, **options):
         super().__init__(rank=rank, codebook_size=5, **options)
 
 
-class ForgetsATable(CausalPrior):
+class UnsavedTablePrior(CausalPrior):
     def __init__(self, **options):
         super().__init__(**options)
         self.table = torch.randn(self.codebook_size)
@@ -120,36 +120,40 @@ class ForgetsATable(CausalPrior):
     def logits(self, codes, cond=None):
         return super().logits(codes, cond) + self.table.view(-1, *(1,) * self.rank)
 
-    def start(self, batch, grid, cond=None):
+    def init_state(self, batch, grid, cond=None):
         return None
 
 
 FAULTS = [  # the law, the prior that breaks it and keeps those before it, what is said
     *(
-        ("no_logit_sees_its_own_code_or_a_later_one", each, "depend on the code")
+        ("logits_are_strictly_causal", each, "depend on the code")
         for each in (
-            SeesItself,
-            SeesTheFuture,
-            SeesItselfInTheFirstLayer,
-            NormalisesOverPositions,
+            NonCausalPrior,
+            LookaheadPrior,
+            NonCausalFirstLayerPrior,
+            PositionNormPrior,
         )
     ),
     (
-        "no_logit_sees_its_own_code_or_a_later_one",
-        SeesItselfInTraining,
+        "logits_are_strictly_causal",
+        NonCausalInTrainingPrior,
         "in training: .* depend on the code",
     ),
     (
-        "every_code_in_the_receptive_field_is_seen",
-        BlindAbove,
-        "its receptive field says otherwise",
+        "logits_depend_on_the_whole_receptive_field",
+        NoVerticalContextPrior,
+        "do not depend on .* this contradicts receptive_field",
     ),
-    ("log_prob_is_the_sum_over_codes", NotNormalised, "log_prob of item 0 is"),
-    ("log_prob_is_the_sum_over_codes", LogProbOfAnotherGrid, "log_prob of item 0 is"),
-    ("training_minimises_a_scalar", TrainsBySums, "forward gives .* nats per code"),
-    ("training_minimises_a_scalar", HalvesItsLossInTraining, "in training: forward gives"),
-    ("probabilities_sum_to_one", AlwaysOfFiveCodes, "probabilities sum to 0.*, not 1"),
-    ("a_loaded_prior_is_the_one_that_was_saved", ForgetsATable, "numbers of logits otherwise"),
+    ("log_prob_is_the_sum_over_codes", UnnormalizedPrior, "log_prob of item 0 is"),
+    ("log_prob_is_the_sum_over_codes", WrongGridLogProbPrior, "log_prob of item 0 is"),
+    ("training_minimises_a_scalar", SummedLossPrior, "forward gives .* nats per code"),
+    ("training_minimises_a_scalar", HalvedLossPrior, "in training: forward gives"),
+    ("probabilities_sum_to_one", FixedCodebookSizePrior, "probabilities sum to 0.*, not 1"),
+    (
+        "a_loaded_prior_is_the_one_that_was_saved",
+        UnsavedTablePrior,
+        "values of logits: the state_dict",
+    ),
 ]
 
 
@@ -162,24 +166,24 @@ def test_a_planted_fault_in_logits_is_caught_by_its_law(law, broken, message, ra
 
 
 def test_every_law_of_logits_has_a_planted_fault():
-    every = {*priors.LAWS, *priors.LAWS_WITH_LATENTS}
+    every = {*priors.LAWS, *priors.LATENT_LAWS}
     own = {law.__name__ for law in every if law.__module__ == laws.__name__}
     assert own == {law for law, *_ in FAULTS}
 
 
 def shift_nothing(axis, monkeypatch):
     """What T or V sees is not moved one frame or row on."""
-    moved = causal.add_one_later
+    moved = causal.add_shifted
 
     def careless(x, update, axis_):
         x.add_(update) if axis_ == axis else moved(x, update, axis_)
 
-    monkeypatch.setattr(causal, "add_one_later", lambda x, update, axis: careless(x, update, axis))
+    monkeypatch.setattr(causal, "add_shifted", lambda x, update, axis: careless(x, update, axis))
 
 
 def shift_twice(axis, monkeypatch):
     """What T or V sees is moved two frames or rows on: the last one is hidden."""
-    moved = causal.add_one_later
+    moved = causal.add_shifted
 
     def careless(x, update, axis_):
         if axis_ != axis:
@@ -187,7 +191,7 @@ def shift_twice(axis, monkeypatch):
         steps = max(x.shape[axis] - 2, 0)
         x.narrow(axis, x.shape[axis] - steps, steps).add_(update.narrow(axis, 0, steps))
 
-    monkeypatch.setattr(causal, "add_one_later", lambda x, update, axis: careless(x, update, axis))
+    monkeypatch.setattr(causal, "add_shifted", lambda x, update, axis: careless(x, update, axis))
 
 
 @pytest.mark.parametrize(
@@ -196,8 +200,8 @@ def shift_twice(axis, monkeypatch):
         (partial(shift_nothing, 3), 2, "depend on the code"),
         (partial(shift_nothing, 3), 3, "depend on the code"),
         (partial(shift_nothing, 2), 3, "depend on the code"),
-        (partial(shift_twice, 3), 2, "miss the code"),
-        (partial(shift_twice, 2), 3, "miss the code"),
+        (partial(shift_twice, 3), 2, "do not depend on the code"),
+        (partial(shift_twice, 2), 3, "do not depend on the code"),
     ],
 )
 def test_a_planted_fault_in_the_causal_core_is_caught(plant, rank, message, monkeypatch):
@@ -209,7 +213,7 @@ def test_a_planted_fault_in_the_causal_core_is_caught(plant, rank, message, monk
 @pytest.mark.parametrize("rank", [2, 3])
 def test_a_crop_with_rows_and_columns_exchanged_is_caught(rank):
     with pytest.raises(AssertionError, match="depend on the code"):
-        testing.check_prior(partial(TransposedCrop, **SMALL), rank)
+        testing.check_prior(partial(TransposedCropPrior, **SMALL), rank)
 
 
 def test_a_leak_of_less_than_rounding_is_still_found_by_gradient():
@@ -218,5 +222,5 @@ def test_a_leak_of_less_than_rounding_is_still_found_by_gradient():
             logits = super().logits(codes, cond)
             return logits + 1e-30 * self.embedding(codes).movedim(-1, 1)[:, :5]
 
-    with pytest.raises(AssertionError, match="a leak"):
-        laws.every_code_in_the_receptive_field_is_seen(partial(Whispers, **SMALL), 2)
+    with pytest.raises(AssertionError, match="they are not causal"):
+        laws.logits_depend_on_the_whole_receptive_field(partial(Whispers, **SMALL), 2)

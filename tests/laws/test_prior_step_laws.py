@@ -11,24 +11,24 @@ from vqvideo.cond import Cond
 from vqvideo.priors import CausalPrior
 from vqvideo.testing import prior_states, prior_streams, priors
 
-SMALL = {"width": 8, "reaches": (1, 1, 1), "dilations": (1, 1, 1)}
-LATER = {"actions", "local"}  # what a state is told of later steps
+SMALL = {"width": 8, "kernel_radii": (1, 1, 1), "dilations": (1, 1, 1)}
+STEPWISE_CONDITIONS = {"actions", "local"}  # what a state is told of later steps
 
 
-class WrongBias(CausalPrior):
+class WrongBiasPrior(CausalPrior):
     """The classic fault of a cache: something is left out at the start of a row."""
 
-    def start(self, batch, grid, cond=None):
-        state = super().start(batch, grid, cond)
+    def init_state(self, batch, grid, cond=None):
+        state = super().init_state(batch, grid, cond)
         state.net.horizontal.bias *= 0.5
         return state
 
 
-class SharedState(CausalPrior):
+class SharedStatePrior(CausalPrior):
     """A cache that belongs to the prior: a second sampler disturbs the first."""
 
-    def start(self, batch, grid, cond=None):
-        state = super().start(batch, grid, cond)
+    def init_state(self, batch, grid, cond=None):
+        state = super().init_state(batch, grid, cond)
         self.rows = getattr(self, "rows", None)
         if self.rows is None or self.rows.shape != state.net.horizontal.history.shape:
             self.rows = state.net.horizontal.history
@@ -36,11 +36,11 @@ class SharedState(CausalPrior):
         return state
 
 
-class ForgetsARowThatEnds(CausalPrior):
+class RowForgettingPrior(CausalPrior):
     """Prefilled up to the end of the first row, it starts anew."""
 
-    def start(self, batch, grid, cond=None):
-        state = super().start(batch, grid, cond)
+    def init_state(self, batch, grid, cond=None):
+        state = super().init_state(batch, grid, cond)
         prefill = state.prefill
 
         def careless(codes, positions):
@@ -50,56 +50,56 @@ class ForgetsARowThatEnds(CausalPrior):
         return state
 
 
-class ForgetsBeyondItsGrid(CausalPrior):
+class GridBoundPrior(CausalPrior):
     """Where the grid ends it starts anew."""
 
-    def start(self, batch, grid, cond=None):
-        state, pushed, push = super().start(batch, grid, cond), [0], None
+    def init_state(self, batch, grid, cond=None):
+        state, pushed, push = super().init_state(batch, grid, cond), [0], None
         push = state.push
 
         def careless(codes):
             push(codes)
             pushed[0] += 1
             if pushed[0] == math.prod(grid):
-                told = state.net.told
-                state.net = self.walk(batch, grid, None, None)
-                state.net.tell(told, None)
+                told = state.net.cond
+                state.net = self.init_incremental_state(batch, grid, None, None)
+                state.net.set_condition(told, None)
 
         state.push = careless
         return state
 
 
-class ForgetsUnaskedPositions(CausalPrior):
+class UnqueriedForgettingPrior(CausalPrior):
     """A cache that is filled only where somebody asks for logits: wrong around known codes."""
 
-    def start(self, batch, grid, cond=None):
-        state = super().start(batch, grid, cond)
+    def init_state(self, batch, grid, cond=None):
+        state = super().init_state(batch, grid, cond)
         push = state.net.push
 
         def careless(embedding):
-            state.net.known = max(state.net.known, state.net.column + 1)
+            state.net.num_computed = max(state.net.num_computed, state.net.column + 1)
             push(embedding)
 
         state.net.push = careless
         return state
 
 
-class LeavesATrace(CausalPrior):
-    def start(self, batch, grid, cond=None):
+class WeightChangingPrior(CausalPrior):
+    def init_state(self, batch, grid, cond=None):
         with torch.no_grad():
             self.embedding.weight[0, 0] += 1e-3
-        return super().start(batch, grid, cond)
+        return super().init_state(batch, grid, cond)
 
 
-class WatchesItsCodes(CausalPrior):
+class CodeRecordingPrior(CausalPrior):
     """Sampling leaves a buffer behind."""
 
-    def start(self, batch, grid, cond=None):
+    def init_state(self, batch, grid, cond=None):
         self.register_buffer("last", torch.zeros(batch))
-        return super().start(batch, grid, cond)
+        return super().init_state(batch, grid, cond)
 
 
-class CannotBeCopied(CausalPrior):
+class UncopyablePrior(CausalPrior):
     """A copy gets a table of its own, and the first one's is read no more."""
 
     def __deepcopy__(self, memo):
@@ -109,73 +109,75 @@ class CannotBeCopied(CausalPrior):
         return twin.to(self.embedding.weight)
 
 
-class DeafState(CausalPrior):
-    def start(self, batch, grid, cond=None):
-        return super().start(batch, grid, None)
+class UnconditionalStatePrior(CausalPrior):
+    def init_state(self, batch, grid, cond=None):
+        return super().init_state(batch, grid, None)
 
 
-class DeafBeyondItsGrid(CausalPrior):
+class GridBoundCondPrior(CausalPrior):
     """What it is told later it takes for nothing."""
 
-    def start(self, batch, grid, cond=None):
-        state = super().start(batch, grid, cond)
+    def init_state(self, batch, grid, cond=None):
+        state = super().init_state(batch, grid, cond)
 
-        tell = state.tell
+        tell = state.set_condition
 
         def careless(cond, steps):
             held = {name: value for name, value in vars(cond).items() if value is not None}
-            silent = {name: torch.zeros_like(held[name]) for name in held.keys() & LATER}
+            silent = {
+                name: torch.zeros_like(held[name]) for name in held.keys() & STEPWISE_CONDITIONS
+            }
             tell(Cond(**{**held, **silent}), steps)
 
-        state.tell = careless
+        state.set_condition = careless
         return state
 
 
-class DrawsFromTorch(CausalPrior):
+class GlobalGeneratorPrior(CausalPrior):
     """A state whose beginning takes torch's random numbers."""
 
-    def start(self, batch, grid, cond=None):
+    def init_state(self, batch, grid, cond=None):
         torch.rand(1)
-        return super().start(batch, grid, cond)
+        return super().init_state(batch, grid, cond)
 
 
-class StreamsAnotherGrid(CausalPrior):
+class WrongStreamPrior(CausalPrior):
     """A state that is made for more than one step takes another first code for granted."""
 
-    def start(self, batch, grid, cond=None):
-        state = super().start(batch, grid, cond)
-        if batch == prior_streams.BATCH and grid[0] == 1:
+    def init_state(self, batch, grid, cond=None):
+        state = super().init_state(batch, grid, cond)
+        if batch == prior_streams.BATCH_SIZE and grid[0] == 1:
             logits = state.logits
             state.logits = lambda: -logits()
         return state
 
 
 FAULTS = [  # the law, the prior that breaks it and keeps those before it, what is said
-    ("stepping_gives_the_logits_of_the_whole", WrongBias, "stepping differs from the whole"),
-    ("stepping_gives_the_logits_of_the_whole", ForgetsUnaskedPositions, "asked at every 3"),
+    ("stepping_matches_the_full_logits", WrongBiasPrior, "stepping differs from the full logits"),
+    ("stepping_matches_the_full_logits", UnqueriedForgettingPrior, "queried every 3 positions"),
     (
-        "stepping_gives_the_logits_of_the_whole_under_every_condition",
-        DeafState,
+        "stepping_matches_the_full_logits_under_every_condition",
+        UnconditionalStatePrior,
         "under class_id stepping differs",
     ),
-    ("a_state_goes_on_beyond_its_grid", ForgetsBeyondItsGrid, "beyond its grid, stepping differs"),
-    ("a_state_goes_on_beyond_its_grid", DeafBeyondItsGrid, "beyond its grid, stepping differs"),
-    ("a_stream_is_the_longer_grid", StreamsAnotherGrid, "of a stream, of which 0 were known"),
-    ("sampling_leaves_no_trace", WatchesItsCodes, "sampling put last into the state_dict"),
-    ("sampling_leaves_no_trace", DrawsFromTorch, "sampling used torch's generator"),
-    ("sampling_leaves_no_trace", CannotBeCopied, "a copy of the prior gives other logits"),
+    ("a_state_continues_beyond_its_grid", GridBoundPrior, "beyond its grid, stepping differs"),
+    ("a_state_continues_beyond_its_grid", GridBoundCondPrior, "beyond its grid, stepping differs"),
+    ("a_stream_matches_the_longer_grid", WrongStreamPrior, "of a stream, of which 0 were known"),
+    ("sampling_leaves_no_trace", CodeRecordingPrior, "sampling added last to the state_dict"),
+    ("sampling_leaves_no_trace", GlobalGeneratorPrior, "sampling used the global random generator"),
+    ("sampling_leaves_no_trace", UncopyablePrior, "a copy of the prior gives other logits"),
 ]
 FAULTS_OF_ROWS = [
-    ("stepping_gives_the_logits_of_the_whole", SharedState, "stepping differs from the whole"),
+    ("stepping_matches_the_full_logits", SharedStatePrior, "stepping differs from the full logits"),
     (
-        "a_prefilled_state_goes_on_as_a_stepped_one",
-        ForgetsARowThatEnds,
+        "a_prefilled_state_continues_as_a_stepped_one",
+        RowForgettingPrior,
         "after prefill of [34] positions, stepping differs",
     ),
 ]
 
 
-def check(law, broken, message, rank):
+def run_law(law, broken, message, rank):
     found = f"^{broken.__name__} breaks the law {law}: .*{message}"
     with pytest.raises(AssertionError, match=found):
         testing.check_prior(partial(broken, **SMALL), rank)
@@ -184,19 +186,19 @@ def check(law, broken, message, rank):
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_steps_is_caught_by_its_law(law, broken, message, rank):
-    check(law, broken, message, rank)
+    run_law(law, broken, message, rank)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS_OF_ROWS)
 def test_a_planted_fault_that_takes_a_row_is_caught_by_its_law(law, broken, message, rank):
-    check(law, broken, message, rank)
+    run_law(law, broken, message, rank)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_weight_that_sampling_moves_is_caught_by_whatever_samples_first(rank):
     with pytest.raises(AssertionError, match=r"stepping differs|sampling differ|sampling changed"):
-        testing.check_prior(partial(LeavesATrace, **SMALL), rank)
+        testing.check_prior(partial(WeightChangingPrior, **SMALL), rank)
 
 
 def test_every_law_of_steps_has_a_planted_fault():

@@ -13,38 +13,38 @@ from vqvideo.testing import quantizers
 SMALL = {"codebook_size": 7, "code_dim": 4}
 
 
-class FloatCodes(VectorQuantizer):
+class FloatCodesQuantizer(VectorQuantizer):
     def quantize(self, z_e, mask):
         quantized = super().quantize(z_e, mask)
         return quantized._replace(codes=quantized.codes.int())
 
 
-class NoisyOutput(VectorQuantizer):
+class NoisyQuantizer(VectorQuantizer):
     def quantize(self, z_e, mask):
         quantized = super().quantize(z_e, mask)
         return quantized._replace(z_q=quantized.z_q + 1e-6)
 
 
-class FarthestWins(VectorQuantizer):
+class FarthestCodeQuantizer(VectorQuantizer):
     def quantize(self, z_e, mask):
         quantized = super().quantize(z_e, mask)
         codes = (quantized.codes + 1) % self.codebook_size
         return quantized._replace(codes=codes, z_q=self.decode(codes))
 
 
-class ListensToNeighbours(FiniteScalarQuantizer):
+class BatchDependentQuantizer(FiniteScalarQuantizer):
     def quantize(self, z_e, mask):
         return super().quantize(z_e - z_e.mean(dim=0), mask)
 
 
-class RoundsUnderAutocast(FiniteScalarQuantizer):
+class AutocastQuantizer(FiniteScalarQuantizer):
     def forward(self, z_e, mask=None):
         if torch.is_autocast_enabled("cpu"):
             z_e = z_e.bfloat16()
         return super().forward(z_e, mask)
 
 
-class Straying(VectorQuantizer):
+class UnquantizedInTrainingQuantizer(VectorQuantizer):
     """In training it passes z_e on as it is, and names codes that it does not use."""
 
     def quantize(self, z_e, mask):
@@ -52,7 +52,7 @@ class Straying(VectorQuantizer):
         return quantized._replace(z_q=z_e) if self.training else quantized
 
 
-class OneCode(FiniteScalarQuantizer):
+class SingleCodeQuantizer(FiniteScalarQuantizer):
     def quantize(self, z_e, mask):
         quantized = super().quantize(z_e, mask)
         codes = quantized.codes * 0
@@ -60,32 +60,40 @@ class OneCode(FiniteScalarQuantizer):
         return quantized._replace(codes=codes, z_q=z_q, perplexity=torch.ones(()))
 
 
-class CountsTwo(VectorQuantizer):
+class WrongPerplexityQuantizer(VectorQuantizer):
     def quantize(self, z_e, mask):
         return super().quantize(z_e, mask)._replace(perplexity=torch.tensor(2.0))
 
 
 FAULTS = [  # the law, the quantizer that breaks it and keeps those before it, what is said
-    ("codes_fit_the_grid", FloatCodes, "codes must be int64, got torch.int32"),
+    ("codes_fit_the_grid", FloatCodesQuantizer, "codes must be int64, got torch.int32"),
     (
-        "decode_gives_z_q",
-        NoisyOutput,
-        "rank 1: decode.codes. differs from z_q in 176 of 176 numbers",
-    ),
-    ("decode_gives_z_q", Straying, "rank 1 in training: decode.codes. differs from z_q"),
-    ("codes_tell_vectors_apart", OneCode, "all 44 vectors got the code 0 of codebook 0, of 1200"),
-    (
-        "the_perplexity_is_that_of_the_codes",
-        CountsTwo,
-        "the perplexity is 2.000, that of the codes",
+        "decode_returns_z_q",
+        NoisyQuantizer,
+        "rank 1: decode.codes. differs from z_q in 176 of 176 values",
     ),
     (
-        "nearest_code_wins",
-        FarthestWins,
+        "decode_returns_z_q",
+        UnquantizedInTrainingQuantizer,
+        "rank 1 in training: decode.codes. differs from z_q",
+    ),
+    (
+        "codes_distinguish_vectors",
+        SingleCodeQuantizer,
+        "all 44 vectors got the code 0 of codebook 0, of 1200",
+    ),
+    (
+        "the_perplexity_matches_the_codes",
+        WrongPerplexityQuantizer,
+        "the perplexity is 2.000, but the codes give",
+    ),
+    (
+        "vectors_get_their_nearest_code",
+        FarthestCodeQuantizer,
         r"the vector at \[0, 0\] got an entry .* the nearest is at",
     ),
-    ("codes_do_not_depend_on_the_batch", ListensToNeighbours, "between it alone and a batch"),
-    ("codes_do_not_depend_on_autocast", RoundsUnderAutocast, "of codes differ under autocast"),
+    ("codes_do_not_depend_on_the_batch", BatchDependentQuantizer, "between alone and in a batch"),
+    ("codes_do_not_depend_on_autocast", AutocastQuantizer, "of codes differ under autocast"),
 ]
 
 
@@ -98,5 +106,5 @@ def test_a_planted_fault_in_codes_is_caught_by_its_law(law, broken, message):
 
 
 def test_every_law_of_codes_has_a_planted_fault():
-    own = {law.__name__ for law in quantizers.EVERY if law.__module__ == laws.__name__}
+    own = {law.__name__ for law in quantizers.ALL_LAWS if law.__module__ == laws.__name__}
     assert own == {law for law, *_ in FAULTS}

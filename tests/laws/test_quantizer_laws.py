@@ -15,22 +15,22 @@ SMALL = {"codebook_size": 7, "code_dim": 4}
 SMALL_QUANTIZERS = {
     "vector": [
         SMALL,
-        {**SMALL, "start": "kmeans"},
+        {**SMALL, "init": "kmeans"},
         {**SMALL, "cosine": True},
         {**SMALL, "z_channels": 6, "warmup_steps": 2},
     ],
     "ema": [
         SMALL,
-        {**SMALL, "start": "kmeans", "warmup_steps": 3},
+        {**SMALL, "init": "kmeans", "warmup_steps": 3},
         {**SMALL, "cosine": True},
         {**SMALL, "z_channels": 6},
         {"codebook_size": 33, "code_dim": 1},
     ],
-    "finite_scalar": [{"levels": (2, 3, 4)}, {"levels": (8, 5, 5, 5)}],
+    "finite-scalar": [{"levels": (2, 3, 4)}, {"levels": (8, 5, 5, 5)}],
     "product": [
         {"part": SMALL},
         {"num_codebooks": 3, "part": {"name": "vector", **SMALL, "z_channels": 2}},
-        {"part": {"name": "finite_scalar", "levels": (3, 5)}},
+        {"part": {"name": "finite-scalar", "levels": (3, 5)}},
         {"num_codebooks": 1, "part": SMALL},
     ],
     "residual": [{"part": SMALL}, {"num_codebooks": 3, "part": {"name": "vector", **SMALL}}],
@@ -38,7 +38,7 @@ SMALL_QUANTIZERS = {
 
 
 def test_every_registered_quantizer_is_under_test_with_small_options():
-    missing = set(QUANTIZERS.names()) - set(SMALL_QUANTIZERS)
+    missing = set(QUANTIZERS.list_names()) - set(SMALL_QUANTIZERS)
     assert not missing, f"say in SMALL_QUANTIZERS which options make these small: {missing}"
 
 
@@ -50,19 +50,19 @@ def test_every_registered_quantizer_keeps_the_laws(name, options):
     testing.check_quantizer(partial(QUANTIZERS.build, name, options))
 
 
-@pytest.mark.parametrize("name", QUANTIZERS.names())
+@pytest.mark.parametrize("name", QUANTIZERS.list_names())
 def test_every_registered_quantizer_keeps_the_laws_as_it_is_by_default(name):
     testing.check_quantizer(QUANTIZERS.get(name))
 
 
 def test_every_law_is_of_a_file_that_has_its_planted_faults():
     files = (quantizer_codes, quantizer_losses, quantizer_states)
-    assert {law.__module__ for law in quantizers.EVERY} == {file.__name__ for file in files}
+    assert {law.__module__ for law in quantizers.ALL_LAWS} == {file.__name__ for file in files}
 
 
-def test_what_is_no_quantizer_is_told_what_to_derive_from():
+def test_what_is_no_quantizer_is_refused_with_the_base_class():
     with pytest.raises(
-        AssertionError, match=r"^Linear is no quantizers\.Quantizer: derive it from"
+        AssertionError, match=r"^Linear is not a quantizers\.Quantizer; derive it from"
     ):
         testing.check_quantizer(lambda: torch.nn.Linear(2, 2))
 

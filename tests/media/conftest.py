@@ -14,7 +14,7 @@ import torch
 NUM_BARS = 8
 
 
-def _picture(number: int, height: int = 48, width: int = 64) -> np.ndarray:
+def _make_frame(number: int, height: int = 48, width: int = 64) -> np.ndarray:
     """uint8 `[h, w, 3]`: bar b from the left is bright where bit b of the number is set.
 
     The lowest quarter is darker, so that upside down is not the same.
@@ -27,7 +27,7 @@ def _picture(number: int, height: int = 48, width: int = 64) -> np.ndarray:
     return pixels
 
 
-def _numbers(frames: torch.Tensor) -> list[int]:
+def _read_numbers(frames: torch.Tensor) -> list[int]:
     """The number each frame of a float `[3, t, h, w]` carries."""
     _, num_frames, height, width = frames.shape
     middles = [(2 * bar + 1) * width // (2 * NUM_BARS) for bar in range(NUM_BARS)]
@@ -62,7 +62,7 @@ def _encode(
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(_picture(number, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(_make_frame(number, *size), format="rgb24")
             frame = frame.reformat(format=pix_fmt)
             frame.pts = number if pts is None else pts[number]
             container.mux(stream.encode(frame))
@@ -92,15 +92,15 @@ def _decode_plainly(path: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def picture() -> Callable[..., np.ndarray]:
-    """`picture(number, height=48, width=64)`: uint8 `[h, w, 3]`."""
-    return _picture
+def make_frame() -> Callable[..., np.ndarray]:
+    """`make_frame(number, height=48, width=64)`: uint8 `[h, w, 3]`."""
+    return _make_frame
 
 
 @pytest.fixture(scope="session")
-def numbers() -> Callable[[torch.Tensor], list[int]]:
+def read_numbers() -> Callable[[torch.Tensor], list[int]]:
     """`numbers(frames)`: the number each frame carries."""
-    return _numbers
+    return _read_numbers
 
 
 @pytest.fixture(scope="session")

@@ -41,12 +41,12 @@ def test_a_file_with_nan_or_infinite_samples_is_refused_and_the_place_named(
     samples = np.zeros(9000)
     samples[[4400, 5000]] = bad
     path = write_float_wav(tmp_path / "a.wav", samples)
-    message = r"a\.wav holds NaN or infinity at sample 4400 \(0\.550 s; 2 of 9000 samples do\)"
+    message = r"a\.wav contains NaN or infinity at sample 4400 \(0\.550 s; 2 of 9000 samples\)"
     with pytest.raises(MediaError, match=message):
         read_audio(path, sample_rate=sample_rate)
 
 
-def test_what_is_no_sound_file_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
+def test_what_is_no_audio_file_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("no sound\n" * 9)
     (tmp_path / "folder.wav").mkdir()
@@ -55,10 +55,10 @@ def test_what_is_no_sound_file_is_refused_in_one_line_that_names_it(tmp_path: Pa
     write_float_wav(tmp_path / "head.wav", np.zeros(0))
     expected = {
         "empty.wav": r"is empty \(zero bytes\); copy or download it again",
-        "text.wav": r"cannot be read as video or sound .*; play it in a media player",
-        "folder.wav": r"is a folder, not a file; name one file inside it",
-        "picture.wav": r"has no sound; is it a silent video or a picture\?",
-        "head.wav": r"has a sound stream but no samples; record it again",
+        "text.wav": r"cannot be read as video or audio .*; try it in a media player",
+        "folder.wav": r"is a folder, expected a file; give the path of one file in it",
+        "picture.wav": r"has no audio stream; expected an audio file or a video with audio",
+        "head.wav": r"has an audio stream but no samples; record it again",
     }
     for name, message in expected.items():
         with pytest.raises(MediaError, match=message) as caught:
@@ -72,11 +72,11 @@ def test_an_mp3_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path: Path) ->
     assert read_audio(tmp_path / "whole.mp3").samples.shape == (1, 30_000)
     for num_bytes in (len(data) // 10, len(data) // 2, len(data) - 200):
         (tmp_path / "cut.mp3").write_bytes(data[:num_bytes])
-        with pytest.raises(MediaError, match=r"cut\.mp3 is cut off; copy or download it again"):
+        with pytest.raises(MediaError, match=r"cut\.mp3 is truncated; copy or download it again"):
             read_audio(tmp_path / "cut.mp3")
 
 
-def test_an_mp3_with_tags_around_its_sound_or_without_any_is_read(tmp_path: Path) -> None:
+def test_an_mp3_with_tags_around_its_audio_or_without_any_is_read(tmp_path: Path) -> None:
     data = write_mp3(tmp_path / "whole.mp3")
     samples = read_audio(tmp_path / "whole.mp3").samples
     (tmp_path / "a.mp3").write_bytes(data + b"TAGtitle" + bytes(120))
@@ -86,7 +86,7 @@ def test_an_mp3_with_tags_around_its_sound_or_without_any_is_read(tmp_path: Path
     (tmp_path / "a.mp3").write_bytes(long_tag + bare)
     assert torch.equal(read_audio(tmp_path / "a.mp3").samples, samples)
     (tmp_path / "a.mp3").write_bytes((long_tag + bare)[: -len(bare) // 2])
-    with pytest.raises(MediaError, match="is cut off"):
+    with pytest.raises(MediaError, match="is truncated"):
         read_audio(tmp_path / "a.mp3")
     second_frame = bare.index(bare[:2], 2)  # without the frame that says how long the file is
     (tmp_path / "a.mp3").write_bytes(bare[second_frame:])
@@ -139,7 +139,7 @@ def test_one_sample_is_read_but_not_resampled(tmp_path: Path) -> None:
         read_audio(tmp_path / "a.wav", sample_rate=16_000)
 
 
-def test_whole_numbers_are_not_written_as_sound(tmp_path: Path) -> None:
+def test_whole_numbers_are_not_written_as_audio(tmp_path: Path) -> None:
     message = r"samples must be floats in \[-1, 1\], got torch\.int16; divide them by full scale"
     with pytest.raises(ValueError, match=message):
         write_audio(tmp_path / "a.wav", torch.full((1, 9), 500, dtype=torch.int16), 8000)

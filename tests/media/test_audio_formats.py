@@ -18,13 +18,13 @@ from vqvideo.media import read_audio, write_audio
 NUM_SAMPLES = 30_001  # fills no whole number of frames of any encoder
 
 
-def chirp(num_samples: int, rate: int) -> np.ndarray:
+def make_chirp(num_samples: int, rate: int) -> np.ndarray:
     """A tone that rises from 200 to about 2000 Hz: shifted by a sample, it is another one."""
     seconds = np.arange(num_samples) / rate
     return (np.sin(2 * np.pi * (200 * seconds + 1400 * seconds**2)) / 2).astype(np.float32)
 
 
-def tone(frequency: float, num_samples: int, rate: int) -> torch.Tensor:
+def make_tone(frequency: float, num_samples: int, rate: int) -> torch.Tensor:
     seconds = torch.arange(num_samples, dtype=torch.float64) / rate
     return (torch.sin(2 * math.pi * frequency * seconds) / 2).float()[None]
 
@@ -36,21 +36,21 @@ def encode(
     codec: str,
     options: dict[str, str] | None = None,
     edit: Callable[[av.Packet], None] = lambda packet: None,
-    picture: bool = False,
+    has_video: bool = False,
 ) -> Path:
-    """Write float32 `[c, n]` with any encoder, beside a black picture or alone."""
+    """Write float32 `[c, n]` with any encoder, beside a black frame or alone."""
     layout = {1: "mono", 2: "stereo"}[len(channels)]
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels), "fltp", layout)
     frame.sample_rate, frame.pts = rate, 0
     with av.open(str(path), "w", options=options or {}) as container:
-        if picture:
+        if has_video:
             video = container.add_stream("libx264", rate=10)
             video.height, video.width, video.pix_fmt = 16, 16, "yuv420p"
         stream = container.add_stream(codec, rate=rate, layout=layout)
         stream.bit_rate = 192_000
         convert = av.AudioResampler(stream.format.name, layout, rate)
         packets = [p for each in convert.resample(frame) for p in stream.encode(each)]
-        if picture:
+        if has_video:
             container.mux([*video.encode(av.VideoFrame(16, 16)), *video.encode(None)])
         for packet in [*packets, *stream.encode(None)]:
             edit(packet)
@@ -70,7 +70,7 @@ def encode(
     ],
 )
 def test_wav_of_every_sample_type_comes_back(codec: str, step: float, tmp_path: Path) -> None:
-    channels = np.stack([chirp(5001, 44_100), -chirp(5001, 44_100) / 4])
+    channels = np.stack([make_chirp(5001, 44_100), -make_chirp(5001, 44_100) / 4])
     channels[:, :2] = [[0.99, -1.0], [0.99, -1.0]]
     samples = read_audio(encode(tmp_path / "a.wav", channels, 44_100, codec)).samples[0]
     assert samples.shape == (5001,)
@@ -99,12 +99,12 @@ def test_eight_bits_are_unsigned_around_128(tmp_path: Path) -> None:
         ("video.mkv", "libmp3lame", 44_100, 0.02),
     ],
 )
-def test_what_encoders_add_before_and_after_the_sound_is_left_out(
+def test_what_encoders_add_before_and_after_the_audio_is_left_out(
     name: str, codec: str, rate: int, tolerance: float, tmp_path: Path
 ) -> None:
-    original = chirp(NUM_SAMPLES, rate)
+    original = make_chirp(NUM_SAMPLES, rate)
     path = encode(
-        tmp_path / name, np.stack([original] * 2), rate, codec, picture=name.startswith("video")
+        tmp_path / name, np.stack([original] * 2), rate, codec, has_video=name.startswith("video")
     )
     sound = read_audio(path)
     assert sound.sample_rate == rate
@@ -116,17 +116,17 @@ def test_what_encoders_add_before_and_after_the_sound_is_left_out(
 
 
 def test_aac_in_matroska_begins_in_time_and_is_longer_by_less_than_a_frame(tmp_path: Path) -> None:
-    original = chirp(NUM_SAMPLES, 48_000)
+    original = make_chirp(NUM_SAMPLES, 48_000)
     samples = read_audio(encode(tmp_path / "a.mkv", original[None], 48_000, "aac")).samples[0]
     assert 0 <= len(samples) - NUM_SAMPLES < 1024
     assert np.abs(samples[:NUM_SAMPLES].numpy() - original)[2000:-2000].max() < 0.02
 
 
-def test_the_tag_of_itunes_tells_where_the_sound_begins_and_ends(tmp_path: Path) -> None:
+def test_the_tag_of_itunes_says_where_the_audio_begins_and_ends(tmp_path: Path) -> None:
     def fill(packet: av.Packet) -> None:
         packet.duration = 1024
 
-    original = chirp(NUM_SAMPLES, 44_100)
+    original = make_chirp(NUM_SAMPLES, 44_100)
     options = {"use_editlist": "0"}
     path = encode(tmp_path / "a.m4a", original[None], 44_100, "aac", options, fill)
     assert read_audio(path).samples.shape[1] > NUM_SAMPLES + 500
@@ -150,7 +150,7 @@ def test_the_tag_of_itunes_tells_where_the_sound_begins_and_ends(tmp_path: Path)
 
 
 def test_a_dead_channel_halves_and_opposite_channels_cancel(tmp_path: Path) -> None:
-    one = chirp(9000, 16_000)
+    one = make_chirp(9000, 16_000)
     dead = encode(tmp_path / "dead.wav", np.stack([one, one * 0]), 16_000, "pcm_f32le")
     assert np.array_equal(read_audio(dead).samples[0].numpy(), one / 2)
     opposite = encode(tmp_path / "opposite.wav", np.stack([one, -one]), 16_000, "pcm_f32le")
@@ -169,10 +169,10 @@ def test_any_number_of_channels_is_averaged(num_channels: int, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("peak", [1.4125, 20_000, 1e38])
-def test_float_sound_beyond_full_scale_is_turned_down_as_a_whole(
+def test_float_audio_beyond_full_scale_is_turned_down_as_a_whole(
     peak: float, tmp_path: Path
 ) -> None:
-    shape = chirp(9000, 16_000)
+    shape = make_chirp(9000, 16_000)
     shape /= np.abs(shape).max()
     path = encode(tmp_path / "a.wav", shape[None] * np.float32(peak), 16_000, "pcm_f32le")
     samples = read_audio(path).samples[0].numpy()
@@ -199,12 +199,12 @@ def test_low_tones_keep_their_level_and_high_ones_do_not_fold_back(
     rate: int, tmp_path: Path
 ) -> None:
     for frequency in (1000, 10_000):
-        write_audio(tmp_path / "a.wav", tone(frequency, rate // 2, rate), rate, overwrite=True)
+        write_audio(tmp_path / "a.wav", make_tone(frequency, rate // 2, rate), rate, overwrite=True)
         samples = read_audio(tmp_path / "a.wav", sample_rate=16_000).samples
         assert samples.shape == (1, 8000)
         inner = samples[0, 500:-500]
         if frequency == 1000:
-            expected = tone(frequency, 8000, 16_000)[0, 500:-500]
+            expected = make_tone(frequency, 8000, 16_000)[0, 500:-500]
             assert (inner - expected).abs().max() < 0.005
         else:
             assert inner.abs().max() < 0.5 / 10 ** (60 / 20)
@@ -216,15 +216,15 @@ def test_resampled_length_is_exact_for_odd_rates(tmp_path: Path) -> None:
         (2999, 8000, 12_345),
         (7001, 11_025, 441),
     ):
-        write_audio(tmp_path / "a.wav", tone(100, num_samples, old), old, overwrite=True)
+        write_audio(tmp_path / "a.wav", make_tone(100, num_samples, old), old, overwrite=True)
         found = read_audio(tmp_path / "a.wav", sample_rate=new).samples.shape[1]
         assert (found - 1) * old < num_samples * new <= found * old
 
 
-def test_long_sound_is_resampled_in_pieces_without_seams(
+def test_long_audio_is_resampled_in_chunks_without_seams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_audio(tmp_path / "a.wav", tone(440, 50_000, 44_100), 44_100)
+    write_audio(tmp_path / "a.wav", make_tone(440, 50_000, 44_100), 44_100)
     whole = read_audio(tmp_path / "a.wav", sample_rate=16_000).samples
-    monkeypatch.setattr("vqvideo.media.audio._BLOCK", 777)
+    monkeypatch.setattr("vqvideo.media.audio._RESAMPLE_CHUNK", 777)
     assert torch.equal(read_audio(tmp_path / "a.wav", sample_rate=16_000).samples, whole)

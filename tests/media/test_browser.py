@@ -17,7 +17,7 @@ import av
 import pytest
 import torch
 
-from vqvideo.media import Sound, write_video
+from vqvideo.media import Audio, write_video
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -48,7 +48,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[ThreadingHTTPServer]:
+def serve(folder: Path) -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
         server.reports = queue.Queue()
         thread = threading.Thread(target=server.serve_forever)
@@ -60,14 +60,14 @@ def served(folder: Path) -> Iterator[ThreadingHTTPServer]:
             thread.join()
 
 
-def written(folder: Path) -> Path:
+def write_clip(folder: Path) -> Path:
     frames = torch.linspace(-1, 1, 47).expand(3, 10, 31, 47)
-    write_video(folder / "a.mp4", frames, 10, sound=Sound(torch.zeros(1, 16_000), 16_000))
+    write_video(folder / "a.mp4", frames, 10, audio=Audio(torch.zeros(1, 16_000), 16_000))
     return folder / "a.mp4"
 
 
 def test_mp4_is_what_every_browser_asks_for(tmp_path: Path) -> None:
-    path = written(tmp_path)
+    path = write_clip(tmp_path)
     data = path.read_bytes()
     assert data.index(b"ftyp") < data.index(b"moov") < data.index(b"mdat")
     with av.open(str(path)) as container:
@@ -89,11 +89,11 @@ def test_a_key_frame_comes_every_sixteen_frames(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
 def test_chromium_plays_it_to_the_end(tmp_path: Path) -> None:
-    written(tmp_path)
+    write_clip(tmp_path)
     (tmp_path / "page.html").write_text(PAGE)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
     user = [f"--user-data-dir={tmp_path / 'user'}", "--autoplay-policy=no-user-gesture-required"]
-    with served(tmp_path) as server:
+    with serve(tmp_path) as server:
         url = f"http://127.0.0.1:{server.server_port}/page.html"
         browser = subprocess.Popen(
             [BROWSER, *options, *user, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

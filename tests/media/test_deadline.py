@@ -37,7 +37,10 @@ def test_a_worker_that_is_stuck_ends_and_names_the_file(tmp_path: Path) -> None:
     script.write_text(WORKERS)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=50)
     assert done.stdout.split() == ["0", "75"], done.stderr
-    assert done.stderr == "stuck video.mp4 was not read within 0.5 s: this process ends\n"
+    assert (
+        done.stderr
+        == "stuck video.mp4 was not read within 0.5 s; terminating this worker process\n"
+    )
 
 
 def test_nothing_ends_in_the_main_process() -> None:

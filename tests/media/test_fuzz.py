@@ -50,7 +50,7 @@ torch.set_num_threads(1)
 print("ready", flush=True)
 for line in sys.stdin:
     try:
-        seconds = probe(line[:-1]).seconds
+        seconds = probe(line[:-1]).pts_seconds
         frames = read_video(line[:-1]).frames.unbind(1)
         hashes = [hashlib.sha256(frame.numpy().tobytes()).hexdigest() for frame in frames]
         answer = {"seconds": seconds, "frames": hashes}
@@ -103,11 +103,11 @@ def reader() -> Iterator[Reader]:
         yield reader
 
 
-def cut(data: bytes, chance: random.Random) -> bytes:
+def truncate(data: bytes, chance: random.Random) -> bytes:
     return data[: chance.randrange(1, len(data))]
 
 
-def flip(data: bytes, chance: random.Random) -> bytes:
+def flip_bit(data: bytes, chance: random.Random) -> bytes:
     changed, bit = bytearray(data), chance.randrange(8 * len(data))
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
@@ -136,7 +136,7 @@ def test_no_cut_or_flipped_file_is_fatal_or_cut_short_in_silence(
     assert len(whole["frames"]) == 12
     outcomes = Counter()
     for number in range(2 * PER_FORMAT):
-        damage = (cut, flip)[number % 2]
+        damage = (truncate, flip_bit)[number % 2]
         damaged = tmp_path / f"{damage.__name__}{number}.{name}"
         damaged.write_bytes(damage(data, chance))
         answer = reader.read(damaged)
@@ -149,12 +149,12 @@ def test_no_cut_or_flipped_file_is_fatal_or_cut_short_in_silence(
         else:
             outcome = "times" if answer["seconds"] != whole["seconds"] else "pixels"
         outcomes[damage.__name__, outcome] += 1
-        if damage is cut and outcome != "refused":
+        if damage is truncate and outcome != "refused":
             assert name == "ts"
             assert set(answer["seconds"]) < set(whole["seconds"])
     if name == "apng":
-        assert outcomes["flip", "refused"] == PER_FORMAT
+        assert outcomes["flip_bit", "refused"] == PER_FORMAT
     else:
-        assert outcomes["flip", "times"] <= PER_FORMAT / 4
+        assert outcomes["flip_bit", "times"] <= PER_FORMAT / 4
     if name not in ("gif", "apng"):  # a GIF shows every bit
-        assert outcomes["flip", "pixels"] <= PER_FORMAT / 2
+        assert outcomes["flip_bit", "pixels"] <= PER_FORMAT / 2

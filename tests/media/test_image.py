@@ -19,12 +19,12 @@ from vqvideo.media import (
 )
 
 
-def noise(*shape: int) -> torch.Tensor:
+def make_noise(*shape: int) -> torch.Tensor:
     return from_uint8(torch.randint(256, shape, dtype=torch.uint8, generator=torch.manual_seed(0)))
 
 
 def test_png_gives_every_pixel_back(tmp_path: Path) -> None:
-    image = noise(3, 17, 23)
+    image = make_noise(3, 17, 23)
     write_image(tmp_path / "a.png", image)
     read = read_image(tmp_path / "a.png")
     assert read.dtype == torch.float32
@@ -82,14 +82,14 @@ def test_what_is_transparent_is_laid_on_white(mode: str, tmp_path: Path) -> None
 
 def test_an_image_of_real_numbers_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 5), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(MediaError, match=r"a\.tif holds real numbers"):
+    with pytest.raises(MediaError, match=r"a\.tif has floating-point values"):
         read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(("values", "said"), [((0, 65536), "0 to 65536"), ((-1, 9), "-1 to 9")])
 def test_integers_of_more_than_16_bits_are_refused(values, said, tmp_path: Path) -> None:
     Image.fromarray(np.array([values], np.int32)).save(tmp_path / "a.tif")
-    with pytest.raises(MediaError, match=rf"a\.tif holds integers from {said}.*Scale its values"):
+    with pytest.raises(MediaError, match=rf"a\.tif has integers from {said}.*scale its values"):
         read_image(tmp_path / "a.tif")
 
 
@@ -130,8 +130,8 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("no picture")
     write_audio(tmp_path / "sound.wav", torch.zeros(1, 9), 8000)
-    write_image(tmp_path / "whole.png", noise(3, 40, 40))
-    write_image(tmp_path / "whole.jpg", noise(3, 40, 40))
+    write_image(tmp_path / "whole.png", make_noise(3, 40, 40))
+    write_image(tmp_path / "whole.jpg", make_noise(3, 40, 40))
     for kind in ("png", "jpg"):
         whole = (tmp_path / f"whole.{kind}").read_bytes()
         (tmp_path / f"cut.{kind}").write_bytes(whole[:1500])
@@ -140,7 +140,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
         "empty.png": r"empty\.png is empty",
         "text.png": r"text\.png is not an image; convert it",
         "sound.wav": r"sound\.wav is not an image",
-        "cut.png": r"cut\.png is cut off",
+        "cut.png": r"cut\.png is truncated",
         "cut.jpg": r"cut\.jpg is damaged",
     }
     for name, message in expected.items():
@@ -153,26 +153,26 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
-    broken = noise(3, 6, 5)
+    broken = make_noise(3, 6, 5)
     broken[2, 4, 0] = torch.nan
     for bad, message in (
-        (broken, "row 4 holds NaN"),
-        (noise(1, 6, 5), r"must be \[3, h, w\] with pixels, got \[1, 6, 5\]"),
-        (noise(3, 0, 5), r"got \[3, 0, 5\]"),
+        (broken, "row 4 contains NaN"),
+        (make_noise(1, 6, 5), r"must be \[3, h, w\] and not empty, got \[1, 6, 5\]"),
+        (make_noise(3, 0, 5), r"got \[3, 0, 5\]"),
     ):
         with pytest.raises(ValueError, match=message):
             write_image(tmp_path / "a.png", bad)
     with pytest.raises(ValueError, match=r"must end in \.png or \.jpg or \.jpeg, got '\.bmp'"):
-        write_image(tmp_path / "a.bmp", noise(3, 6, 5))
-    write_image(tmp_path / "a.png", noise(3, 6, 5))
+        write_image(tmp_path / "a.bmp", make_noise(3, 6, 5))
+    write_image(tmp_path / "a.png", make_noise(3, 6, 5))
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        write_image(tmp_path / "a.png", noise(3, 6, 5))
-    write_image(tmp_path / "a.png", noise(3, 7, 5), overwrite=True)
+        write_image(tmp_path / "a.png", make_noise(3, 6, 5))
+    write_image(tmp_path / "a.png", make_noise(3, 7, 5), overwrite=True)
     assert read_image(tmp_path / "a.png").shape == (3, 7, 5)
 
 
 def test_contact_sheet_shows_every_frame_in_its_place(tmp_path: Path) -> None:
-    clips = noise(2, 3, 5, 6, 8)
+    clips = make_noise(2, 3, 5, 6, 8)
     write_contact_sheet(tmp_path / "a.png", clips, columns=3, scale=2)
     sheet = read_image(tmp_path / "a.png")
     assert sheet.shape == (3, 4 * 12 + 3 * 2, 3 * 16 + 2 * 2)
@@ -202,15 +202,15 @@ def test_small_frames_are_enlarged_and_long_clips_wrapped(shape, expected, tmp_p
 
 def test_contact_sheets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"must be \[n, 3, t, h, w\] with frames, got \[3, 4, 8, 8\]"
+        ValueError, match=r"must be \[n, 3, t, h, w\] and not empty, got \[3, 4, 8, 8\]"
     ):
-        write_contact_sheet(tmp_path / "a.png", noise(3, 4, 8, 8))
+        write_contact_sheet(tmp_path / "a.png", make_noise(3, 4, 8, 8))
     with pytest.raises(ValueError, match="columns must be at least 1, got 0"):
-        write_contact_sheet(tmp_path / "a.png", noise(1, 3, 4, 8, 8), columns=0)
-    with pytest.raises(ValueError, match="clip 1 holds NaN"):
+        write_contact_sheet(tmp_path / "a.png", make_noise(1, 3, 4, 8, 8), columns=0)
+    with pytest.raises(ValueError, match="clip 1 contains NaN"):
         write_contact_sheet(
             tmp_path / "a.png",
-            torch.tensor([0, torch.nan]).view(2, 1, 1, 1, 1) + noise(2, 3, 2, 4, 4),
+            torch.tensor([0, torch.nan]).view(2, 1, 1, 1, 1) + make_noise(2, 3, 2, 4, 4),
         )
     with pytest.raises(ValueError, match=r"must end in \.png"):
-        write_contact_sheet(tmp_path / "a.gif", noise(1, 3, 4, 8, 8))
+        write_contact_sheet(tmp_path / "a.gif", make_noise(1, 3, 4, 8, 8))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqvideo.media import from_uint8, to_uint8
-from vqvideo.media.pixels import fit_to
+from vqvideo.media.pixels import resize
 
 
 def test_every_byte_comes_back() -> None:
@@ -22,7 +22,7 @@ def test_only_bytes_are_taken_for_bytes() -> None:
         from_uint8(torch.zeros(3))
 
 
-def disc(height: int, width: int, radius: int) -> torch.Tensor:
+def make_disc(height: int, width: int, radius: int) -> torch.Tensor:
     """A white disc in the middle of a gray picture, uint8 `[1, 3, h, w]`."""
     y, x = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
     inside = y[:, None] ** 2 + x[None] ** 2 < radius**2
@@ -33,7 +33,7 @@ def disc(height: int, width: int, radius: int) -> torch.Tensor:
 @pytest.mark.parametrize("source", [(90, 160), (160, 90), (64, 64), (31, 57)])
 @pytest.mark.parametrize("target", [(64, 64), (32, 48), (101, 40)])
 def test_a_disc_stays_round(fit: str, source: tuple[int, int], target: tuple[int, int]) -> None:
-    picture = fit_to(disc(*source, radius=13), target, fit)[0, 0]
+    picture = resize(make_disc(*source, radius=13), target, fit)[0, 0]
     assert picture.shape == target
     scales = [target[i] / source[i] for i in (0, 1)]
     scale = max(scales) if fit == "crop" else min(scales)
@@ -48,8 +48,8 @@ def test_a_disc_stays_round(fit: str, source: tuple[int, int], target: tuple[int
 
 def test_crop_covers_and_pad_adds_black() -> None:
     picture = torch.full((1, 3, 40, 80), 200, dtype=torch.uint8)
-    assert (fit_to(picture, (32, 32), "crop") == 200).all()
-    padded = fit_to(picture, (32, 32), "pad")
+    assert (resize(picture, (32, 32), "crop") == 200).all()
+    padded = resize(picture, (32, 32), "pad")
     assert (padded[:, :, 8:24] == 200).all()
     assert (padded[:, :, :8] == 0).all()
     assert (padded[:, :, 24:] == 0).all()
@@ -57,24 +57,24 @@ def test_crop_covers_and_pad_adds_black() -> None:
 
 def test_crop_of_the_right_scale_only_cuts() -> None:
     picture = torch.randint(256, (2, 3, 20, 33), dtype=torch.uint8)
-    assert torch.equal(fit_to(picture, (20, 21), "crop"), picture[..., 6:27])
-    assert torch.equal(fit_to(picture, (20, 33), "refuse"), picture)
+    assert torch.equal(resize(picture, (20, 21), "crop"), picture[..., 6:27])
+    assert torch.equal(resize(picture, (20, 33), "refuse"), picture)
 
 
 def test_refuse_names_both_sizes() -> None:
-    with pytest.raises(ValueError, match=r"picture is 20x33 .*expected 20x32; choose fit='crop'"):
-        fit_to(torch.zeros(1, 3, 20, 33, dtype=torch.uint8), (20, 32), "refuse")
+    with pytest.raises(ValueError, match=r"image is 20x33 .*expected 20x32; choose fit='crop'"):
+        resize(torch.zeros(1, 3, 20, 33, dtype=torch.uint8), (20, 32), "refuse")
 
 
 def test_making_smaller_averages_instead_of_skipping() -> None:
     stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     stripes[..., ::2] = 255
-    small = fit_to(stripes, (16, 16)).float()
+    small = resize(stripes, (16, 16)).float()
     assert (small - 127.5).abs().max() < 12
 
 
-def test_a_picture_alone_and_in_a_batch_are_resized_alike() -> None:
+def test_an_image_alone_and_in_a_batch_are_resized_alike() -> None:
     pictures = torch.randint(256, (5, 3, 33, 47), dtype=torch.uint8)
-    together = fit_to(pictures, (16, 20))
+    together = resize(pictures, (16, 20))
     for n in range(5):
-        assert torch.equal(fit_to(pictures[n : n + 1], (16, 20))[0], together[n])
+        assert torch.equal(resize(pictures[n : n + 1], (16, 20))[0], together[n])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vqvideo.grid import downsampling
+from vqvideo.grid import compute_downsampling
 from vqvideo.nets.autoencoder import DECODERS, ENCODERS
-from vqvideo.nets.conv import Causal
+from vqvideo.nets.conv import CausalModule
 from vqvideo.testing import check_decoder, check_encoder
 
 AXES = {1: (24,), 2: (8, 12), 3: (4, 8, 12)}
@@ -30,7 +30,7 @@ def build(registry, name, rank, channels):
 @pytest.mark.parametrize(("name", "rank"), CASES)
 def test_each_axis_is_divided_by_its_own_downsampling(name, rank):
     encoder = build(ENCODERS, name, rank, channels=3)
-    down = downsampling(STRIDES[rank])
+    down = compute_downsampling(STRIDES[rank])
     z_e = encoder(torch.randn(2, 3, *AXES[rank], dtype=torch.double))
     assert encoder.downsampling == down
     assert encoder.rank == rank
@@ -39,7 +39,7 @@ def test_each_axis_is_divided_by_its_own_downsampling(name, rank):
 
 @pytest.mark.parametrize(("name", "rank"), CASES)
 def test_a_decoder_gives_back_the_shape_of_the_data(name, rank):
-    down = downsampling(STRIDES[rank])
+    down = compute_downsampling(STRIDES[rank])
     grid = [a // d for a, d in zip(AXES[rank], down, strict=True)]
     decoder = build(DECODERS, name, rank, channels=4)
     z_q = torch.randn(2, 5, *grid, dtype=torch.double)
@@ -49,7 +49,7 @@ def test_a_decoder_gives_back_the_shape_of_the_data(name, rank):
 @pytest.mark.parametrize("rank", [1, 3])
 def test_patchify_codes_depend_on_no_later_frame(rank):
     encoder = build(ENCODERS, "patchify", rank, channels=3)
-    down = downsampling(STRIDES[rank])[0]
+    down = compute_downsampling(STRIDES[rank])[0]
     x = torch.randn(1, 3, *AXES[rank], dtype=torch.double, requires_grad=True)
     z_e = encoder(x)
     for code in range(z_e.shape[2]):
@@ -63,7 +63,7 @@ def test_patchify_codes_depend_on_no_later_frame(rank):
 @pytest.mark.parametrize("rank", [1, 3])
 def test_patchify_frames_depend_on_no_later_code(rank):
     decoder = build(DECODERS, "patchify", rank, channels=3)
-    down = downsampling(STRIDES[rank])
+    down = compute_downsampling(STRIDES[rank])
     grid = [a // d for a, d in zip(AXES[rank], down, strict=True)]
     z_q = torch.randn(1, 5, *grid, dtype=torch.double, requires_grad=True)
     x = decoder(z_q)
@@ -99,8 +99,8 @@ LAWFUL = {
 
 def test_every_registered_decoder_and_encoder_is_under_test():
     ours = [
-        set(registry.names())
-        - {plugin.name for plugin in registry.plugins() if plugin.status != "shadowed"}
+        set(registry.list_names())
+        - {plugin.name for plugin in registry.list_plugins() if plugin.status != "shadowed"}
         for registry in (DECODERS, ENCODERS)
     ]
     assert ours == [{*LAWFUL, "spectral"}, {*LAWFUL, "mel", "timm"}]  # see test_spectral.py
@@ -126,16 +126,16 @@ def test_the_laws_hold_for_a_backbone_applied_to_each_frame(model, num_blocks):
 
     check_encoder(build, 3, ((2, 4, 4),))
     check_encoder(build, 2, ((4, 4),))
-    assert build(rank=3, channels=3, z_channels=2, strides=((1, 4, 4),)).causal
+    assert build(rank=3, channels=3, z_channels=2, strides=((1, 4, 4),)).is_causal
 
 
 @pytest.mark.parametrize("name", LAWFUL)
 @pytest.mark.parametrize("rank", AXES)
-def test_a_reach_ends_where_nothing_is_seen(name, rank):
+def test_a_context_ends_where_nothing_is_seen(name, rank):
     """No further than what gradients show, and everything that they show lies within."""
     for registry in (ENCODERS, DECODERS):
         net = build(registry, name, rank, channels=3)
-        down = downsampling(STRIDES[rank])
+        down = compute_downsampling(STRIDES[rank])
         inner = (1,) * rank if registry is DECODERS else down
         grid = (13, 11, 9)[:rank]
         sizes = [n * i for n, i in zip(grid, inner, strict=True)]
@@ -145,7 +145,7 @@ def test_a_reach_ends_where_nothing_is_seen(name, rank):
         out = net(x)
         outer = [o // n for o, n in zip(out.shape[2:], grid, strict=True)]
         middle = [n // 2 for n in grid]
-        for axis in range(1 if net.causal else 0, rank):
+        for axis in range(1 if net.is_causal else 0, rank):
             own = out.movedim(2 + axis, 0)
             start = middle[axis] * outer[axis]
             (grad,) = torch.autograd.grad(
@@ -153,21 +153,21 @@ def test_a_reach_ends_where_nothing_is_seen(name, rank):
             )
             seen = grad.movedim(2 + axis, 0).flatten(1).abs().sum(dim=1) > 0
             codes = torch.nonzero(seen).flatten() // inner[axis] - middle[axis]
-            reach = net.reach[axis]
-            assert (-reach.before, reach.after) == (codes.min(), codes.max()), (axis, registry)
+            context = net.context[axis]
+            assert (-context.before, context.after) == (codes.min(), codes.max()), (axis, registry)
 
 
-def test_a_layer_without_a_past_sees_zeros_before_the_first_step():
-    class Last(Causal):
+def test_a_layer_without_state_sees_zeros_before_the_first_step():
+    class Last(CausalModule):
         def forward(self, x, past=None):
-            return self.with_before(x, 2, past)
+            return self.prepend_context(x, 2, past)
 
     x = torch.arange(6.0).view(1, 1, 3, 2)
     assert Last()(x).flatten().tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_patchify_begins_as_a_linear_map_that_keeps_its_directions_apart(rank):
+def test_patchify_is_initialized_as_a_linear_map_that_keeps_its_directions_apart(rank):
     strides = ((2, 3, 2)[:rank], (1, 2, 2)[:rank])
     torch.manual_seed(0)
     options = {"rank": rank, "strides": strides, "widths": (40, 60), "num_blocks": (1, 2)}
@@ -184,7 +184,9 @@ def test_patchify_begins_as_a_linear_map_that_keeps_its_directions_apart(rank):
         assert (out[3] == 0).all()
     z_q = torch.randn(1, 6, *(1,) * rank, dtype=torch.float64)
     assert decoder(z_q).norm() > 0.1 * z_q.norm()
-    usual = ENCODERS.get("patchify")(channels=2, z_channels=6, linear=False, **options).double()
+    usual = ENCODERS.get("patchify")(
+        channels=2, z_channels=6, linear_init=False, **options
+    ).double()
     a = torch.randn(1, 2, *axes, dtype=torch.float64)
     out = usual(torch.cat([a, 2 * a]))
     assert not torch.allclose(out[1], 2 * out[0], rtol=1e-2)

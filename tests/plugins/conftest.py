@@ -32,7 +32,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     def add(
         package: str, entries: dict[str, dict[str, str]] | str, code: str = "", **about
     ) -> None:
-        version, api = about.get("version", "1.0"), about.get("api", ["1"])
+        version, api = about.get("version", "1.0"), about.get("api", ["2"])
         module = about.get("module", package)
         folder = site / f"{re.sub('[-.]', '_', package)}-{version}.dist-info"
         folder.mkdir(parents=True)
@@ -49,19 +49,19 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (site / f"{module}.py").write_text(textwrap.dedent(code))
         modules.append(module)
         monkeypatch.syspath_prepend(site)  # also forgets what the import system had listed
-        plugins.found.cache_clear()
+        plugins.find_plugins.cache_clear()
 
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     yield add
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     for module in modules:
         sys.modules.pop(module, None)
 
 
 @pytest.fixture
-def called() -> Callable[[str], Plugin]:
+def find_plugin() -> Callable[[str], Plugin]:
     """Finds a plugin by its name."""
-    return lambda name: next(each for each in plugins.found() if each.name == name)
+    return lambda name: next(each for each in plugins.find_plugins() if each.name == name)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def tiny() -> dict[str, object]:
         "sample_shape": (8, 12),
         "encoder": {"width": 8, "num_blocks": 1},
         "decoder": {"width": 8, "num_blocks": 1},
-        "prior": {"width": 8, "num_layers": 2, "first_kernel": 3},
+        "prior": {"width": 8, "num_layers": 2, "first_kernel_size": 3},
     }
 
 
@@ -101,7 +101,7 @@ LATTICE = """
     class Lattice(Quantizer):
         '''Entries that never move: the corners of a cube.'''
 
-        plain_lookup = True
+        is_nearest_neighbor = True
 
         def __init__(self, *, num_axes: int = 3) -> None:
             super().__init__()

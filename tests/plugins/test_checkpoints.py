@@ -33,10 +33,10 @@ def test_a_checkpoint_says_which_package_a_part_is_of(stored):
 
 def test_a_checkpoint_of_a_plugin_that_is_gone_says_what_to_install(stored, monkeypatch):
     monkeypatch.setattr(sys, "path", [folder for folder in sys.path if Path(folder).name != "site"])
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     complaint = (
-        r"run/config\.json: unknown quantizer 'lattice'; known: ema, .*; quantizer 'lattice' is of "
-        r"another package: install lattices \(it was saved with version 1\.0\)$"
+        r"run/config\.json: unknown quantizer 'lattice'; known: ema, .*; quantizer 'lattice' is "
+        r"from another package: install lattices \(it was saved with version 1\.0\)$"
     )
     with pytest.raises(CheckpointError, match=complaint) as refused:
         vqvideo.load(stored)
@@ -45,10 +45,10 @@ def test_a_checkpoint_of_a_plugin_that_is_gone_says_what_to_install(stored, monk
 
 def test_a_checkpoint_with_plugins_turned_off_says_so(stored, monkeypatch):
     monkeypatch.setenv("VQVIDEO_DISABLE_PLUGINS", "1")
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     complaint = (
         r"; quantizer 'lattice' was saved with lattices 1\.0: unset VQVIDEO_DISABLE_PLUGINS, which "
-        r"turns plugins off$"
+        r"disables plugins$"
     )
     with pytest.raises(CheckpointError, match=complaint):
         vqvideo.load(stored)
@@ -60,7 +60,7 @@ def test_a_checkpoint_of_a_plugin_whose_newer_version_fails_names_both(stored, t
     install("lattices", {"quantizers": {"lattice": "Grid"}}, "x = 1", version="2.0")
     complaint = (
         r"run/config\.json: quantizer 'lattice' comes from lattices 2\.0 .* AttributeError: .*; "
-        r"quantizer 'lattice' was saved with lattices 1\.0, here is 2\.0$"
+        r"quantizer 'lattice' was saved with lattices 1\.0, but version 2\.0 is installed$"
     )
     with pytest.raises(CheckpointError, match=complaint):
         vqvideo.load(stored)
@@ -91,7 +91,7 @@ def test_a_prior_that_is_not_saved_is_not_asked_for(install, tmp_path, tiny):
         assert [origin["package"] for origin in header["plugins"]] == packages
 
 
-def header(folder):
+def read_header(folder):
     return json.loads((folder / "config.json").read_text())
 
 
@@ -103,7 +103,7 @@ def test_only_parts_that_plugins_built_are_written_down_whatever_else_has_their_
     inner = {"name": "product", "part": {"name": "vector", "code_dim": 4, "codebook_size": 8}}
     generator = vqvideo.build("image", **{**tiny, "quantizer": inner})
     vqvideo.save(generator, tmp_path / "run")
-    assert header(tmp_path / "run")["plugins"] == []
+    assert read_header(tmp_path / "run")["plugins"] == []
 
 
 def test_a_part_that_is_a_class_of_ours_under_a_plugins_name_is_written_down(
@@ -113,27 +113,27 @@ def test_a_part_that_is_a_class_of_ours_under_a_plugins_name_is_written_down(
     vqvideo.save(vqvideo.build("image", **tiny, quantizer="mine"), tmp_path / "run")
     vqvideo.save(vqvideo.load(tmp_path / "run"), tmp_path / "again")  # what was loaded too
     for folder in ("run", "again"):
-        (origin,) = header(tmp_path / folder)["plugins"]
+        (origin,) = read_header(tmp_path / folder)["plugins"]
         assert (origin["name"], origin["package"]) == ("mine", "mine")
 
 
-def other_codes(lattice):
+def change_codes(lattice):
     """The same weights, and each vector becomes another entry."""
     return lattice.replace("nearest_codes(vectors", "nearest_codes(-vectors")
 
 
-def without_its_package(folder):
+def remove_package(folder):
     shutil.rmtree(folder / "site")
     sys.modules.pop("lattices", None)
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
 
 
 def test_a_part_of_another_package_is_refused_with_what_to_do(stored, install, lattice, tmp_path):
-    without_its_package(tmp_path)
-    install("cubes", {"quantizers": {"lattice": "Lattice"}}, other_codes(lattice), version="2.0")
+    remove_package(tmp_path)
+    install("cubes", {"quantizers": {"lattice": "Lattice"}}, change_codes(lattice), version="2.0")
     complaint = (
-        r"run/config\.json: quantizer 'lattice' was saved with lattices 1\.0, here that of cubes "
-        r"2\.0 has the name: uninstall cubes and install lattices$"
+        r"run/config\.json: quantizer 'lattice' was saved with lattices 1\.0, but cubes 2\.0 "
+        r"provides it here: uninstall cubes and install lattices$"
     )
     with pytest.raises(CheckpointError, match=complaint):
         vqvideo.load(stored)
@@ -142,12 +142,14 @@ def test_a_part_of_another_package_is_refused_with_what_to_do(stored, install, l
 def test_a_part_of_another_package_is_refused_where_both_are_installed(
     stored, install, lattice, tmp_path
 ):
-    without_its_package(tmp_path)
+    remove_package(tmp_path)
     install("Lattices", {"quantizers": {"lattice": "Lattice"}}, lattice)
-    install("cubes", {"quantizers": {"lattice": "Lattice"}}, other_codes(lattice))
+    install("cubes", {"quantizers": {"lattice": "Lattice"}}, change_codes(lattice))
     with (
-        pytest.warns(RuntimeWarning, match="'lattice' of Lattices 1.0 is hidden: that of cubes"),
-        pytest.raises(CheckpointError, match=r"cubes 1\.0 has the name: uninstall cubes$"),
+        pytest.warns(
+            RuntimeWarning, match="'lattice' of Lattices 1.0 is shadowed: the part of cubes"
+        ),
+        pytest.raises(CheckpointError, match=r"cubes 1\.0 provides it here: uninstall cubes$"),
     ):
         vqvideo.load(stored)
 
@@ -158,27 +160,27 @@ def test_a_part_inside_another_that_is_of_another_package_is_refused(
     install("lattices", {"quantizers": {"lattice": "Lattice"}}, lattice)
     parts = {"name": "product", "part": "lattice"}
     vqvideo.save(vqvideo.build("image", **tiny, quantizer=parts), tmp_path / "run")
-    without_its_package(tmp_path)
-    install("cubes", {"quantizers": {"lattice": "Lattice"}}, other_codes(lattice))
-    with pytest.raises(CheckpointError, match=r"with lattices 1\.0, here that of cubes 1"):
+    remove_package(tmp_path)
+    install("cubes", {"quantizers": {"lattice": "Lattice"}}, change_codes(lattice))
+    with pytest.raises(CheckpointError, match=r"with lattices 1\.0, but cubes 1\.0 provides it"):
         vqvideo.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("module", "complaint"),
     [
-        ("vqvideo.quantizers", "a built-in part has that name: install a vqvideo without it$"),
-        ("notebook", "the module notebook registered another part: do without it$"),
+        ("vqvideo.quantizers", "it is a built-in part here: install a vqvideo without it$"),
+        ("notebook", "the module notebook registered it here: do not import that module$"),
     ],
 )
 def test_a_built_in_or_registered_part_of_the_name_is_refused(
     stored, monkeypatch, module, complaint
 ):
     lattice = QUANTIZERS.get("lattice")
-    without_its_package(stored.parent)
+    remove_package(stored.parent)
     monkeypatch.setitem(QUANTIZERS._builders, "lattice", lattice)
     monkeypatch.setitem(QUANTIZERS._modules, "lattice", module)
-    with pytest.raises(CheckpointError, match=rf"was saved with lattices 1\.0, here {complaint}"):
+    with pytest.raises(CheckpointError, match=rf"was saved with lattices 1\.0, but {complaint}"):
         vqvideo.load(stored)
 
 
@@ -186,7 +188,7 @@ def test_a_built_in_of_the_name_is_refused_with_plugins_turned_off_too(stored, m
     monkeypatch.setitem(QUANTIZERS._builders, "lattice", QUANTIZERS.get("lattice"))
     monkeypatch.setitem(QUANTIZERS._modules, "lattice", "vqvideo.quantizers")
     monkeypatch.setenv("VQVIDEO_DISABLE_PLUGINS", "1")
-    plugins.found.cache_clear()
+    plugins.find_plugins.cache_clear()
     with pytest.raises(
         CheckpointError, match="json: quantizer 'lattice' was saved with lattices 1"
     ):
@@ -196,12 +198,13 @@ def test_a_built_in_of_the_name_is_refused_with_plugins_turned_off_too(stored, m
 def test_another_version_of_the_same_package_is_loaded_with_a_warning(
     stored, install, lattice, tmp_path
 ):
-    without_its_package(tmp_path)
+    remove_package(tmp_path)
     install("Lattices", {"quantizers": {"lattice": "Lattice"}}, lattice, version="2.0")
     with pytest.warns(RuntimeWarning) as warned:
         generator = vqvideo.load(stored)
     assert [str(warning.message) for warning in warned] == [
-        f"{stored / 'config.json'}: quantizer 'lattice' was saved with lattices 1.0, here is 2.0"
+        f"{stored / 'config.json'}: quantizer 'lattice' was saved with lattices 1.0, "
+        f"but version 2.0 is installed"
     ]
     assert warned[0].filename == __file__
     assert generator.vqvae.quantizer.codebook_size == 8
@@ -218,23 +221,23 @@ def test_another_version_of_the_same_package_is_loaded_with_a_warning(
         ("ValueError", "ValueError: "),
     ],
 )
-def test_whatever_a_builder_raises_is_told_with_whose_it_is_and_what_was_saved(
+def test_whatever_a_builder_raises_is_reported_with_whose_it_is_and_what_was_saved(
     stored, install, tmp_path, error, said
 ):
-    without_its_package(tmp_path)
+    remove_package(tmp_path)
     code = f"def build(**options): raise {error}"
     install("lattices", {"quantizers": {"lattice": "build"}}, code, version="2.0")
     with pytest.raises(CheckpointError) as refused:
         vqvideo.load(stored)
     assert str(refused.value) == (
-        f"{stored / 'config.json'}: {said} (when quantizer 'lattice' of lattices 2.0 was built); "
-        f"quantizer 'lattice' was saved with lattices 1.0, here is 2.0"
+        f"{stored / 'config.json'}: {said} (while building quantizer 'lattice' of lattices 2.0); "
+        f"quantizer 'lattice' was saved with lattices 1.0, but version 2.0 is installed"
     )
     assert isinstance(refused.value.__cause__, eval(error.split("(")[0]))
 
 
 def test_whoever_presses_control_c_while_a_part_is_built_stops(stored, install, tmp_path):
-    without_its_package(tmp_path)
+    remove_package(tmp_path)
     code = "def build(**options): raise KeyboardInterrupt"
     install("lattices", {"quantizers": {"lattice": "build"}}, code)
     with pytest.raises(KeyboardInterrupt):
@@ -243,7 +246,7 @@ def test_whoever_presses_control_c_while_a_part_is_built_stops(stored, install, 
 
 def test_a_part_that_the_module_of_its_package_registered_is_the_same(stored, monkeypatch):
     lattice = QUANTIZERS.get("lattice")
-    without_its_package(stored.parent)  # the metadata of the package: it lies on the path as it is
+    remove_package(stored.parent)  # the metadata of the package: it lies on the path as it is
     monkeypatch.setitem(QUANTIZERS._builders, "lattice", lattice)
     monkeypatch.setitem(QUANTIZERS._modules, "lattice", "lattices.parts")
     assert vqvideo.load(stored).vqvae.quantizer.codebook_size == 8  # and draws no warning
@@ -259,7 +262,7 @@ def test_a_part_that_one_plugin_built_for_another_is_of_both(install, lattice, t
     """
     install("squares", {"quantizers": {"corners": "build"}}, code, version="2.0")
     vqvideo.save(vqvideo.build("image", **tiny, quantizer="corners"), tmp_path / "run")
-    origins = header(tmp_path / "run")["plugins"]
+    origins = read_header(tmp_path / "run")["plugins"]
     assert [(each["name"], each["package"], each["version"]) for each in origins] == [
         ("corners", "squares", "2.0"),
         ("lattice", "lattices", "1.0"),

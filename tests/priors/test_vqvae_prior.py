@@ -10,13 +10,13 @@ import torch
 import vqvideo
 from vqvideo import Cond, testing
 from vqvideo.priors import VQVAEPrior
-from vqvideo.sampling import generate, method_for, stream
+from vqvideo.sampling import generate, select_method, stream
 from vqvideo.training import TrainingConfig, train_prior
 
 SMALL = {"width": 8, "num_layers": 2}
 
 
-def small(rank=2, codebook_size=5, strides=None, **options):
+def build_small_prior(rank=2, codebook_size=5, strides=None, **options):
     return VQVAEPrior(
         rank=rank,
         codebook_size=codebook_size,
@@ -33,12 +33,12 @@ def small(rank=2, codebook_size=5, strides=None, **options):
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_it_keeps_the_laws_of_priors_with_latents(rank, num_codebooks):
     def build(*, rank, codebook_size, num_codebooks=1, cond=None):
-        return small(rank, codebook_size, num_codebooks=num_codebooks, cond=cond)
+        return build_small_prior(rank, codebook_size, num_codebooks=num_codebooks, cond=cond)
 
     testing.check_prior(build, rank, num_codebooks=num_codebooks)
 
 
-def stripes(batch):
+def make_stripes(batch):
     """Grids 4x6 of which each row repeats one of four codes, the same row in all the grid: what
     the whole is like is in no code that stands right before another.
     """
@@ -58,21 +58,21 @@ def test_global_latents_are_learnt_and_used():
         strides=((4, 6),),
         width=16,
         quantizer={"codebook_size": 8, "code_dim": 4, "ema_decay": 0.9},
-        bottom={"width": 16, "num_layers": 1, "first_kernel": 3},
+        bottom={"width": 16, "num_layers": 1, "first_kernel_size": 3},
         top=SMALL,
     )
     optimizer = torch.optim.Adam(prior.parameters(), lr=5e-3)
     for _ in range(250):
         optimizer.zero_grad()
-        prior(stripes(32)).backward()
+        prior(make_stripes(32)).backward()
         optimizer.step()
     prior.eval()
-    codes = stripes(64)
-    latents = prior.latents(codes)
+    codes = make_stripes(64)
+    latents = prior.encode_latents(codes)
     assert latents.shape == (64, 1, 1)
     assert len(latents.unique()) >= 4
     with torch.no_grad():
-        told = prior._told(prior.quantizer.decode(latents))
+        told = prior._build_cond(prior.quantizer.decode(latents))
         other = Cond(local=told.local.roll(1, dims=0))
         right, wrong = (prior.bottom.log_prob(codes, cond).mean() for cond in (told, other))
         bound = prior.log_prob(codes).mean()
@@ -105,27 +105,27 @@ def test_levels_can_be_stacked():
     ).eval()
     codes = generate(prior, (4, 6), batch=2, seed=0)
     assert codes.shape == (2, 4, 6)
-    assert prior.latents(codes).shape == (2, 2, 3)
-    assert prior.top.latents(prior.latents(codes)).shape == (2, 1, 1)
-    told = prior._told(prior.quantizer.decode(prior.latents(codes)))
-    nats = prior.bottom.log_prob(codes, told) + prior.top.log_prob(prior.latents(codes))
+    assert prior.encode_latents(codes).shape == (2, 2, 3)
+    assert prior.top.encode_latents(prior.encode_latents(codes)).shape == (2, 1, 1)
+    told = prior._build_cond(prior.quantizer.decode(prior.encode_latents(codes)))
+    nats = prior.bottom.log_prob(codes, told) + prior.top.log_prob(prior.encode_latents(codes))
     torch.testing.assert_close(prior.log_prob(codes), nats)
-    assert method_for(prior, batch=2) == "cached"
+    assert select_method(prior, batch=2) == "cached"
 
 
 def test_what_it_cannot_do_is_refused_with_the_reason():
-    prior = small().eval()
+    prior = build_small_prior().eval()
     codes = torch.zeros(1, 2, 3, dtype=torch.long)
-    with pytest.raises(ValueError, match="which latents belong to known codes it cannot tell"):
+    with pytest.raises(ValueError, match="known codes are not supported by a prior with latents"):
         generate(prior, (2, 3), known=codes, mask=torch.ones(2, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="knows a bound of log_prob only"):
+    with pytest.raises(ValueError, match="log_prob is not supported by a prior with latents"):
         generate(prior, (2, 3), log_prob=torch.zeros(1, dtype=torch.float64))
-    with pytest.raises(ValueError, match="draws latents for a whole grid"):
+    with pytest.raises(ValueError, match="samples latents for a whole grid"):
         stream(prior, (3,))
-    with pytest.raises(ValueError, match="classes and speakers, nothing else"):
-        small(cond={"num_actions": 3})
+    with pytest.raises(ValueError, match="supports only class and speaker conditions"):
+        build_small_prior(cond={"num_actions": 3})
     with pytest.raises(ValueError, match=r"divi"):
-        small(strides=((2, 2),)).log_prob(torch.zeros(1, 3, 4, dtype=torch.long))
+        build_small_prior(strides=((2, 2),)).log_prob(torch.zeros(1, 3, 4, dtype=torch.long))
 
 
 def test_training_moves_the_codebook_of_the_latents_once_a_step(tmp_path):
@@ -135,7 +135,7 @@ def test_training_moves_the_codebook_of_the_latents_once_a_step(tmp_path):
         "sample_shape": (16, 16),
         "encoder": {"width": 8, "num_blocks": 1},
         "decoder": {"width": 8, "num_blocks": 1},
-        "quantizer": {"codebook_size": 16, "code_dim": 4, "start": "data", "warmup_steps": 1},
+        "quantizer": {"codebook_size": 16, "code_dim": 4, "init": "data", "warmup_steps": 1},
         "prior": {
             "name": "vqvae",
             "strides": ((2, 2), (2, 2)),
@@ -153,9 +153,11 @@ def test_training_moves_the_codebook_of_the_latents_once_a_step(tmp_path):
         generator = vqvideo.build("image", **changes)
         latents = generator.prior.quantizer
         before = {name: value.clone() for name, value in latents.state_dict().items()}
-        config = TrainingConfig(batch_size=batch_size, accumulate=accumulate, **options)
+        config = TrainingConfig(
+            batch_size=batch_size, gradient_accumulation_steps=accumulate, **options
+        )
         figures = train_prior(generator, codes, codes, tmp_path / str(batch_size), config)
-        assert latents.auto_step
+        assert latents.auto_update
         assert any(not torch.equal(before[name], v) for name, v in latents.state_dict().items())
         assert math.isfinite(figures["nats_per_code"])
         states.append(latents.state_dict())
@@ -166,13 +168,13 @@ def test_training_moves_the_codebook_of_the_latents_once_a_step(tmp_path):
     assert loaded.sample(num_samples=2).shape == (2, 3, 16, 16)
 
 
-@pytest.mark.filterwarnings("ignore:the codebook starts from a step")
+@pytest.mark.filterwarnings("ignore:the codebook is initialized from a step")
 def test_only_forward_teaches_the_codebook():
     torch.manual_seed(0)
-    prior = small().train()
+    prior = build_small_prior().train()
     codes = torch.randint(5, (2, 3, 4))
     before = {name: value.clone() for name, value in prior.quantizer.state_dict().items()}
-    prior.latents(codes), prior.log_prob(codes), prior.logits(codes)
+    prior.encode_latents(codes), prior.log_prob(codes), prior.logits(codes)
     for name, value in prior.quantizer.state_dict().items():
         assert torch.equal(value, before[name]), name
     prior(codes)

@@ -5,7 +5,7 @@ import torch
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread():
+def single_thread():
     number = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

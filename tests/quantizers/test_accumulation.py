@@ -8,53 +8,53 @@ import torch
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.testing.grids import GRIDS
 
-SMALL = {"codebook_size": 7, "code_dim": 3, "revive_below": 0.3}
+SMALL = {"codebook_size": 7, "code_dim": 3, "dead_code_threshold": 0.3}
 KINDS = {
     "ema": ("ema", SMALL),
-    "ema kmeans": ("ema", {**SMALL, "start": "kmeans"}),
+    "ema kmeans": ("ema", {**SMALL, "init": "kmeans"}),
     "ema warm-up": ("ema", {**SMALL, "warmup_steps": 2}),
     "ema cosine": ("ema", {**SMALL, "cosine": True}),
     "ema projected": ("ema", {**SMALL, "z_channels": 5}),
     "ema projected kmeans cosine": (
         "ema",
-        {**SMALL, "z_channels": 5, "start": "kmeans", "cosine": True},
+        {**SMALL, "z_channels": 5, "init": "kmeans", "cosine": True},
     ),
     "vector": ("vector", SMALL),
-    "vector kmeans": ("vector", {**SMALL, "start": "kmeans"}),
+    "vector kmeans": ("vector", {**SMALL, "init": "kmeans"}),
     "vector cosine projected": ("vector", {**SMALL, "cosine": True, "z_channels": 5}),
     "product": ("product", {"part": SMALL}),
-    "product kmeans": ("product", {"part": {**SMALL, "start": "kmeans"}}),
+    "product kmeans": ("product", {"part": {**SMALL, "init": "kmeans"}}),
     "residual": ("residual", {"part": SMALL}),
     "residual vector kmeans": (
         "residual",
-        {"num_codebooks": 3, "part": {"name": "vector", **SMALL, "start": "kmeans"}},
+        {"num_codebooks": 3, "part": {"name": "vector", **SMALL, "init": "kmeans"}},
     ),
 }
 CUTS = [(1, 5), (5, 1), (2, 2, 2), (3, 3), (1,) * 6, (4, 0, 2)]
 STEPS = 6
 
 
-def manual(name):
+def build_manual(name):
     torch.manual_seed(0)
     quantizer = QUANTIZERS.build(*KINDS[name]).train()
-    quantizer.auto_step = False
+    quantizer.auto_update = False
     return quantizer
 
 
-def codebooks(quantizer):
+def list_codebooks(quantizer):
     return [m for m in quantizer.modules() if hasattr(m, "codebook")]
 
 
 def kill_an_entry(quantizer):
     """Of each codebook the fourth entry, put far away as if nobody had won it for long."""
-    for each in codebooks(quantizer):
-        if each.started:
+    for each in list_codebooks(quantizer):
+        if each.initialized:
             entry = torch.tensor([3])
-            each.load[entry] = 0
-            each._place(entry, torch.full((1, 3), 50.0), torch.tensor([1e-3]))
+            each.usage_ema[entry] = 0
+            each._replace_entries(entry, torch.full((1, 3), 50.0), torch.tensor([1e-3]))
 
 
-def close(quantizer, other, what):
+def require_close(quantizer, other, what):
     for name, tensor in quantizer.state_dict().items():
         found = other.state_dict()[name]
         assert torch.allclose(found.double(), tensor.double(), rtol=1e-5, atol=1e-6), (
@@ -66,7 +66,7 @@ def close(quantizer, other, what):
 @pytest.mark.parametrize("name", KINDS)
 def test_micro_batches_leave_what_one_whole_batch_leaves(name, masked):
     """At the start, by movement, by revival, and with masks of unequal number per item."""
-    whole = manual(name)
+    whole = build_manual(name)
     twins = {cut: copy.deepcopy(whole) for cut in CUTS}
     for step in range(STEPS):
         if step in (3, 5):
@@ -76,22 +76,22 @@ def test_micro_batches_leave_what_one_whole_batch_leaves(name, masked):
         share = torch.rand(6)[:, None, None].clamp(0.2, 0.9)
         mask = torch.rand(6, 4, 5) < share if masked else None
         whole(z_e, mask)
-        whole.step()
+        whole.update_codebook()
         for cut, twin in twins.items():
             masks = [None] * len(cut) if mask is None else mask.split(cut)
             for part, its_mask in zip(z_e.split(cut), masks, strict=True):
                 twin(part, its_mask)
-            twin.step()
-            close(whole, twin, f"after step {step}, cut into {cut}")
-    assert not whole.warming_up
-    for each in codebooks(whole):
+            twin.update_codebook()
+            require_close(whole, twin, f"after step {step}, cut into {cut}")
+    assert not whole.is_warming_up
+    for each in list_codebooks(whole):
         assert each.codebook.abs().max() < 20, "the dead entry was not revived"
 
 
 @pytest.mark.parametrize("rank", GRIDS)
 @pytest.mark.parametrize("name", ["ema", "vector kmeans", "residual"])
 def test_micro_batches_do_not_show_on_any_grid(name, rank):
-    whole = manual(name)
+    whole = build_manual(name)
     parts = copy.deepcopy(whole)
     for step in range(4):
         z_e = torch.randn(6, whole.z_channels, *GRIDS[rank])
@@ -99,29 +99,29 @@ def test_micro_batches_do_not_show_on_any_grid(name, rank):
         for part in z_e.split((1, 3, 2)):
             parts(part)
         for each in (whole, parts):
-            each.step()
-        close(whole, parts, f"after step {step}")
+            each.update_codebook()
+        require_close(whole, parts, f"after step {step}")
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_training_forward_steps_by_itself_where_nobody_else_does(name):
-    by_itself = manual(name)
+    by_itself = build_manual(name)
     by_hand = copy.deepcopy(by_itself)
-    by_itself.auto_step = True
+    by_itself.auto_update = True
     for step in range(4):
         z_e = torch.randn(6, by_hand.z_channels, 9)
         one, other = by_itself(z_e), by_hand(z_e)
-        by_hand.step()
-        close(by_hand, by_itself, f"after step {step}")
+        by_hand.update_codebook()
+        require_close(by_hand, by_itself, f"after step {step}")
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_codes_and_losses_of_a_micro_batch_are_from_the_codebook_before_the_step(name):
-    quantizer = manual(name)
+    quantizer = build_manual(name)
     for _ in range(5):
         quantizer(torch.randn(6, quantizer.z_channels, 9))
-        quantizer.step()
+        quantizer.update_codebook()
     first = torch.randn(2, quantizer.z_channels, 9)
     fresh = copy.deepcopy(quantizer)(first)
     quantizer(torch.randn(4, quantizer.z_channels, 9) + 3)
@@ -131,7 +131,7 @@ def test_codes_and_losses_of_a_micro_batch_are_from_the_codebook_before_the_step
 @pytest.mark.parametrize("name", ["vector", "vector kmeans", "vector cosine projected"])
 @pytest.mark.parametrize("cut", [(1, 5), (2, 2, 2)], ids=str)
 def test_an_optimizer_on_accumulated_gradients_moves_as_on_the_whole_batch(name, cut):
-    whole = manual(name)
+    whole = build_manual(name)
     parts = copy.deepcopy(whole)
     optimizers = [torch.optim.SGD(q.parameters(), lr=2.0, momentum=0.9) for q in (whole, parts)]
     for step in range(5):
@@ -144,5 +144,5 @@ def test_an_optimizer_on_accumulated_gradients_moves_as_on_the_whole_batch(name,
         for each, optimizer in zip((whole, parts), optimizers, strict=True):
             optimizer.step()
             optimizer.zero_grad()
-            each.step()
-        close(whole, parts, f"after step {step}")
+            each.update_codebook()
+        require_close(whole, parts, f"after step {step}")

@@ -11,12 +11,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vqvideo.quantizers import EMAQuantizer, ResidualQuantizer, VectorQuantizer
-from vqvideo.testing.grids import GRIDS, differing, require_equal
+from vqvideo.testing.grids import GRIDS, assert_equal, find_differences
 
 BOTH = [EMAQuantizer, VectorQuantizer]
 
 
-def trained(build, rank=1, steps=3, **options):
+def build_trained(build, rank=1, steps=3, **options):
     torch.manual_seed(rank)
     quantizer = build(**{"codebook_size": 6, "code_dim": 3, **options}).train()
     for _ in range(steps):
@@ -24,49 +24,52 @@ def trained(build, rank=1, steps=3, **options):
     return quantizer
 
 
-def as_rows(z_e):
+def to_rows(z_e):
     return np.moveaxis(z_e.detach().double().numpy(), 1, -1).reshape(-1, z_e.shape[1])
 
 
 @pytest.mark.parametrize("decay", [0.99, 0.5, 0.0])
 @pytest.mark.parametrize("rank", GRIDS)
 def test_the_moving_average_follows_equations_6_to_8(rank, decay):
-    options = {"ema_decay": decay, "revive_below": 0, "steps": 1}
-    quantizer = trained(EMAQuantizer, rank, **options)
-    counts, sums = quantizer.counts.double().numpy(), quantizer.sums.double().numpy()
+    options = {"ema_decay": decay, "dead_code_threshold": 0, "steps": 1}
+    quantizer = build_trained(EMAQuantizer, rank, **options)
+    cluster_size, sums = (
+        quantizer.cluster_size.double().numpy(),
+        quantizer.embed_sum.double().numpy(),
+    )
     for _ in range(4):
         z_e = torch.randn(4, 3, *GRIDS[rank])
         before = quantizer.codebook.double().numpy().copy()
-        vectors = as_rows(z_e)
+        vectors = to_rows(z_e)
         distances = np.square(vectors[:, None] - before[None]).sum(axis=2)
         codes = distances.argmin(axis=1)  # with the codebook as it was
         np.testing.assert_array_equal(quantizer(z_e).codes.flatten(), codes)
         for k in range(6):
-            counts[k] = decay * counts[k] + (1 - decay) * (codes == k).sum()
+            cluster_size[k] = decay * cluster_size[k] + (1 - decay) * (codes == k).sum()
             sums[k] = decay * sums[k] + (1 - decay) * vectors[codes == k].sum(axis=0)
-        expected = (sums + 1e-5 * before) / (counts + 1e-5)[:, None]  # 0/0 stays where it is
+        expected = (sums + 1e-5 * before) / (cluster_size + 1e-5)[:, None]  # 0/0 stays where it is
         np.testing.assert_allclose(quantizer.codebook, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_the_load_is_a_moving_average_over_twenty_steps(build):
-    quantizer = trained(build, steps=1, revive_below=0)
-    load = quantizer.load.double().numpy()
-    np.testing.assert_allclose(load, np.full(6, 33 / 6))
+def test_usage_ema_is_a_moving_average_over_twenty_steps(build):
+    quantizer = build_trained(build, steps=1, dead_code_threshold=0)
+    expected = quantizer.usage_ema.double().numpy()
+    np.testing.assert_allclose(expected, np.full(6, 33 / 6))
     for _ in range(5):
         codes = quantizer(torch.randn(3, 3, 11)).codes.numpy()
         for k in range(6):
-            load[k] = 0.95 * load[k] + 0.05 * (codes == k).sum()
-        np.testing.assert_allclose(quantizer.load, load, rtol=1e-5)
+            expected[k] = 0.95 * expected[k] + 0.05 * (codes == k).sum()
+        np.testing.assert_allclose(quantizer.usage_ema, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rank", GRIDS)
 def test_the_gradient_codebook_gets_the_gradient_of_eq_3(rank):
-    quantizer = trained(VectorQuantizer, rank)
+    quantizer = build_trained(VectorQuantizer, rank)
     z_e = torch.randn(2, 3, *GRIDS[rank])
     out = quantizer(z_e)
     out.codebook_loss.backward()
-    entries, vectors = quantizer.codebook.detach().numpy(), as_rows(z_e)
+    entries, vectors = quantizer.codebook.detach().numpy(), to_rows(z_e)
     expected = np.zeros((6, 3))
     loss = 0.0
     for code, vector in zip(out.codes.flatten().tolist(), vectors, strict=True):
@@ -77,7 +80,7 @@ def test_the_gradient_codebook_gets_the_gradient_of_eq_3(rank):
 
 
 def test_a_step_moves_no_gradient_codebook_that_is_in_use():
-    quantizer = trained(VectorQuantizer)
+    quantizer = build_trained(VectorQuantizer)
     before = quantizer.codebook.detach().clone()
     for _ in range(5):
         quantizer(torch.randn(2, 3, 9) + 1)
@@ -85,7 +88,7 @@ def test_a_step_moves_no_gradient_codebook_that_is_in_use():
 
 
 def test_the_moving_average_codebook_has_no_parameter_and_no_loss():
-    quantizer = trained(EMAQuantizer)
+    quantizer = build_trained(EMAQuantizer)
     assert not list(quantizer.parameters())
     out = quantizer(torch.randn(2, 3, 9))
     assert out.codebook_loss == 0
@@ -94,48 +97,48 @@ def test_the_moving_average_codebook_has_no_parameter_and_no_loss():
 
 def test_a_quantizer_is_a_module_whose_state_is_all_in_buffers():
     assert isinstance(EMAQuantizer(), nn.Module)
-    common = {"load", "started", "steps", "codebook"}
+    common = {"usage_ema", "initialized", "steps", "codebook"}
     assert set(VectorQuantizer().state_dict()) == common
-    assert set(EMAQuantizer().state_dict()) == {*common, "counts", "sums"}
+    assert set(EMAQuantizer().state_dict()) == {*common, "cluster_size", "embed_sum"}
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_nothing_moves_before_step(build):
-    quantizer = trained(build)
-    quantizer.auto_step = False
+def test_nothing_moves_before_update_codebook(build):
+    quantizer = build_trained(build)
+    quantizer.auto_update = False
     before = copy.deepcopy(quantizer.state_dict())
     for _ in range(3):
         quantizer(torch.randn(2, 3, 9))
-    assert not differing(before, quantizer.state_dict())
-    quantizer.step()
-    assert differing(before, quantizer.state_dict())
+    assert not find_differences(before, quantizer.state_dict())
+    quantizer.update_codebook()
+    assert find_differences(before, quantizer.state_dict())
 
 
 @pytest.mark.parametrize("build", BOTH)
 def test_a_second_step_finds_nothing_left_to_do(build):
-    quantizer = trained(build)
+    quantizer = build_trained(build)
     before = copy.deepcopy(quantizer.state_dict())
-    quantizer.step()
-    assert not differing(before, quantizer.state_dict())
+    quantizer.update_codebook()
+    assert not find_differences(before, quantizer.state_dict())
 
 
 @pytest.mark.parametrize("build", BOTH)
 def test_nothing_moves_in_evaluation(build):
     """As under the training of a prior, for which the quantizer stays in evaluation."""
-    quantizer = trained(build).eval()
+    quantizer = build_trained(build).eval()
     before = copy.deepcopy(quantizer.state_dict())
     for _ in range(5):
         quantizer(torch.randn(2, 3, 9) + 7)
-        quantizer.step()
-    assert not differing(before, quantizer.state_dict())
-    quantizer.train().step()  # and nothing was gathered for later
-    assert not differing(before, quantizer.state_dict())
+        quantizer.update_codebook()
+    assert not find_differences(before, quantizer.state_dict())
+    quantizer.train().update_codebook()  # and nothing was gathered for later
+    assert not find_differences(before, quantizer.state_dict())
 
 
 @pytest.mark.parametrize("build", BOTH)
 def test_an_evaluation_between_two_micro_batches_does_not_count(build):
-    quantizer = trained(build)
-    quantizer.auto_step = False
+    quantizer = build_trained(build)
+    quantizer.auto_update = False
     twin = copy.deepcopy(quantizer)
     z_e = torch.randn(4, 3, 9)
     for each in (quantizer, twin):
@@ -144,14 +147,14 @@ def test_an_evaluation_between_two_micro_batches_does_not_count(build):
             twin.eval()(torch.randn(2, 3, 9) + 7)
             twin.train()
         each(z_e[2:])
-        each.step()
-    require_equal(quantizer, twin, "an evaluation changed")
+        each.update_codebook()
+    assert_equal(quantizer, twin, "an evaluation changed")
 
 
 @pytest.mark.parametrize("rank", GRIDS)
 @pytest.mark.parametrize("build", BOTH)
 def test_the_perplexity_is_two_to_the_entropy_of_the_codes_in_bits(build, rank):
-    quantizer = trained(build, rank)
+    quantizer = build_trained(build, rank)
     mask = torch.rand(2, *GRIDS[rank]) < 0.5
     z_e = torch.randn(2, 3, *GRIDS[rank])
     for given, counted in [(None, torch.ones_like(mask)), (mask, mask)]:
@@ -176,23 +179,23 @@ def test_a_codebook_learns_the_centres_of_clusters():
 # -- copies ---------------------------------------------------------------------------------
 
 
-def copies(quantizer):
+def list_copies(quantizer):
     yield copy.deepcopy(quantizer)
     yield pickle.loads(pickle.dumps(quantizer))
 
 
 @pytest.mark.parametrize("build", BOTH)
 def test_a_copy_trains_on_as_the_original_even_from_the_middle_of_a_step(build):
-    quantizer = trained(build)
-    quantizer.auto_step = False
+    quantizer = build_trained(build)
+    quantizer.auto_update = False
     first, second = torch.randn(2, 2, 3, 9)
     quantizer(first)
-    both = list(copies(quantizer))
+    both = list(list_copies(quantizer))
     for each in (quantizer, *both):
         each(second)
-        each.step()
+        each.update_codebook()
     for each in both:
-        require_equal(quantizer, each, "a copy trains on to another")
+        assert_equal(quantizer, each, "a copy trains on to another")
 
 
 @pytest.mark.parametrize("use_buffers", [False, True])
@@ -213,7 +216,9 @@ def test_an_averaged_model_has_the_buffers_of_its_source(residual, use_buffers):
     if use_buffers:
         assert all(own[name].isfinite().all() for name in own)
     else:
-        assert not differing(own, source)
-    assert differing(dict(averaged.module.named_parameters()), dict(model.named_parameters()))
-    assert not averaged.module[1].warming_up
+        assert not find_differences(own, source)
+    assert find_differences(
+        dict(averaged.module.named_parameters()), dict(model.named_parameters())
+    )
+    assert not averaged.module[1].is_warming_up
     assert averaged.eval()(torch.randn(2, 2, 9)).z_q.isfinite().all()

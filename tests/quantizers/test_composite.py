@@ -15,7 +15,7 @@ from vqvideo.quantizers import (
     ResidualQuantizer,
     VectorQuantizer,
 )
-from vqvideo.testing.grids import GRIDS, differing
+from vqvideo.testing.grids import GRIDS, find_differences
 
 
 def train(quantizer, rank=1, steps=5):
@@ -25,18 +25,18 @@ def train(quantizer, rank=1, steps=5):
     return quantizer
 
 
-def stages(build, number, **options):
+def build_stages(build, number, **options):
     return [build(**{"codebook_size": 6, "code_dim": 3, **options}) for _ in range(number)]
 
 
-def as_rows(z_e):
+def to_rows(z_e):
     return np.moveaxis(z_e.detach().double().numpy(), 1, -1).reshape(-1, z_e.shape[1])
 
 
 # -- product --------------------------------------------------------------------------------
 
 
-def unequal_parts():
+def build_unequal_parts():
     return [
         EMAQuantizer(codebook_size=12, code_dim=2),
         VectorQuantizer(codebook_size=12, code_dim=3, cosine=True),
@@ -48,7 +48,7 @@ def unequal_parts():
 @pytest.mark.parametrize("rank", GRIDS)
 def test_a_product_is_its_parts_each_on_its_own_channels(rank):
     torch.manual_seed(0)
-    quantizer = ProductQuantizer(unequal_parts()).train()
+    quantizer = ProductQuantizer(build_unequal_parts()).train()
     alone = copy.deepcopy(list(quantizer.parts))
     widths = [2, 3, 2, 4]
     assert quantizer.z_channels == sum(widths)
@@ -64,7 +64,7 @@ def test_a_product_is_its_parts_each_on_its_own_channels(rank):
             torch.testing.assert_close(getattr(out, loss), by_width)
         torch.testing.assert_close(out.perplexity, sum(e.perplexity for e in each) / 4)
     for part, other in zip(quantizer.parts, alone, strict=True):
-        assert not differing(part.state_dict(), other.state_dict())
+        assert not find_differences(part.state_dict(), other.state_dict())
     assert torch.equal(quantizer.eval().decode(out.codes)[:, 5:7], alone[2].decode(each[2].codes))
 
 
@@ -73,7 +73,7 @@ def test_the_losses_of_a_product_of_plain_parts_are_the_mean_over_all_channels()
     quantizer = train(ProductQuantizer(parts))
     z_e = torch.randn(2, 6, 9, requires_grad=True)
     out = quantizer(z_e)
-    expected = np.square(as_rows(z_e) - as_rows(out.z_q)).mean()
+    expected = np.square(to_rows(z_e) - to_rows(out.z_q)).mean()
     assert out.commitment_loss.item() == pytest.approx(expected, rel=1e-5)
     assert out.codebook_loss.item() == pytest.approx(expected, rel=1e-5)
     (gradient,) = torch.autograd.grad(out.commitment_loss, z_e)
@@ -99,14 +99,14 @@ def test_one_part_alone_gives_codes_without_a_last_axis(kind):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([], "parts must be one or more quantizers of one codebook each"),
+        ([], "parts must be one or more quantizers with one codebook each"),
         (
-            [ProductQuantizer(stages(EMAQuantizer, 2))],
-            "parts must be one or more quantizers of one codebook each",
+            [ProductQuantizer(build_stages(EMAQuantizer, 2))],
+            "parts must be one or more quantizers with one codebook each",
         ),
         (
-            [*stages(EMAQuantizer, 1), *stages(EMAQuantizer, 1, codebook_size=9)],
-            "all parts must have one codebook_size, got [6, 9]",
+            [*build_stages(EMAQuantizer, 1), *build_stages(EMAQuantizer, 1, codebook_size=9)],
+            "all parts must have the same codebook_size, got [6, 9]",
         ),
     ],
 )
@@ -120,13 +120,13 @@ def test_parts_that_no_prior_could_model_are_refused(kind, parts, message):
     [
         (EMAQuantizer(codebook_size=6, code_dim=3, cosine=True), "without cosine"),
         (VectorQuantizer(codebook_size=6, code_dim=2, z_channels=3), "without a projection"),
-        (FiniteScalarQuantizer(levels=(2, 3)), "must give the nearest entry as it is"),
+        (FiniteScalarQuantizer(levels=(2, 3)), "must return the unchanged nearest entry"),
         (EMAQuantizer(codebook_size=6, code_dim=4), "same z_channels, got [3, 4]"),
     ],
 )
 def test_parts_that_leave_no_rest_are_refused(part, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        ResidualQuantizer([*stages(EMAQuantizer, 1), part])
+        ResidualQuantizer([*build_stages(EMAQuantizer, 1), part])
 
 
 @pytest.mark.parametrize("name", ["product", "residual"])

@@ -18,15 +18,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vqvideo import processes
+from vqvideo import distributed
 from vqvideo.quantizers import QUANTIZERS
 
-SMALL = {"codebook_size": 7, "code_dim": 3, "revive_below": 0.1}
+SMALL = {"codebook_size": 7, "code_dim": 3, "dead_code_threshold": 0.1}
 VECTOR = {"name": "vector", **SMALL}
 WIDE = {**SMALL, "z_channels": 5}
 
 
-class Case(NamedTuple):
+class DistributedCase(NamedTuple):
     """A quantizer and how each of its training steps is shared out."""
 
     name: str
@@ -37,35 +37,41 @@ class Case(NamedTuple):
     is_built_first: bool = False  # before the process group is there
     ddp: bool = False  # with an encoder, an optimizer and DistributedDataParallel
     no_sync: bool = False
-    auto_step: bool = False
+    auto_update: bool = False
 
 
 CASES = {
-    "ema": Case("ema", SMALL),
-    "ema from clusters": Case("ema", {**SMALL, "start": "kmeans"}),
-    "ema after warm-up": Case("ema", {**SMALL, "warmup_steps": 2}),
-    "ema of directions": Case("ema", {**SMALL, "cosine": True}),
-    "ema of fewer vectors than codes": Case("ema", {**SMALL, "codebook_size": 50}),
-    "ema over micro-batches": Case("ema", SMALL, micro_batches=2),
-    "ema of uneven halves": Case("ema", SMALL, sizes=(3, 1), micro_batches=2),
-    "ema, one process with nothing": Case("ema", SMALL, sizes=(0, 4)),
-    "ema with gaps": Case("ema", SMALL, mask="gaps", micro_batches=2),
-    "ema, one process masked": Case("ema", SMALL, mask="one"),
-    "ema from clusters, one process masked": Case("ema", {**SMALL, "start": "kmeans"}, mask="one"),
-    "ema built before the processes met": Case("ema", SMALL, is_built_first=True),
-    "vector from clusters": Case("vector", {**SMALL, "start": "kmeans"}, micro_batches=2),
-    "product": Case("product", {"part": SMALL}, sizes=(1, 3)),
-    "residual": Case("residual", {"num_codebooks": 3, "part": SMALL}, micro_batches=2),
-    "ddp ema": Case("ema", SMALL, ddp=True),
-    "ddp ema projected": Case("ema", {**WIDE, "warmup_steps": 2}, ddp=True, micro_batches=2),
-    "ddp ema by auto_step": Case("ema", SMALL, ddp=True, auto_step=True),
-    "ddp vector": Case("vector", SMALL, ddp=True),
-    "ddp vector, cosine, projected": Case("vector", {**WIDE, "cosine": True}, ddp=True),
-    "ddp vector over micro-batches": Case("vector", SMALL, ddp=True, micro_batches=2),
-    "ddp vector, no_sync": Case("vector", SMALL, ddp=True, micro_batches=3, no_sync=True),
-    "ddp vector built first": Case("vector", SMALL, ddp=True, is_built_first=True),
-    "ddp product": Case("product", {"part": VECTOR}, ddp=True, micro_batches=2),
-    "ddp residual": Case("residual", {"part": VECTOR}, ddp=True, micro_batches=2),
+    "ema": DistributedCase("ema", SMALL),
+    "ema from clusters": DistributedCase("ema", {**SMALL, "init": "kmeans"}),
+    "ema after warm-up": DistributedCase("ema", {**SMALL, "warmup_steps": 2}),
+    "ema of directions": DistributedCase("ema", {**SMALL, "cosine": True}),
+    "ema of fewer vectors than codes": DistributedCase("ema", {**SMALL, "codebook_size": 50}),
+    "ema over micro-batches": DistributedCase("ema", SMALL, micro_batches=2),
+    "ema of uneven halves": DistributedCase("ema", SMALL, sizes=(3, 1), micro_batches=2),
+    "ema, one process with nothing": DistributedCase("ema", SMALL, sizes=(0, 4)),
+    "ema with gaps": DistributedCase("ema", SMALL, mask="gaps", micro_batches=2),
+    "ema, one process masked": DistributedCase("ema", SMALL, mask="one"),
+    "ema from clusters, one process masked": DistributedCase(
+        "ema", {**SMALL, "init": "kmeans"}, mask="one"
+    ),
+    "ema built before the processes met": DistributedCase("ema", SMALL, is_built_first=True),
+    "vector from clusters": DistributedCase("vector", {**SMALL, "init": "kmeans"}, micro_batches=2),
+    "product": DistributedCase("product", {"part": SMALL}, sizes=(1, 3)),
+    "residual": DistributedCase("residual", {"num_codebooks": 3, "part": SMALL}, micro_batches=2),
+    "ddp ema": DistributedCase("ema", SMALL, ddp=True),
+    "ddp ema projected": DistributedCase(
+        "ema", {**WIDE, "warmup_steps": 2}, ddp=True, micro_batches=2
+    ),
+    "ddp ema by auto_update": DistributedCase("ema", SMALL, ddp=True, auto_update=True),
+    "ddp vector": DistributedCase("vector", SMALL, ddp=True),
+    "ddp vector, cosine, projected": DistributedCase("vector", {**WIDE, "cosine": True}, ddp=True),
+    "ddp vector over micro-batches": DistributedCase("vector", SMALL, ddp=True, micro_batches=2),
+    "ddp vector, no_sync": DistributedCase(
+        "vector", SMALL, ddp=True, micro_batches=3, no_sync=True
+    ),
+    "ddp vector built first": DistributedCase("vector", SMALL, ddp=True, is_built_first=True),
+    "ddp product": DistributedCase("product", {"part": VECTOR}, ddp=True, micro_batches=2),
+    "ddp residual": DistributedCase("residual", {"part": VECTOR}, ddp=True, micro_batches=2),
 }
 STEPS = 7
 REVIVED_AT = (4, 6)
@@ -89,11 +95,11 @@ def build(case, rank):
     # random `DistributedDataParallel` copies from the first.
     torch.manual_seed(rank or 0)
     quantizer = QUANTIZERS.build(case.name, case.options).train()
-    quantizer.auto_step = case.auto_step
+    quantizer.auto_update = case.auto_update
     return Model(quantizer) if case.ddp else quantizer
 
 
-def batches(case, rank):
+def make_batches(case, rank):
     """For each step its micro-batches, of one process; all of them as one where rank is None."""
     draw = torch.Generator().manual_seed(0)
     channels = 2 if case.ddp else QUANTIZERS.build(case.name, case.options).z_channels
@@ -117,10 +123,10 @@ def batches(case, rank):
 def kill_an_entry(quantizer):
     """Of each codebook the third entry, put far away as if nobody had won it for long."""
     for each in quantizer.modules():
-        if hasattr(each, "codebook") and each.started:
-            each.load[2] = 0
+        if hasattr(each, "codebook") and each.initialized:
+            each.usage_ema[2] = 0
             far = torch.full((1, each.code_dim), 50.0)
-            each._place(torch.tensor([2]), far, torch.tensor([1e-3]))
+            each._replace_entries(torch.tensor([2]), far, torch.tensor([1e-3]))
 
 
 def train(case, rank, model):
@@ -130,7 +136,7 @@ def train(case, rank, model):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.5)
         if rank is not None:
             model = DistributedDataParallel(model)  # copies buffers of the first at each forward
-    for step, micro_batches in enumerate(batches(case, rank)):
+    for step, micro_batches in enumerate(make_batches(case, rank)):
         if step in REVIVED_AT:
             kill_an_entry(quantizer)
         for number, (z_e, mask) in enumerate(micro_batches):
@@ -144,12 +150,12 @@ def train(case, rank, model):
         if case.ddp:
             optimizer.step()
             optimizer.zero_grad()
-        if not case.auto_step:
-            quantizer.step()
+        if not case.auto_update:
+            quantizer.update_codebook()
     return quantizer.state_dict()
 
 
-def work(rank, folder):
+def run_worker(rank, folder):
     torch.set_num_threads(1)
     built = {key: build(case, rank) for key, case in CASES.items() if case.is_built_first}
     dist.init_process_group(
@@ -167,20 +173,20 @@ def work(rank, folder):
             model = built[key] if case.is_built_first else build(case, rank)
             found[key] = train(case, rank, model)
         if rank == 0:  # evaluation waits for nobody
-            model.eval()(next(batches(case, 0))[0][0])
+            model.eval()(next(make_batches(case, 0))[0][0])
     rows = torch.arange(6.0).view(3, 2)[: 3 * rank]
     found["gathered"] = {
-        "from one": processes.gathered(rows),
-        "from both": processes.gathered(torch.full((2 - rank,), rank)),
-        "from none": processes.gathered(rows[:0]),
-        "summed": processes.summed(torch.tensor([1.0, rank])),
+        "from one": distributed.all_gather_rows(rows),
+        "from both": distributed.all_gather_rows(torch.full((2 - rank,), rank)),
+        "from none": distributed.all_gather_rows(rows[:0]),
+        "summed": distributed.all_reduce_sum(torch.tensor([1.0, rank])),
     }
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def worker_results(tmp_path_factory):
     """What the two processes were left with."""
     folder = tmp_path_factory.mktemp("processes")
     command = [sys.executable, "-W", "error", __file__, str(folder)]
@@ -190,31 +196,31 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize("key", CASES)
-def test_both_processes_end_with_the_same_bits(found, key):
-    one, other = (each[key] for each in found)
+def test_both_processes_end_with_the_same_bits(worker_results, key):
+    one, other = (each[key] for each in worker_results)
     assert list(one) == list(other)
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), f"{name} differs between the processes"
 
 
 @pytest.mark.parametrize("key", CASES)
-@pytest.mark.filterwarnings("ignore:the codebook starts from a step of 44 vectors")
-def test_two_processes_end_with_what_one_process_ends_with(found, key):
+@pytest.mark.filterwarnings("ignore:the codebook is initialized from a step of 44 vectors")
+def test_two_processes_end_with_what_one_process_ends_with(worker_results, key):
     case = CASES[key]
     alone = train(case, None, build(case, None))
-    assert list(alone) == list(found[0][key])
+    assert list(alone) == list(worker_results[0][key])
     for name, tensor in alone.items():
-        error = (found[0][key][name].double() - tensor.double()).abs().max()
+        error = (worker_results[0][key][name].double() - tensor.double()).abs().max()
         largest = tensor.double().abs().max()
         assert error <= 1e-6 * largest, f"{name} is off by {error:.1e} of {largest:.1e}"
         if name.endswith("codebook"):
             assert largest < 20, "the dead entry was not revived"
-        if name.endswith("started"):
+        if name.endswith("initialized"):
             assert tensor
 
 
-def test_processes_tell_each_other_their_rows_in_order(found):
-    for each in found:
+def test_processes_gather_their_rows_in_order(worker_results):
+    for each in worker_results:
         gathered = each["gathered"]
         assert gathered["from one"].tolist() == [[0, 1], [2, 3], [4, 5]]
         assert gathered["from both"].tolist() == [0, 0, 1]
@@ -224,4 +230,4 @@ def test_processes_tell_each_other_their_rows_in_order(found):
 
 if __name__ == "__main__":
     method = "fork" if sys.platform == "linux" else "spawn"  # to import torch once, not thrice
-    torch.multiprocessing.start_processes(work, (Path(sys.argv[1]),), 2, start_method=method)
+    torch.multiprocessing.start_processes(run_worker, (Path(sys.argv[1]),), 2, start_method=method)

@@ -13,7 +13,7 @@ from vqvideo.testing.grids import GRIDS
 LEVELS = [(2,), (3,), (2, 3, 4), (8, 5, 5, 5), (5, 6, 7, 8), (4, 4), (7, 2, 2)]
 
 
-def by_hand(value, levels):
+def quantize_by_hand(value, levels):
     """The level, 0 to `levels` - 1, and the quantized value of one number, as in the paper."""
     half = (levels - 1) * (1 + 1e-3) / 2
     offset = 0.5 if levels % 2 == 0 else 0.0
@@ -21,7 +21,7 @@ def by_hand(value, levels):
     return bounded, round(bounded) + levels // 2, round(bounded) / (levels // 2)
 
 
-def every_code(quantizer):
+def enumerate_codes(quantizer):
     return torch.arange(quantizer.codebook_size)[None]
 
 
@@ -38,7 +38,7 @@ def test_each_number_is_bounded_and_rounded_by_itself(levels, rank):
         code, radix = 0, 1
         for channel, number in enumerate(levels):
             at = (item, channel, *position)
-            bounded, level, value = by_hand(z_e[at].item(), number)
+            bounded, level, value = quantize_by_hand(z_e[at].item(), number)
             assert abs(bounded - math.floor(bounded) - 0.5) > 1e-6, "an unlucky seed: a tie"
             assert out.z_q[at].item() == pytest.approx(value)
             code += level * radix
@@ -49,7 +49,7 @@ def test_each_number_is_bounded_and_rounded_by_itself(levels, rank):
 @pytest.mark.parametrize("levels", LEVELS, ids=str)
 def test_every_code_decodes_to_another_point_in_the_cube_from_minus_1_to_1(levels):
     quantizer = FiniteScalarQuantizer(levels=levels)
-    points = quantizer.decode(every_code(quantizer))[0].T
+    points = quantizer.decode(enumerate_codes(quantizer))[0].T
     assert points.shape == (math.prod(levels), len(levels))
     assert len(points.unique(dim=0)) == math.prod(levels)
     assert points.abs().max() <= 1
@@ -63,7 +63,7 @@ def test_every_code_decodes_to_another_point_in_the_cube_from_minus_1_to_1(level
 @pytest.mark.parametrize("levels", LEVELS, ids=str)
 def test_the_first_channel_counts_least(levels):
     quantizer = FiniteScalarQuantizer(levels=levels)
-    points = quantizer.decode(every_code(quantizer))[0].T
+    points = quantizer.decode(enumerate_codes(quantizer))[0].T
     in_order = itertools.product(*(range(number) for number in reversed(levels)))
     for code, digits in enumerate(in_order):
         for channel, digit in enumerate(reversed(digits)):
@@ -94,7 +94,7 @@ def test_every_code_is_reached_by_some_z_e(levels):
 @pytest.mark.parametrize("levels", LEVELS, ids=str)
 def test_a_decoded_code_is_found_again_from_vectors_that_the_bound_brings_back_to_it(levels):
     quantizer = FiniteScalarQuantizer(levels=levels)
-    codes = every_code(quantizer)
+    codes = enumerate_codes(quantizer)
     points = quantizer.decode(codes).double()
     number = torch.tensor(levels)[:, None]
     half, offset = (number - 1) * 1.001 / 2, (number % 2 == 0) * 0.5
@@ -129,7 +129,9 @@ def test_the_gradient_passes_the_rounding_and_the_bound(levels):
     for item, channel, position in itertools.product(range(2), range(len(levels)), range(7)):
         at, number = (item, channel, position), levels[channel]
         value = z_e[at].item()
-        slope = (by_hand(value + 1e-6, number)[0] - by_hand(value - 1e-6, number)[0]) / 2e-6
+        slope = (
+            quantize_by_hand(value + 1e-6, number)[0] - quantize_by_hand(value - 1e-6, number)[0]
+        ) / 2e-6
         expected = incoming[at].item() * slope / (number // 2)
         assert outgoing[at].item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
@@ -138,8 +140,8 @@ def test_there_is_nothing_to_train_to_save_or_to_lose():
     quantizer = FiniteScalarQuantizer(levels=(3, 5)).train()
     assert not list(quantizer.parameters())
     assert not quantizer.state_dict()
-    assert not quantizer.warming_up
-    assert not quantizer.plain_lookup
+    assert not quantizer.is_warming_up
+    assert not quantizer.is_nearest_neighbor
     out = quantizer(torch.randn(2, 2, 9))
     assert out.commitment_loss == out.codebook_loss == 0
 
@@ -162,7 +164,7 @@ def test_training_and_evaluation_are_the_same():
 
 @pytest.mark.parametrize("levels", [(), (1,), (5, 1), (4, 0), (-3,)])
 def test_fewer_than_two_levels_are_refused(levels):
-    with pytest.raises(ValueError, match="levels must be one or more numbers of at least 2, got"):
+    with pytest.raises(ValueError, match="levels must be one or more integers >= 2, got"):
         FiniteScalarQuantizer(levels=levels)
 
 
@@ -177,7 +179,7 @@ def test_in_another_precision_values_are_only_rounded(number, dtype):
     quantizer = FiniteScalarQuantizer(levels=(number,)).to(dtype)
     half = number // 2
     expected = torch.tensor([(level - half) / half for level in range(number)]).to(dtype)
-    assert torch.equal(quantizer.decode(every_code(quantizer)).flatten(), expected)
+    assert torch.equal(quantizer.decode(enumerate_codes(quantizer)).flatten(), expected)
 
 
 @pytest.mark.parametrize("levels", [(1001,), (2001, 5), (2, 3)])

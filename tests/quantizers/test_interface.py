@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, NotFiniteError, VectorQuantizer
-from vqvideo.testing.grids import GRIDS, differing
+from vqvideo.testing.grids import GRIDS, find_differences
 
 BOTH = [EMAQuantizer, VectorQuantizer]
 SMALL = {"codebook_size": 6, "code_dim": 4}
@@ -19,11 +19,11 @@ KINDS = {
     "vector cosine projected": ("vector", {**SMALL, "cosine": True, "z_channels": 7}),
     "product": ("product", {"part": SMALL}),
     "residual": ("residual", {"num_codebooks": 3, "part": SMALL}),
-    "finite_scalar": ("finite_scalar", {"levels": (4, 3, 5)}),
+    "finite-scalar": ("finite-scalar", {"levels": (4, 3, 5)}),
 }
 
 
-def trained(name, rank=1, dtype=torch.float32):
+def build_trained(name, rank=1, dtype=torch.float32):
     torch.manual_seed(rank)
     quantizer = QUANTIZERS.build(*KINDS[name]).to(dtype).train()
     for _ in range(5):
@@ -31,7 +31,7 @@ def trained(name, rank=1, dtype=torch.float32):
     return quantizer
 
 
-def batch(quantizer, rank=1, dtype=torch.float32):
+def make_batch(quantizer, rank=1, dtype=torch.float32):
     return torch.randn(4, quantizer.z_channels, *GRIDS[rank], dtype=dtype)
 
 
@@ -41,8 +41,8 @@ def batch(quantizer, rank=1, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_quantizer_in_another_precision_trains_and_gives_that_precision(name, dtype):
-    quantizer = trained(name, dtype=dtype)
-    z_e = batch(quantizer, dtype=dtype).requires_grad_()
+    quantizer = build_trained(name, dtype=dtype)
+    z_e = make_batch(quantizer, dtype=dtype).requires_grad_()
     out = quantizer(z_e)
     (out.z_q.float().sum() + out.commitment_loss + out.codebook_loss).backward()
     assert z_e.grad.dtype == out.z_q.dtype == dtype
@@ -56,8 +56,8 @@ def test_a_quantizer_in_another_precision_trains_and_gives_that_precision(name, 
 @pytest.mark.parametrize("rank", GRIDS)
 @pytest.mark.parametrize("name", KINDS)
 def test_decode_gives_z_q_to_the_bit_in_any_precision(name, rank, dtype):
-    quantizer = trained(name, rank, dtype).eval()
-    out = quantizer(batch(quantizer, rank, dtype))
+    quantizer = build_trained(name, rank, dtype).eval()
+    out = quantizer(make_batch(quantizer, rank, dtype))
     decoded = quantizer.decode(out.codes)
     worst = (decoded.double() - out.z_q.double()).abs().max()
     assert torch.equal(decoded.double(), out.z_q.double()), f"differs by up to {worst:.1e}"
@@ -67,29 +67,29 @@ def test_decode_gives_z_q_to_the_bit_in_any_precision(name, rank, dtype):
 @pytest.mark.parametrize("name", KINDS)
 def test_decode_gives_the_type_of_z_q(name, dtype):
     """A decoder of that precision takes no other."""
-    quantizer = trained(name, dtype=dtype).eval()
-    out = quantizer(batch(quantizer, dtype=dtype))
+    quantizer = build_trained(name, dtype=dtype).eval()
+    out = quantizer(make_batch(quantizer, dtype=dtype))
     assert quantizer.decode(out.codes).dtype == out.z_q.dtype
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", KINDS)
 def test_the_search_is_float32_under_autocast(name, training):
-    plain = trained(name).train(training)
+    plain = build_trained(name).train(training)
     cast = copy.deepcopy(plain)
-    z_e = batch(plain)
+    z_e = make_batch(plain)
     expected = plain(z_e)
     with torch.autocast("cpu", torch.bfloat16):
         out = cast(z_e)
     torch.testing.assert_close(out, expected, rtol=0, atol=0)
     assert out.z_q.dtype == torch.float32
-    assert not differing(cast.state_dict(), plain.state_dict())
+    assert not find_differences(cast.state_dict(), plain.state_dict())
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_bfloat16_z_e_under_autocast_gives_a_float32_z_q(name):
-    quantizer = trained(name).eval()
-    z_e = batch(quantizer).bfloat16()
+    quantizer = build_trained(name).eval()
+    z_e = make_batch(quantizer).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         out = quantizer(z_e)
     assert out.z_q.dtype == torch.float32
@@ -98,9 +98,9 @@ def test_a_bfloat16_z_e_under_autocast_gives_a_float32_z_q(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_decode_gives_z_q_to_the_bit_under_autocast(name):
-    quantizer = trained(name).eval()
+    quantizer = build_trained(name).eval()
     with torch.autocast("cpu", torch.bfloat16):
-        out = quantizer(batch(quantizer))
+        out = quantizer(make_batch(quantizer))
         decoded = quantizer.decode(out.codes)
     assert decoded.dtype == out.z_q.dtype
     assert torch.equal(decoded, out.z_q)
@@ -111,7 +111,7 @@ def test_decode_gives_z_q_to_the_bit_under_autocast(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_an_empty_batch_gives_empty_codes_and_moves_nothing(name):
-    quantizer = trained(name)
+    quantizer = build_trained(name)
     before = copy.deepcopy(quantizer.state_dict())
     z_e = torch.randn(0, quantizer.z_channels, 3, 5, requires_grad=True)
     out = quantizer(z_e)
@@ -121,13 +121,13 @@ def test_an_empty_batch_gives_empty_codes_and_moves_nothing(name):
     assert out.z_q.shape == z_e.shape
     assert out.commitment_loss == out.codebook_loss == 0
     assert out.perplexity == 1
-    assert not differing(before, quantizer.state_dict())
+    assert not find_differences(before, quantizer.state_dict())
     assert quantizer.decode(out.codes).shape == z_e.shape
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_any_layout_in_memory_gives_the_same(name):
-    quantizer = trained(name, rank=2).eval()
+    quantizer = build_trained(name, rank=2).eval()
     z_e = torch.randn(3, quantizer.z_channels, 4, 5)
     laid_out = z_e.to(memory_format=torch.channels_last)
     torch.testing.assert_close(quantizer(laid_out), quantizer(z_e), rtol=0, atol=0)
@@ -148,8 +148,8 @@ def test_a_z_e_of_another_shape_is_refused_with_what_is_expected(shape):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_z_e_that_is_no_float_is_refused(name, dtype):
-    quantizer = trained(name)
-    with pytest.raises(ValueError, match=f"z_e must be floats, got {dtype}"):
+    quantizer = build_trained(name)
+    with pytest.raises(ValueError, match=f"z_e must have a floating-point dtype, got {dtype}"):
         quantizer(torch.zeros(2, quantizer.z_channels, 5, dtype=dtype))
 
 
@@ -166,7 +166,7 @@ def test_a_z_e_that_is_no_float_is_refused(name, dtype):
 )
 @pytest.mark.parametrize("name", KINDS)
 def test_a_mask_of_another_shape_or_type_is_refused_with_what_is_expected(name, mask):
-    quantizer = trained(name)
+    quantizer = build_trained(name)
     with pytest.raises(ValueError, match="mask must be") as raised:
         quantizer(torch.zeros(2, quantizer.z_channels, 3, 5), mask)
     given = f"{mask.dtype} {list(mask.shape)}"
@@ -177,7 +177,7 @@ def test_a_mask_of_another_shape_or_type_is_refused_with_what_is_expected(name, 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", KINDS)
 def test_nan_and_infinity_are_refused_with_their_number_and_first_place(name, value, training):
-    quantizer = trained(name).train(training)
+    quantizer = build_trained(name).train(training)
     before = copy.deepcopy(quantizer.state_dict())
     z_e = torch.zeros(2, quantizer.z_channels, 3, 5)
     z_e[1, 2, 0, 4] = z_e[1, 2, 1, 3] = value
@@ -187,12 +187,12 @@ def test_nan_and_infinity_are_refused_with_their_number_and_first_place(name, va
         "z_e holds 2 values that are NaN or infinite, "
         "the first at [batch, channel, *grid] = [1, 2, 0, 4]"
     )
-    quantizer.step()
-    assert not differing(before, quantizer.state_dict()), "it entered the codebook"
+    quantizer.update_codebook()
+    assert not find_differences(before, quantizer.state_dict()), "it entered the codebook"
 
 
 def test_infinities_that_cancel_are_refused_and_large_numbers_are_not():
-    quantizer = trained("ema").eval()
+    quantizer = build_trained("ema").eval()
     z_e = torch.zeros(1, 4, 3)
     z_e[0, 0, 0], z_e[0, 3, 2] = math.inf, -math.inf
     with pytest.raises(NotFiniteError, match=r"2 values .* = \[0, 0, 0\]"):
@@ -206,7 +206,7 @@ def test_infinities_that_cancel_are_refused_and_large_numbers_are_not():
 @pytest.mark.parametrize(("low", "high"), [(0, 60), (-1, 2), (-3, 99)])
 @pytest.mark.parametrize("name", KINDS)
 def test_codes_outside_the_codebook_are_refused(name, low, high):
-    quantizer = trained(name)
+    quantizer = build_trained(name)
     codes = torch.zeros(1, 4, *[quantizer.num_codebooks] * (quantizer.num_codebooks > 1)).long()
     codes[0, 1], codes[0, 2] = low, high
     size = quantizer.codebook_size
@@ -217,7 +217,7 @@ def test_codes_outside_the_codebook_are_refused(name, low, high):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
 @pytest.mark.parametrize("name", KINDS)
 def test_codes_that_are_no_integers_are_refused(name, dtype):
-    quantizer = trained(name)
+    quantizer = build_trained(name)
     codes = torch.zeros(1, 4, *[quantizer.num_codebooks] * (quantizer.num_codebooks > 1))
     with pytest.raises(ValueError, match=f"codes must be integers, got {dtype}"):
         quantizer.decode(codes.to(dtype))
@@ -229,10 +229,16 @@ def test_codes_that_are_no_integers_are_refused(name, dtype):
         ({"codebook_size": 0}, "codebook_size must be at least 1, got 0"),
         ({"code_dim": -2}, "code_dim must be at least 1, got -2"),
         ({"z_channels": 0}, "z_channels must be at least 1, got 0"),
-        ({"revive_below": 1.0}, r"revive_below must lie in \[0, 1\), got 1.0; 0 means never"),
-        ({"revive_below": -0.1}, r"revive_below must lie in \[0, 1\), got -0.1"),
-        ({"warmup_steps": 0}, "warmup_steps must be at least 1, got 0: the codebook starts from"),
-        ({"start": "random"}, "start must be 'data' or 'kmeans', got 'random'"),
+        (
+            {"dead_code_threshold": 1.0},
+            r"dead_code_threshold must lie in \[0, 1\), got 1.0; 0 disables revival",
+        ),
+        ({"dead_code_threshold": -0.1}, r"dead_code_threshold must lie in \[0, 1\), got -0.1"),
+        (
+            {"warmup_steps": 0},
+            "warmup_steps must be at least 1, got 0: the codebook is initialized",
+        ),
+        ({"init": "random"}, "init must be 'data' or 'kmeans', got 'random'"),
     ],
 )
 @pytest.mark.parametrize("build", BOTH)

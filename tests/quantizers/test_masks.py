@@ -7,28 +7,28 @@ import pytest
 import torch
 
 from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, VectorQuantizer
-from vqvideo.testing.grids import GRIDS, differing, require_equal
+from vqvideo.testing.grids import GRIDS, assert_equal, find_differences
 
 BOTH = [EMAQuantizer, VectorQuantizer]
 SMALL = {"codebook_size": 5, "code_dim": 3}
 KINDS = {
     "ema": ("ema", SMALL),
-    "ema kmeans": ("ema", {**SMALL, "start": "kmeans"}),
+    "ema kmeans": ("ema", {**SMALL, "init": "kmeans"}),
     "vector": ("vector", SMALL),
     "vector projected": ("vector", {**SMALL, "z_channels": 6}),
     "ema cosine": ("ema", {**SMALL, "cosine": True}),
     "product": ("product", {"part": SMALL}),
     "residual": ("residual", {"part": SMALL}),
-    "finite_scalar": ("finite_scalar", {"levels": (3, 4, 5)}),
+    "finite-scalar": ("finite-scalar", {"levels": (3, 4, 5)}),
 }
 
 
-def fresh(name, seed=0):
+def build_quantizer(name, seed=0):
     torch.manual_seed(seed)
     return QUANTIZERS.build(*KINDS[name]).train()
 
 
-def with_gaps(items, grid, seed=0):
+def make_masked(items, grid, seed=0):
     """A mask with gaps, of which each item has another number; the last item is all gap."""
     draw = torch.Generator().manual_seed(seed)
     share = torch.linspace(0.9, 0.0, items).view(-1, *[1] * len(grid))
@@ -39,22 +39,22 @@ def with_gaps(items, grid, seed=0):
 @pytest.mark.parametrize("name", KINDS)
 def test_what_stands_in_the_gaps_never_shows(name, rank):
     """From the start of the codebook on, over several steps."""
-    one = fresh(name)
+    one = build_quantizer(name)
     other = copy.deepcopy(one)
     for step in range(5):
         z_e = torch.randn(4, one.z_channels, *GRIDS[rank])
-        mask = with_gaps(4, GRIDS[rank], seed=step)
+        mask = make_masked(4, GRIDS[rank], seed=step)
         spoilt = torch.where(mask[:, None], z_e, 5 * z_e + 100)
         mine, theirs = one(z_e, mask), other(spoilt, mask)
         assert torch.equal(mine.codes[mask], theirs.codes[mask])
         for scalar in ("commitment_loss", "codebook_loss", "perplexity"):
             torch.testing.assert_close(getattr(mine, scalar), getattr(theirs, scalar))
-        require_equal(one, other, f"at step {step} what stands in the gaps changes")
+        assert_equal(one, other, f"at step {step} what stands in the gaps changes")
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_mask_of_all_true_is_no_mask(name):
-    one = fresh(name)
+    one = build_quantizer(name)
     other = copy.deepcopy(one)
     for _ in range(4):
         z_e = torch.randn(4, one.z_channels, 4, 5)
@@ -68,7 +68,7 @@ def test_a_mask_of_all_true_is_no_mask(name):
 def test_masked_positions_count_in_no_loss_and_no_statistic(build):
     """A crop of the batch gives what the mask of that crop gives."""
     torch.manual_seed(0)
-    masked = build(**SMALL, revive_below=0).train()
+    masked = build(**SMALL, dead_code_threshold=0).train()
     masked(torch.randn(2, 3, 9))
     plain = copy.deepcopy(masked)
     z_e = torch.randn(2, 3, 9)
@@ -87,11 +87,11 @@ def test_masked_positions_count_in_no_loss_and_no_statistic(build):
 @pytest.mark.parametrize("build", BOTH)
 def test_losses_and_statistics_are_those_of_the_counted_vectors_one_by_one(build, rank):
     torch.manual_seed(rank)
-    quantizer = build(**SMALL, revive_below=0).train()
+    quantizer = build(**SMALL, dead_code_threshold=0).train()
     quantizer(torch.randn(3, 3, *GRIDS[rank]))
-    load, entries = quantizer.load.clone(), quantizer.codebook.detach().clone()
+    usage_ema, entries = quantizer.usage_ema.clone(), quantizer.codebook.detach().clone()
     z_e = torch.randn(3, 3, *GRIDS[rank])
-    mask = with_gaps(3, GRIDS[rank])
+    mask = make_masked(3, GRIDS[rank])
     out = quantizer(z_e, mask)
     squares, counts = [], np.zeros(5)
     for place in torch.nonzero(mask).tolist():
@@ -104,14 +104,16 @@ def test_losses_and_statistics_are_those_of_the_counted_vectors_one_by_one(build
     assert out.commitment_loss.item() == pytest.approx(np.mean(squares), rel=1e-5)
     if build is VectorQuantizer:
         assert out.codebook_loss.item() == pytest.approx(np.mean(squares), rel=1e-5)
-    np.testing.assert_allclose(quantizer.load, 0.95 * load.numpy() + 0.05 * counts, rtol=1e-5)
+    np.testing.assert_allclose(
+        quantizer.usage_ema, 0.95 * usage_ema.numpy() + 0.05 * counts, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("build", BOTH)
-def test_a_codebook_starts_from_counted_vectors_of_all_items(build):
+def test_a_codebook_is_initialized_from_unmasked_vectors_of_all_items(build):
     torch.manual_seed(0)
     z_e = torch.randn(4, 3, 30)
-    mask = with_gaps(4, (30,))
+    mask = make_masked(4, (30,))
     quantizer = build(codebook_size=int(mask.sum()), code_dim=3).train()
     quantizer(z_e, mask)
     entries, counted = quantizer.codebook.detach(), z_e.movedim(1, -1)[mask]
@@ -120,7 +122,7 @@ def test_a_codebook_starts_from_counted_vectors_of_all_items(build):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_batch_of_which_nothing_counts_moves_nothing_and_costs_nothing(name):
-    quantizer = fresh(name)
+    quantizer = build_quantizer(name)
     for _ in range(4):
         quantizer(torch.randn(4, quantizer.z_channels, 9))
     before = copy.deepcopy(quantizer.state_dict())
@@ -128,19 +130,19 @@ def test_a_batch_of_which_nothing_counts_moves_nothing_and_costs_nothing(name):
     out = quantizer(z_e, torch.zeros(4, 9, dtype=torch.bool))
     assert out.commitment_loss == out.codebook_loss == 0
     assert out.perplexity == 1
-    assert not differing(before, quantizer.state_dict())
+    assert not find_differences(before, quantizer.state_dict())
     (out.z_q.sum() + out.commitment_loss + out.codebook_loss).backward()
     assert z_e.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_masked_positions_are_still_quantized(name):
-    quantizer = fresh(name)
+    quantizer = build_quantizer(name)
     for _ in range(4):
         quantizer(torch.randn(4, quantizer.z_channels, 9))
     quantizer.eval()
     z_e = torch.randn(4, quantizer.z_channels, 9)
-    out = quantizer(z_e, with_gaps(4, (9,)))
+    out = quantizer(z_e, make_masked(4, (9,)))
     assert torch.equal(out.z_q, quantizer(z_e).z_q)
     assert torch.equal(out.z_q, quantizer.decode(out.codes))
 

@@ -20,41 +20,41 @@ def train(quantizer, rank=1, steps=6):
     return quantizer
 
 
-def stages(build, number, **options):
+def build_stages(build, number, **options):
     return [build(**{"codebook_size": 6, "code_dim": 3, **options}) for _ in range(number)]
 
 
-def as_rows(z_e):
+def to_rows(z_e):
     return np.moveaxis(z_e.detach().double().numpy(), 1, -1).reshape(-1, z_e.shape[1])
 
 
-def nearest(vectors, entries):
+def find_nearest(vectors, entries):
     return np.square(vectors[:, None] - entries[None]).sum(axis=2).argmin(axis=1)
 
 
 @pytest.mark.parametrize("rank", GRIDS)
 @pytest.mark.parametrize("build", BOTH)
 def test_each_stage_takes_what_the_ones_before_left_over(build, rank):
-    quantizer = train(ResidualQuantizer(stages(build, 3, revive_below=0)), rank)
+    quantizer = train(ResidualQuantizer(build_stages(build, 3, dead_code_threshold=0)), rank)
     z_e = torch.randn(2, 3, *GRIDS[rank], requires_grad=True)
     books = [part.codebook.detach().double().numpy().copy() for part in quantizer.parts]
     before = copy.deepcopy(quantizer.state_dict())
     out = quantizer(z_e)
-    rest, losses, perplexities = as_rows(z_e), [], []
+    rest, losses, perplexities = to_rows(z_e), [], []
     for stage, entries in enumerate(books):
-        codes = nearest(rest, entries)
+        codes = find_nearest(rest, entries)
         np.testing.assert_array_equal(out.codes[..., stage].flatten(), codes)
         if build is EMAQuantizer:
             sums = np.zeros((6, 3))
             np.add.at(sums, codes, rest)
-            expected = 0.99 * before[f"parts.{stage}.sums"].numpy() + 0.01 * sums
-            found = quantizer.parts[stage].sums
+            expected = 0.99 * before[f"parts.{stage}.embed_sum"].numpy() + 0.01 * sums
+            found = quantizer.parts[stage].embed_sum
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         rest = rest - entries[codes]
         losses.append(np.square(rest).mean())
         shares = np.bincount(codes) / len(codes)
         perplexities.append(np.exp(-sum(s * np.log(s) for s in shares if s)))
-    np.testing.assert_allclose(as_rows(out.z_q), as_rows(z_e) - rest, atol=1e-5)
+    np.testing.assert_allclose(to_rows(out.z_q), to_rows(z_e) - rest, atol=1e-5)
     assert out.commitment_loss.item() == pytest.approx(sum(losses), rel=1e-5)
     assert out.codebook_loss.item() == pytest.approx(
         sum(losses) if build is VectorQuantizer else 0, rel=1e-5
@@ -66,7 +66,7 @@ def test_each_stage_takes_what_the_ones_before_left_over(build, rank):
 
 
 def test_the_gradients_of_a_residual_are_those_of_the_sum_of_its_losses():
-    quantizer = train(ResidualQuantizer(stages(VectorQuantizer, 3)))
+    quantizer = train(ResidualQuantizer(build_stages(VectorQuantizer, 3)))
     z_e = torch.randn(2, 3, 9, requires_grad=True)
     out = quantizer(z_e)
     (out.commitment_loss + out.codebook_loss).backward()
@@ -83,18 +83,20 @@ def test_the_gradients_of_a_residual_are_those_of_the_sum_of_its_losses():
 
 @pytest.mark.parametrize("warmup_steps", [1, 2])
 @pytest.mark.parametrize("build", BOTH)
-def test_stages_start_one_after_the_other_and_z_e_passes_until_all_have(build, warmup_steps):
+def test_stages_are_initialized_one_after_the_other_and_z_e_passes_until_all_are(
+    build, warmup_steps
+):
     torch.manual_seed(0)
-    quantizer = ResidualQuantizer(stages(build, 3, warmup_steps=warmup_steps)).train()
+    quantizer = ResidualQuantizer(build_stages(build, 3, warmup_steps=warmup_steps)).train()
     for step in range(3 * warmup_steps):
         begun = step // warmup_steps
-        assert [bool(p.started) for p in quantizer.parts] == [s < begun for s in range(3)]
-        assert quantizer.warming_up
+        assert [bool(p.initialized) for p in quantizer.parts] == [s < begun for s in range(3)]
+        assert quantizer.is_warming_up
         z_e = torch.randn(4, 3, 9)
-        rest = as_rows(z_e)
+        rest = to_rows(z_e)
         for part in quantizer.parts[:begun]:
             entries = part.codebook.detach().double().numpy().copy()
-            rest = rest - entries[nearest(rest, entries)]
+            rest = rest - entries[find_nearest(rest, entries)]
         out = quantizer(z_e)
         torch.testing.assert_close(out.z_q, z_e, rtol=0, atol=1e-6)
         if begun == 0:
@@ -104,7 +106,7 @@ def test_stages_start_one_after_the_other_and_z_e_passes_until_all_have(build, w
             entries = quantizer.parts[begun].codebook.detach().double().numpy()
             away = np.abs(entries[:, None] - rest[None]).max(axis=2).min(axis=1)
             assert away.max() < 1e-5, "a stage does not start from what is left over"
-    assert not quantizer.warming_up
+    assert not quantizer.is_warming_up
     out = quantizer(z_e)
     assert not torch.allclose(out.z_q, z_e, atol=1e-2)
 
@@ -115,7 +117,7 @@ def test_more_stages_leave_a_smaller_error(build):
     z_e = torch.randn(8, 3, 50)
     errors = []
     for number in range(1, 6):
-        parts = stages(build, number, codebook_size=16, start="kmeans")
+        parts = build_stages(build, number, codebook_size=16, init="kmeans")
         quantizer = ResidualQuantizer(parts).train()
         for _ in range(number):
             quantizer(z_e)

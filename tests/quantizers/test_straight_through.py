@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, VectorQuantizer, straight_through
-from vqvideo.quantizers.straight_through import Commitment, StraightThrough
-from vqvideo.testing.grids import GRIDS, differing
+from vqvideo.quantizers.straight_through import CommitmentLoss, StraightThrough
+from vqvideo.testing.grids import GRIDS, find_differences
 
 BOTH = [EMAQuantizer, VectorQuantizer]
 
 
-def trained(build, rank=1, **options):
+def build_trained(build, rank=1, **options):
     torch.manual_seed(rank)
     quantizer = build(codebook_size=5, code_dim=3, **options).train()
     for _ in range(3):
@@ -21,24 +21,24 @@ def trained(build, rank=1, **options):
     return quantizer
 
 
-def pairs(rows=7, dim=3, dtype=torch.float64):
+def make_pairs(rows=7, dim=3, dtype=torch.float64):
     draw = torch.Generator().manual_seed(rows)
     vectors = torch.randn(rows, dim, generator=draw, dtype=dtype)
     return vectors.requires_grad_(), torch.randn(rows, dim, generator=draw, dtype=dtype)
 
 
-def commitment(vectors, nearest, counted=None):
-    return Commitment.apply(vectors, nearest.clone(), counted)  # which it gives back as z_q
+def compute_commitment(vectors, nearest, counted=None):
+    return CommitmentLoss.apply(vectors, nearest.clone(), counted)  # which it gives back as z_q
 
 
-COUNTED = {
+MASKS = {
     "all": None,
     "some": torch.tensor([True, False, True, True, False, False, True]),
     "none": torch.zeros(7, dtype=torch.bool),
 }
 
 
-def loss_by_loops(vectors, nearest, counted):
+def compute_loss_by_loops(vectors, nearest, counted):
     squares = [
         (a - b) ** 2
         for i, (vector, entry) in enumerate(zip(vectors.tolist(), nearest.tolist(), strict=True))
@@ -57,18 +57,18 @@ def test_straight_through_gives_the_bits_of_one_and_the_gradient_of_the_other():
     assert torch.equal(torch.autograd.grad(out, z, incoming)[0], incoming)
 
 
-@pytest.mark.parametrize("counted", COUNTED)
+@pytest.mark.parametrize("counted", MASKS)
 def test_the_commitment_loss_is_the_mean_square_over_what_counts(counted):
-    vectors, nearest = pairs()
-    z_q, loss = commitment(vectors, nearest, COUNTED[counted])
+    vectors, nearest = make_pairs()
+    z_q, loss = compute_commitment(vectors, nearest, MASKS[counted])
     assert torch.equal(z_q, nearest)
-    assert loss.item() == pytest.approx(loss_by_loops(vectors, nearest, COUNTED[counted]))
+    assert loss.item() == pytest.approx(compute_loss_by_loops(vectors, nearest, MASKS[counted]))
 
 
-@pytest.mark.parametrize("counted", COUNTED)
+@pytest.mark.parametrize("counted", MASKS)
 def test_the_gradient_of_the_commitment_loss_is_that_of_finite_differences(counted):
-    vectors, nearest = pairs()
-    loss = commitment(vectors, nearest, COUNTED[counted])[1]
+    vectors, nearest = make_pairs()
+    loss = compute_commitment(vectors, nearest, MASKS[counted])[1]
     (gradient,) = torch.autograd.grad(loss, vectors)
     for row in range(7):
         for channel in range(3):
@@ -76,15 +76,15 @@ def test_the_gradient_of_the_commitment_loss_is_that_of_finite_differences(count
             for by in (-1e-5, 1e-5):
                 other = vectors.detach().clone()
                 other[row, channel] += by
-                moved.append(commitment(other, nearest, COUNTED[counted])[1].item())
+                moved.append(compute_commitment(other, nearest, MASKS[counted])[1].item())
             slope = (moved[1] - moved[0]) / 2e-5
             assert gradient[row, channel].item() == pytest.approx(slope, abs=1e-8)
 
 
-@pytest.mark.parametrize("counted", COUNTED)
+@pytest.mark.parametrize("counted", MASKS)
 def test_the_gradients_of_z_q_and_of_the_loss_add_up(counted):
-    vectors, nearest = pairs()
-    z_q, loss = commitment(vectors, nearest, COUNTED[counted])
+    vectors, nearest = make_pairs()
+    z_q, loss = compute_commitment(vectors, nearest, MASKS[counted])
     incoming = torch.randn_like(z_q)
     (of_z_q,) = torch.autograd.grad(z_q, vectors, incoming, retain_graph=True)
     (of_loss,) = torch.autograd.grad(loss, vectors, retain_graph=True)
@@ -95,28 +95,30 @@ def test_the_gradients_of_z_q_and_of_the_loss_add_up(counted):
 
 @pytest.mark.parametrize("rows_at_once", [1, 3, 7, 100])
 def test_the_loss_is_the_same_where_no_gradient_is_asked_for(monkeypatch, rows_at_once):
-    monkeypatch.setattr(straight_through, "ROWS_AT_ONCE", rows_at_once)
-    vectors, nearest = pairs()
-    for counted in COUNTED.values():
-        expected = loss_by_loops(vectors, nearest, counted)
-        z_q, loss = commitment(vectors.detach(), nearest, counted)
+    monkeypatch.setattr(straight_through, "MAX_CHUNK_ROWS", rows_at_once)
+    vectors, nearest = make_pairs()
+    for counted in MASKS.values():
+        expected = compute_loss_by_loops(vectors, nearest, counted)
+        z_q, loss = compute_commitment(vectors.detach(), nearest, counted)
         assert loss.item() == pytest.approx(expected)
         assert torch.equal(z_q, nearest)
         with torch.no_grad():
-            assert commitment(vectors, nearest, counted)[1].item() == pytest.approx(expected)
+            assert compute_commitment(vectors, nearest, counted)[1].item() == pytest.approx(
+                expected
+            )
 
 
 @pytest.mark.parametrize("needs_gradient", [False, True])
 def test_the_loss_of_many_vectors_is_precise(needs_gradient):
-    vectors, nearest = pairs(rows=40_001, dim=50, dtype=torch.float32)
-    loss = commitment(vectors.detach().requires_grad_(needs_gradient), nearest)[1].item()
+    vectors, nearest = make_pairs(rows=40_001, dim=50, dtype=torch.float32)
+    loss = compute_commitment(vectors.detach().requires_grad_(needs_gradient), nearest)[1].item()
     expected = np.square((vectors.detach() - nearest).double().numpy()).mean()
     assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_no_vectors_have_no_loss_and_an_empty_gradient():
     vectors = torch.zeros(0, 3, requires_grad=True)
-    z_q, loss = commitment(vectors, torch.zeros(0, 3))
+    z_q, loss = compute_commitment(vectors, torch.zeros(0, 3))
     (loss + z_q.sum()).backward()
     assert loss == 0
     assert vectors.grad.shape == (0, 3)
@@ -129,7 +131,7 @@ def test_no_vectors_have_no_loss_and_an_empty_gradient():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("build", BOTH)
 def test_the_commitment_loss_pulls_z_e_to_its_entries_where_it_counts(build, masked, rank):
-    quantizer = trained(build, rank)
+    quantizer = build_trained(build, rank)
     z_e = torch.randn(2, 3, *GRIDS[rank], requires_grad=True)
     mask = torch.rand(2, *GRIDS[rank]) < 0.6 if masked else None
     out = quantizer(z_e, mask)
@@ -144,7 +146,7 @@ def test_the_commitment_loss_pulls_z_e_to_its_entries_where_it_counts(build, mas
 @pytest.mark.parametrize("rank", GRIDS)
 @pytest.mark.parametrize("build", BOTH)
 def test_the_gradient_of_z_q_reaches_z_e_unchanged_masked_or_not(build, rank, training):
-    quantizer = trained(build, rank).train(training)
+    quantizer = build_trained(build, rank).train(training)
     mask = torch.rand(2, *GRIDS[rank]) < 0.6
     for given in (None, mask):
         z_e = torch.randn(2, 3, *GRIDS[rank], requires_grad=True)
@@ -175,7 +177,7 @@ def test_while_warming_up_the_gradient_codebook_has_a_gradient_of_zero():
 
 
 def test_the_codebook_loss_reaches_no_encoder_and_the_commitment_loss_no_codebook():
-    quantizer = trained(VectorQuantizer)
+    quantizer = build_trained(VectorQuantizer)
     z_e = torch.randn(2, 3, 9, requires_grad=True)
     out = quantizer(z_e)
     for loss, leaf in [(out.codebook_loss, z_e), (out.commitment_loss, quantizer.codebook)]:
@@ -188,7 +190,7 @@ def test_the_codebook_loss_reaches_no_encoder_and_the_commitment_loss_no_codeboo
 @pytest.mark.parametrize("build", BOTH)
 def test_a_decoder_may_change_z_q_in_place(build):
     """As one that begins with `nn.ReLU(inplace=True)` does."""
-    quantizer = trained(build)
+    quantizer = build_trained(build)
     z_e = torch.randn(2, 3, 9, requires_grad=True)
     out = quantizer(z_e)
     kept = out.z_q.detach().clone()
@@ -211,7 +213,7 @@ def test_a_decoder_may_change_z_q_in_place(build):
         ("residual", {}),
         ("residual", {"num_codebooks": 1}),
         ("product", {"num_codebooks": 1}),
-        ("finite_scalar", {}),
+        ("finite-scalar", {}),
     ],
 )
 def test_what_a_decoder_writes_into_z_q_reaches_no_codebook_and_no_z_e(name, options, warms_up):
@@ -220,7 +222,7 @@ def test_what_a_decoder_writes_into_z_q_reaches_no_codebook_and_no_z_e(name, opt
     z_e = torch.randn(30, quantizer.z_channels, 40)
     for _ in range(0 if warms_up else 3):
         quantizer(z_e)
-    quantizer.auto_step = False
+    quantizer.auto_update = False
     channels_last = torch.randn(30, 40, quantizer.z_channels).movedim(-1, 1)
     for each in (z_e, z_e.clone().requires_grad_(), channels_last):
         before, kept = copy.deepcopy(quantizer.state_dict()), each.detach().clone()
@@ -230,4 +232,4 @@ def test_what_a_decoder_writes_into_z_q_reaches_no_codebook_and_no_z_e(name, opt
         quantizer.decode(quantizer(each).codes).detach().zero_()
         quantizer.train()
         assert torch.equal(each, kept)
-        assert not differing(before, quantizer.state_dict())
+        assert not find_differences(before, quantizer.state_dict())

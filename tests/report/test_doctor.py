@@ -11,19 +11,19 @@ import vqvideo
 from vqvideo.cli import main
 from vqvideo.config import build_generator
 from vqvideo.data.clips import ClipDataset
-from vqvideo.sampling import single_samples
+from vqvideo.sampling import describe_auto_method
 
 
 @pytest.fixture
-def command(small_model, clips, tmp_path, monkeypatch):
+def run_command(small_model, clips, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return ["doctor", "--model", str(small_model), "--data", str(clips)]
 
 
-def test_doctor_prints_figures_and_advice_and_draws_a_picture(
-    command, small_model, clips, tmp_path, capsys
+def test_doctor_prints_metrics_and_advice_and_draws_a_plot(
+    run_command, small_model, clips, tmp_path, capsys
 ):
-    assert main(command) == 0
+    assert main(run_command) == 0
     printed = capsys.readouterr()
     data = ClipDataset(clips, (16, 64, 64), split="test")
     report = vqvideo.codebook_report(vqvideo.load(small_model), data)
@@ -40,48 +40,50 @@ def test_doctor_prints_figures_and_advice_and_draws_a_picture(
         f"effective_dimension: {figures.effective_dimension:.4g}",
         f"norm_ratio: {figures.norm_ratio:.4g}",
         f"advice: {report.advice}",
-        f"sampling: {single_samples(vqvideo.load(small_model).prior)}",
+        f"sampling: {describe_auto_method(vqvideo.load(small_model).prior)}",
         "outputs/codebook.png",
     ]
     with Image.open(tmp_path / "outputs" / "codebook.png") as picture:
         assert picture.format == "PNG"
 
 
-def test_doctor_as_json_is_the_report_and_the_file(command, small_model, clips, capsys):
-    words = ["--split", "train", "--clip-step", "4", "--out", "new/a.png", "--device", "cpu"]
-    assert main([*command, *words, "--json"]) == 0
-    data = ClipDataset(clips, (16, 64, 64), split="train", step=4)
+def test_doctor_as_json_is_the_report_and_the_file(run_command, small_model, clips, capsys):
+    words = ["--split", "train", "--clip-stride", "4", "--out", "new/a.png", "--device", "cpu"]
+    assert main([*run_command, *words, "--json"]) == 0
+    data = ClipDataset(clips, (16, 64, 64), split="train", clip_stride=4)
     report = vqvideo.codebook_report(vqvideo.load(small_model), data)
     printed = json.loads(capsys.readouterr().out)
     assert printed == {
         "file": "new/a.png",
-        "sampling": single_samples(vqvideo.load(small_model).prior),
+        "sampling": describe_auto_method(vqvideo.load(small_model).prior),
         **report.to_dict(),
     }
 
 
-def test_several_codebooks_stand_beside_each_other(command, small_changes, tmp_path, capsys):
+def test_several_codebooks_stand_beside_each_other(run_command, small_changes, tmp_path, capsys):
     part = {"codebook_size": 8, "code_dim": 4, "warmup_steps": 1}
     changes = {**small_changes, "quantizer": {"name": "product", "part": part}}
-    config = vqvideo.build("video").config.updated(**changes)
+    config = vqvideo.build("video").config.merge(**changes)
     torch.manual_seed(0)
     generator = build_generator(config, with_prior=False)
     generator.vqvae.train().loss(torch.rand(2, 3, 16, 64, 64) * 2 - 1)
     vqvideo.save(generator, tmp_path / "two")
-    command[2] = str(tmp_path / "two")
-    assert main(command) == 0
+    run_command[2] = str(tmp_path / "two")
+    assert main(run_command) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["codebook_size: 8  8", "code_dim: 4  4", "num_codes: 1024  1024"]
 
 
-def test_what_would_fail_in_the_end_fails_before_the_work(command, tmp_path, capsys, monkeypatch):
+def test_what_would_fail_in_the_end_fails_before_the_work(
+    run_command, tmp_path, capsys, monkeypatch
+):
     def complaint(*words):
-        assert main([*command, *words]) == 1
+        assert main([*run_command, *words]) == 1
         printed = capsys.readouterr()
         assert printed.out == ""
         return printed.err
 
-    monkeypatch.setattr("vqvideo.jobs.doctor.open_model", None)  # work has begun
+    monkeypatch.setattr("vqvideo.commands.doctor.load_model", None)  # work has begun
     assert complaint("--out", "a.mp4") == "vqvideo: --out must end in .png, got 'a.mp4'\n"
     (tmp_path / "a.png").write_text("mine")
     assert "a.png exists; give another --out or --overwrite" in complaint("--out", "a.png")
@@ -90,8 +92,8 @@ def test_what_would_fail_in_the_end_fails_before_the_work(command, tmp_path, cap
     assert "pip install 'vqvideo[report]'" in complaint("--out", "a.png", "--overwrite")
 
 
-def test_overwrite_replaces_the_picture(command, tmp_path):
+def test_overwrite_replaces_the_plot(run_command, tmp_path):
     (tmp_path / "a.png").write_text("old")
-    assert main([*command, "--out", "a.png", "--overwrite"]) == 0
+    assert main([*run_command, "--out", "a.png", "--overwrite"]) == 0
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG"

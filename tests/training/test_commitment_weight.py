@@ -6,7 +6,7 @@ import vqvideo
 from vqvideo.metrics import code_histogram, perplexity, psnr_db
 
 
-def squares(number, seed):
+def make_squares(number, seed):
     """Pictures of one bright square on a coloured ground `[n, 3, 16, 16]`."""
     draw = torch.Generator().manual_seed(seed)
     ground = torch.rand(number, 3, 1, 1, generator=draw) * 2 - 1
@@ -18,7 +18,7 @@ def squares(number, seed):
     return pictures
 
 
-def trained(beta, steps=400):
+def train_model(beta, steps=400):
     torch.manual_seed(0)
     vqvae = vqvideo.build(
         "image",
@@ -29,10 +29,10 @@ def trained(beta, steps=400):
     ).vqvae.train()
     optimizer = torch.optim.Adam(vqvae.parameters(), lr=1e-3)
     for step in range(steps):
-        vqvae.loss(squares(16, seed=step)).total.backward()
+        vqvae.loss(make_squares(16, seed=step)).total.backward()
         optimizer.step()
         optimizer.zero_grad()
-    held_out = squares(128, seed=10**6)
+    held_out = make_squares(128, seed=10**6)
     codes = vqvae.encode(held_out)
     return (
         psnr_db(vqvae.decode(codes), held_out),
@@ -41,7 +41,7 @@ def trained(beta, steps=400):
 
 
 def test_beta_from_a_tenth_to_two_changes_little():
-    found = {beta: trained(beta) for beta in (0.1, 0.5, 2.0)}
+    found = {beta: train_model(beta) for beta in (0.1, 0.5, 2.0)}
     psnr, used = zip(*found.values(), strict=True)
     assert min(psnr) > 17, found
     assert max(psnr) - min(psnr) < 1, found

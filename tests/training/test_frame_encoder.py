@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 import vqvideo
+from vqvideo.commands.train_vqvae import train_vqvae as fit_a_model
 from vqvideo.config import MODELS
 from vqvideo.data.clips import ClipDataset
-from vqvideo.jobs.train_vqvae import train_vqvae as fit_a_model
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train_vqvae
 from vqvideo.training.state import ResumeError
 from vqvideo.training.vqvae import VQVAETask
@@ -35,7 +35,9 @@ def run(clips, small_changes, tmp_path_factory):
     before = vqvideo.build("video-timm", **small)
     torch.manual_seed(0)
     generator = vqvideo.build("video-timm", **small)
-    sets = (ClipDataset(clips, (16, 64, 64), step=4, split=split) for split in ("train", "test"))
+    sets = (
+        ClipDataset(clips, (16, 64, 64), clip_stride=4, split=split) for split in ("train", "test")
+    )
     figures = train_vqvae(generator, *sets, out, TWO_STEPS)
     assert figures["psnr_db"] > 5
     return out, before
@@ -54,7 +56,7 @@ def test_two_steps_move_the_backbone_and_the_blocks_after_it(run, vqvae):
         )
         if not torch.equal(one, other)
     }
-    assert moved == {"backbone", "join", "blocks"}
+    assert moved == {"backbone", "merge", "blocks"}
     assert vqvae.encoder.blocks[0].time.weight.abs().sum() > 0, "which began as nothing"
 
 
@@ -116,7 +118,7 @@ def test_an_image_model_takes_any_backbone_by_its_name():
     assert generator.vqvae.encode(torch.zeros(1, 3, 32, 64)).shape == (1, 4, 8)
 
 
-def test_a_run_that_goes_on_needs_neither_the_file_nor_the_network_that_it_began_with(
+def test_a_resumed_run_needs_neither_the_file_nor_the_network_it_started_with(
     clips, tmp_path, monkeypatch
 ):
     file = tmp_path / "weights.safetensors"
@@ -129,8 +131,8 @@ def test_a_run_that_goes_on_needs_neither_the_file_nor_the_network_that_it_began
         "model": "image",
         "data": str(clips),
         "config": TrainingConfig(steps=4, batch_size=2, eval_every=2, precision="fp32"),
-        "changes": {"encoder": encoder, "decoder": nets, "quantizer": quantizer},
-        "step": 8,
+        "overrides": {"encoder": encoder, "decoder": nets, "quantizer": quantizer},
+        "clip_stride": 8,
     }
     fit_a_model(out=str(tmp_path / "whole"), **told)
     step, taken = VQVAETask.after_step, []
@@ -146,9 +148,9 @@ def test_a_run_that_goes_on_needs_neither_the_file_nor_the_network_that_it_began
         fit_a_model(out=str(tmp_path / "out"), **told)
     file.unlink()
     for changed in (tmp_path / "other.safetensors", None):
-        other = {**told["changes"], "encoder": {**encoder, "weights": changed}}
-        with pytest.raises(ResumeError, match=r"was begun with encoder.weights .*weights.safe"):
-            fit_a_model(out=str(tmp_path / "out"), **{**told, "changes": other}, resume=True)
+        other = {**told["overrides"], "encoder": {**encoder, "weights": changed}}
+        with pytest.raises(ResumeError, match=r"was started with encoder.weights .*weights.safe"):
+            fit_a_model(out=str(tmp_path / "out"), **{**told, "overrides": other}, resume=True)
     fit_a_model(out=str(tmp_path / "out"), **told, resume=True)
     assert len(taken) == 4 + 2, "the first two steps are not taken again"
     whole, again = (vqvideo.load(tmp_path / name) for name in ("whole", "out"))

@@ -31,11 +31,15 @@ def test_the_second_stage_learns_from_as_many_frames_as_the_first(clips, tmp_pat
     model = ["--model", "image-84-top", *settings]
     assert main(["train-vqvae", *model, *data, *few, "--out", str(first)]) == 0
     assert main(["train-prior", "--vqvae", str(first), *data, *few, "--out", str(second)]) == 0
-    about = [json.loads((run / "training.json").read_text())["about"] for run in (first, second)]
-    assert about[0]["windows"] == about[1]["windows"] == 11 * 20
-    assert about[0]["held_out"] == about[1]["held_out"] == 20
+    metadata = [
+        json.loads((run / "training.json").read_text())["metadata"] for run in (first, second)
+    ]
+    assert metadata[0]["windows"] == metadata[1]["windows"] == 11 * 20
+    assert metadata[0]["num_val_windows"] == metadata[1]["num_val_windows"] == 20
     generator = vqvideo.load(second)
-    assert generator.prior.latents(generator.vqvae.encode(torch.zeros(1, 3, 12, 12))).shape == (
+    assert generator.prior.encode_latents(
+        generator.vqvae.encode(torch.zeros(1, 3, 12, 12))
+    ).shape == (
         1,
         1,
         1,
@@ -43,5 +47,5 @@ def test_the_second_stage_learns_from_as_many_frames_as_the_first(clips, tmp_pat
     )
     assert generator.sample(num_samples=2).shape == (2, 3, 12, 12)
     command = ["train-prior", "--vqvae", str(first), "--data", str(second), *few]
-    assert main([*command, "--out", str(tmp_path / "third"), "--clip-step", "2"]) == 1
-    assert "holds the codes of images, each by itself" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "third"), "--clip-stride", "2"]) == 1
+    assert "has codes of single images, so clip_stride does not apply" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import vqvideo
 from vqvideo.cli import main
 from vqvideo.data.clips import ClipDataset
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_joint
-from vqvideo.training.joint import Joint, JointTask
+from vqvideo.training.joint import JointModel, JointTask
 
 CONFIG = {
     "steps": 4,
@@ -24,29 +24,31 @@ CONFIG = {
 
 @pytest.fixture
 def changes(small_changes):
-    nets = {**small_changes["encoder"], "linear": False}
+    nets = {**small_changes["encoder"], "linear_init": False}
     prior = {"width": 8, "num_layers": 2, "dropout": 0.0}
     return {**small_changes, "encoder": nets, "decoder": nets, "prior": prior}
 
 
-def sets(clips):
-    return [ClipDataset(clips, (16, 64, 64), step=4, split=split) for split in ("train", "test")]
+def load_datasets(clips):
+    return [
+        ClipDataset(clips, (16, 64, 64), clip_stride=4, split=split) for split in ("train", "test")
+    ]
 
 
-def task_of(changes, clips, rate_weight=1.0):
+def build_task(changes, clips, rate_weight=1.0):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **changes).train()
-    generator.vqvae.quantizer.auto_step = False
-    task = JointTask(generator, *sets(clips), rate_weight)
+    generator.vqvae.quantizer.auto_update = False
+    task = JointTask(generator, *load_datasets(clips), rate_weight)
     batch = {"x": torch.stack([task.data[i]["x"] for i in (0, 5, 9)])}
     for _ in range(2):  # the codebook starts from the first step
         task.before_step([batch])
-        task.loss(task.model, batch)
+        task.compute_loss(task.model, batch)
         task.after_step()
     return task, batch
 
 
-def gradients(loss, parameters):
+def compute_gradients(loss, parameters):
     found = torch.autograd.grad(loss, list(parameters), allow_unused=True)
     return [each for each in found if each is not None]
 
@@ -55,13 +57,13 @@ def train(changes, clips, out, *, resume=False, **options):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **changes)
     config = TrainingConfig(**{**CONFIG, **options})
-    return train_joint(generator, *sets(clips), out, config, resume=resume)
+    return train_joint(generator, *load_datasets(clips), out, config, resume=resume)
 
 
 def test_the_loss_is_the_bound_per_dimension_and_the_terms_of_the_first_stage(changes, clips):
-    task, batch = task_of(changes, clips, rate_weight=0.5)
+    task, batch = build_task(changes, clips, rate_weight=0.5)
     x, vqvae, prior = batch["x"], task.generator.vqvae, task.generator.prior
-    loss, figures = task.loss(task.model, batch)
+    loss, figures = task.compute_loss(task.model, batch)
     z_e = vqvae.encoder(x)
     quantized = vqvae.quantizer(z_e)
     logits = prior.logits(quantized.codes)
@@ -77,7 +79,7 @@ def test_the_loss_is_the_bound_per_dimension_and_the_terms_of_the_first_stage(ch
                     shares = torch.softmax(-distances / unit, dim=0)
                     price += (shares * asked[item, :, t, row, column]).sum()
     found = task.model(x).rate
-    rows = task.model._shares(z_e) * asked
+    rows = task.model._soft_assign(z_e) * asked
     assert rows.sum(dim=1)[:, :, [0, 7, 15]].sum().item() == pytest.approx(price.item(), rel=1e-4)
     assert found.item() == pytest.approx(rows.sum(dim=1).mean().item(), rel=1e-5)
     first = vqvae.loss(x, observe=False).total
@@ -88,10 +90,10 @@ def test_the_loss_is_the_bound_per_dimension_and_the_terms_of_the_first_stage(ch
 
 
 def test_with_no_weight_the_first_stage_learns_as_if_it_were_alone(changes, clips):
-    task, batch = task_of(changes, clips, rate_weight=0.0)
+    task, batch = build_task(changes, clips, rate_weight=0.0)
     vqvae = task.generator.vqvae
-    joint = gradients(task.loss(task.model, batch)[0], vqvae.parameters())
-    alone = gradients(vqvae.loss(batch["x"], observe=False).total, vqvae.parameters())
+    joint = compute_gradients(task.compute_loss(task.model, batch)[0], vqvae.parameters())
+    alone = compute_gradients(vqvae.loss(batch["x"], observe=False).total, vqvae.parameters())
     for one, other in zip(joint, alone, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-8)
 
@@ -101,11 +103,11 @@ def test_the_weight_decides_what_the_encoder_learns_and_nothing_of_what_the_prio
 ):
     found = {}
     for weight in (0.0, 2.0):
-        task, batch = task_of(changes, clips, rate_weight=weight)
-        loss, _ = task.loss(task.model, batch)
+        task, batch = build_task(changes, clips, rate_weight=weight)
+        loss, _ = task.compute_loss(task.model, batch)
         parts = [*task.generator.vqvae.encoder.parameters(), *task.prior.parameters()]
         number = len(list(task.generator.vqvae.encoder.parameters()))
-        both = gradients(loss, parts)
+        both = compute_gradients(loss, parts)
         found[weight] = both[:number], both[number:]
     (first, prior), (pulled, same) = found.values()
     assert any(not torch.allclose(a, b, rtol=1e-3) for a, b in zip(first, pulled, strict=True))
@@ -127,29 +129,29 @@ def test_the_price_moves_z_e_towards_the_entry_that_the_prior_expects(changes):
     with torch.no_grad():
         quantizer.codebook.zero_()
         quantizer.codebook[:, 0] = torch.tensor([-1.0, 1.0])
-        quantizer.started.fill_(True)
+        quantizer.initialized.fill_(True)
     z_e = torch.zeros(1, quantizer.z_channels, 4, 16, 16)
     z_e[:, 0] = -0.3
     z_e.requires_grad_()
-    generator.vqvae.z_e = lambda x: z_e
-    output = Joint(generator.vqvae, AlwaysOne())(torch.zeros(1, 3, 16, 64, 64))
+    generator.vqvae.compute_z_e = lambda x: z_e
+    output = JointModel(generator.vqvae, AlwaysOne())(torch.zeros(1, 3, 16, 64, 64))
     assert output.vqvae.quantized.codes.unique().tolist() == [0]
     (gradient,) = torch.autograd.grad(output.rate, z_e)
     assert (gradient[:, 0] < 0).all(), "a step against it brings z_e nearer to 1"
     assert (gradient[:, 1:] == 0).all()
 
 
-def test_until_the_codebook_has_started_no_price_reaches_the_encoder(changes, clips):
+def test_until_the_codebook_is_initialized_no_rate_loss_reaches_the_encoder(changes, clips):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **changes).train()
-    task = JointTask(generator, *sets(clips), 1.0)
-    output = task.model(task.first.held_out)
-    assert output.rate == 0 and output.nats > 0
+    task = JointTask(generator, *load_datasets(clips), 1.0)
+    output = task.model(task.vqvae_task.val_x)
+    assert output.rate == 0 and output.nll > 0
 
 
 def test_batches_of_a_step_are_one_large_batch(changes, clips, tmp_path):
     train(changes, clips, tmp_path / "whole")
-    train(changes, clips, tmp_path / "cut", batch_size=2, accumulate=2)
+    train(changes, clips, tmp_path / "cut", batch_size=2, gradient_accumulation_steps=2)
     one, other = (
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")
     )
@@ -157,7 +159,7 @@ def test_batches_of_a_step_are_one_large_batch(changes, clips, tmp_path):
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_run_that_broke_off_ends_with_the_same_weights_and_figures(
+def test_an_interrupted_run_ends_with_the_same_weights_and_metrics(
     changes, clips, tmp_path, monkeypatch
 ):
     whole = train(changes, clips, tmp_path / "whole")
@@ -177,10 +179,10 @@ def test_a_run_that_broke_off_ends_with_the_same_weights_and_figures(
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_its_figures_are_those_of_both_stages_on_held_out_clips(changes, clips, tmp_path):
+def test_its_metrics_are_those_of_both_stages_on_held_out_clips(changes, clips, tmp_path):
     figures = train(changes, clips, tmp_path)
     generator = vqvideo.load(tmp_path / "model")
-    held_out = sets(clips)[1]
+    held_out = load_datasets(clips)[1]
     x = torch.stack([held_out[i]["x"] for i in range(len(held_out))])
     codes = generator.vqvae.encode(x)
     again = generator.vqvae.decode(codes)
@@ -205,7 +207,7 @@ def test_the_command_trains_a_model_that_samples(clips, tmp_path, capsys):
     assert main([*arguments, "--rate-weight", "0.5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["nats_per_code"] > 0
     assert vqvideo.load(out / "model").sample().shape == (1, 3, 16, 64, 64)
-    assert json.loads((out / "training.json").read_text())["about"]["rate_weight"] == 0.5
+    assert json.loads((out / "training.json").read_text())["metadata"]["rate_weight"] == 0.5
     assert (out / "report.html").is_file() and (out / "codebook.png").is_file()
 
 
@@ -213,11 +215,11 @@ def test_the_command_trains_a_model_that_samples(clips, tmp_path, capsys):
     ("quantizer", "rate_weight", "message"),
     [
         (
-            {"name": "finite_scalar"},
+            {"name": "finite-scalar"},
             1.0,
-            "gives z_e the nearest entry of one codebook; take vector",
+            "assigns z_e to the nearest entry of one codebook; use vector",
         ),
-        ({"cosine": True}, 1.0, "gives z_e the nearest entry of one codebook"),
+        ({"cosine": True}, 1.0, "assigns z_e to the nearest entry of one codebook"),
         ({"name": "product", "num_codebooks": 2}, 1.0, "nearest entry of one codebook"),
         ({}, -1.0, "rate_weight must be at least 0, got -1.0"),
         ({}, float("nan"), "rate_weight must be at least 0, got nan"),
@@ -228,11 +230,11 @@ def test_what_cannot_be_trained_jointly_is_refused(quantizer, rate_weight, messa
         quantizer = {**changes["quantizer"], **quantizer}
     generator = vqvideo.build("video", **{**changes, "quantizer": quantizer})
     with pytest.raises(ValueError, match=message):
-        JointTask(generator, *sets(clips), rate_weight)
+        JointTask(generator, *load_datasets(clips), rate_weight)
 
 
 def test_a_model_without_a_prior_cannot_be_trained_jointly(changes, clips):
     generator = vqvideo.build("video", **changes)
     generator.prior = None
     with pytest.raises(ValueError, match="has no prior to train; build one with prior=NAME"):
-        JointTask(generator, *sets(clips), 1.0)
+        JointTask(generator, *load_datasets(clips), 1.0)

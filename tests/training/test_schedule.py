@@ -12,11 +12,11 @@ import vqvideo
 from vqvideo.cli import main
 from vqvideo.data.clips import ClipDataset
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_vqvae
-from vqvideo.training import run as run_module
+from vqvideo.training import trainer as run_module
 from vqvideo.training.optimizer import set_learning_rate
-from vqvideo.training.run import Run
-from vqvideo.training.schedule import SCHEDULES, share_of_rate
+from vqvideo.training.schedule import SCHEDULES, get_lr_factor
 from vqvideo.training.state import ResumeError
+from vqvideo.training.trainer import Trainer
 from vqvideo.training.vqvae import VQVAETask
 
 STEPS = 100
@@ -33,7 +33,7 @@ EXPECTED = {  # of the t-th of T steps, counted from 0, as the papers have them
 }
 
 
-def rates(config, steps, order=None):
+def get_learning_rates(config, steps, order=None):
     """The learning rate at each step, asked for in some order."""
     optimizer = torch.optim.AdamW([torch.zeros(2, 2, requires_grad=True)])
     found = {}
@@ -47,33 +47,33 @@ def rates(config, steps, order=None):
 def test_each_schedule_has_the_form_that_its_paper_gives_it_under_our_warm_up(schedule):
     config = OptimizerConfig(learning_rate=2.0, warmup_steps=4, schedule=schedule)
     expected = [2 * min(1, (t + 1) / 4) * EXPECTED[schedule](t) for t in range(STEPS)]
-    assert rates(config, STEPS) == pytest.approx(expected)
+    assert get_learning_rates(config, STEPS) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_no_step_depends_on_which_were_asked_for_before(schedule):
     config, order = OptimizerConfig(schedule=schedule), torch.randperm(STEPS) + 1
-    assert rates(config, STEPS, order.tolist()) == rates(config, STEPS)
+    assert get_learning_rates(config, STEPS, order.tolist()) == get_learning_rates(config, STEPS)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_runs_of_few_steps_have_a_learning_rate_too(schedule, steps):
-    shares = [share_of_rate(schedule, step, steps) for step in range(1, steps + 1)]
+    shares = [get_lr_factor(schedule, step, steps) for step in range(1, steps + 1)]
     assert all(0 < share <= 1 for share in shares)
     assert shares == sorted(shares, reverse=True)
 
 
 def test_an_unknown_schedule_is_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"no schedule 'cosin'; known: linear, cosine, poly, .*sta"
+        ValueError, match=r"unknown schedule 'cosin'; known: linear, cosine, poly, .*sta"
     ):
         OptimizerConfig(schedule="cosin")
 
 
 def test_a_schedule_that_waits_for_measurements_is_refused_with_why():
     with pytest.raises(
-        ValueError, match=r"'plateau' follows what a run measures, .* take one of: "
+        ValueError, match=r"'plateau' depends on validation metrics, .* choose one of: "
     ):
         OptimizerConfig(schedule="plateau")
 
@@ -88,13 +88,13 @@ def test_a_timm_that_is_too_old_for_a_schedule_is_named(failing, monkeypatch):
         return None, 0
 
     monkeypatch.setattr(factory, "create_scheduler_v2", older)
-    with pytest.raises(ValueError, match="the timm installed here has no schedule 'wsd'"):
-        share_of_rate("wsd", 1, 12345)
+    with pytest.raises(ValueError, match="the installed timm has no schedule 'wsd'"):
+        get_lr_factor("wsd", 1, 12345)
 
 
 def test_timm_is_imported_for_its_schedules_alone():
     code = "import sys; from vqvideo.training import OptimizerConfig as C; C(schedule='cosine'); "
-    code += "from vqvideo.training.schedule import share_of_rate as s; s('linear', 1, 2); "
+    code += "from vqvideo.training.schedule import get_lr_factor as s; s('linear', 1, 2); "
     code += "assert 'timm' not in sys.modules; s('cosine', 1, 2); assert 'timm' in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,9 @@ def test_timm_is_imported_for_its_schedules_alone():
 def train(small_changes, clips, out, *, resume=False, schedule="cosine"):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **small_changes)
-    sets = (ClipDataset(clips, (16, 64, 64), step=4, split=split) for split in ("train", "test"))
+    sets = (
+        ClipDataset(clips, (16, 64, 64), clip_stride=4, split=split) for split in ("train", "test")
+    )
     optimizer = OptimizerConfig(learning_rate=3e-3, warmup_steps=2, schedule=schedule)
     config = TrainingConfig(
         steps=5, batch_size=2, eval_every=2, optimizer=optimizer, precision="fp32"
@@ -112,7 +114,7 @@ def train(small_changes, clips, out, *, resume=False, schedule="cosine"):
     return generator
 
 
-def test_a_run_under_a_schedule_of_timm_goes_on_to_the_same_weights(
+def test_a_resumed_run_under_a_schedule_of_timm_ends_with_the_same_weights(
     small_changes, clips, tmp_path, monkeypatch
 ):
     whole = train(small_changes, clips, tmp_path / "whole")
@@ -131,24 +133,24 @@ def test_a_run_under_a_schedule_of_timm_goes_on_to_the_same_weights(
     again = train(small_changes, clips, tmp_path / "out", resume=True)
     pairs = zip(whole.state_dict().values(), again.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
-    said = "begun with schedule cosine, not linear; give the same command"
+    said = "started with schedule cosine, not linear; run the same command"
     with pytest.raises(ResumeError, match=said):
         train(small_changes, clips, tmp_path / "out", resume=True, schedule="linear")
 
 
-def test_a_run_begun_when_there_was_one_schedule_goes_on_under_that_and_no_other(
+def test_a_run_from_before_schedules_resumes_under_the_one_there_was_and_no_other(
     small_changes, clips, tmp_path, monkeypatch
 ):
-    identity = run_module.identity
+    identity = run_module.build_identity
 
     def before(*of):
         return {name: value for name, value in identity(*of).items() if name != "schedule"}
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "identity", before)
+        patch.setattr(run_module, "build_identity", before)
         train(small_changes, clips, tmp_path, schedule="linear")
     train(small_changes, clips, tmp_path, resume=True, schedule="linear")
-    with pytest.raises(ResumeError, match="begun with schedule linear, not cosine; give"):
+    with pytest.raises(ResumeError, match="started with schedule linear, not cosine; run"):
         train(small_changes, clips, tmp_path, resume=True, schedule="cosine")
 
 
@@ -156,15 +158,15 @@ def test_the_command_hands_the_schedule_on_and_refuses_a_wrong_one_before_any_wo
     clips, tmp_path, capsys, monkeypatch
 ):
     seen = []
-    monkeypatch.setattr(Run, "step", lambda self, step, data: seen.append(step))
+    monkeypatch.setattr(Trainer, "train_step", lambda self, step, data: seen.append(step))
     command = ["train-vqvae", "--model", "video", "--data", str(clips), "--steps", "1"]
     command += ["--set=encoder.widths=[4,4]", "--set=decoder.widths=[4,4]", "--batch-size", "1"]
     command += ["--out", str(tmp_path / "run"), "--precision", "fp32"]
     assert main([*command, "--schedule", "plateau"]) != 0
-    assert "follows what a run measures" in capsys.readouterr().err
+    assert "depends on validation metrics" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert seen == []
-    monkeypatch.setattr(Run, "measure", lambda self, step: None)
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, step: None)
     main([*command, "--schedule", "cosine"])
     told = json.loads((tmp_path / "run" / "training.json").read_text())
     assert told["optimizer"]["schedule"] == "cosine"

@@ -1,7 +1,7 @@
-"""The command `vqvideo`: parse, call one function, print.
+"""The command `vqvideo`: parse the arguments, call one function, print its result.
 
-Results go to stdout (paths, or JSON with --json), everything else to stderr. Exit 2 for wrong
-usage, 1 with one line for a failure; --debug shows the traceback instead.
+Results go to stdout (paths, or JSON with --json), everything else to stderr. The exit code is 2 for
+wrong usage and 1 for a failure, with a one-line message; --debug shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -19,75 +19,76 @@ from vqvideo.cli.options import AddOptions
 from vqvideo.version import __version__
 
 
-def main(arguments: Sequence[str] | None = None, command: str | None = None) -> int:
-    """Run a command line; returns the exit code.
+def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
+    """Run a command line and return the exit code.
 
     Args:
-        arguments: without the program's name; None takes `sys.argv`.
-        command: fixed in advance, for the scripts in tools/.
+        argv: arguments without the program's name; None for `sys.argv`.
+        command: the command to run, for the scripts in tools/; None if `argv` has it.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser(command)
-    options, unknown = parser.parse_known_args(given)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _build_parser(command)
+    options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        options.parser.error(_unknown(unknown[0], options.parser))
+        options.parser.error(_format_unknown_argument(unknown[0], options.parser))
     try:
         result = options.run(options)
-    except Exception as error:  # a traceback is for --debug
+    except Exception as error:  # the traceback is only shown with --debug
         if options.debug:
             raise
-        print(f"{parser.prog}: {_one_line(error)}", file=sys.stderr)
+        print(f"{parser.prog}: {_format_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"{parser.prog}: {str(stop) or 'stopped'}", file=sys.stderr)
+        print(f"{parser.prog}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
-    speaks = os.environ.get("RANK", "0") == "0"  # of several processes, the first for all
-    if speaks and result is not None:
-        _print(result, options.json)
+    is_main_process = os.environ.get("RANK", "0") == "0"  # only the main process prints
+    if is_main_process and result is not None:
+        _print_result(result, options.json)
     return 0
 
 
-def _parser(command: str | None) -> argparse.ArgumentParser:
+def _build_parser(command: str | None) -> argparse.ArgumentParser:
     if command is not None:
         help_, content = COMMANDS[command]
-        return _filled(argparse.ArgumentParser(description=help_, allow_abbrev=False), content)
+        return _add_content(argparse.ArgumentParser(description=help_, allow_abbrev=False), content)
     parser = argparse.ArgumentParser(
         prog="vqvideo",
-        description="Video, audio and images as discrete codes, and new clips from them.",
+        description="Encode video, audio and images as discrete codes, and generate new clips.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    return _filled(parser, COMMANDS)
+    return _add_content(parser, COMMANDS)
 
 
-def _filled(
+def _add_content(
     parser: argparse.ArgumentParser, content: AddOptions | Mapping[str, tuple[str, Any]]
 ) -> argparse.ArgumentParser:
-    """The parser of a command, with its options, or of a group, with its commands."""
+    """Add the options of a command, or the commands of a group, to a parser; return it."""
     if isinstance(content, Mapping):
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
         for name, (help_, inner) in content.items():
             sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
-            _filled(sub, inner)
+            _add_content(sub, inner)
     else:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         content(parser)
-    parser.set_defaults(parser=parser)  # of all that a command line goes through, the last stays
+    parser.set_defaults(parser=parser)  # the innermost parser overwrites the outer ones
     return parser
 
 
-def _unknown(given: str, parser: argparse.ArgumentParser) -> str:
-    known = [option for action in parser._actions for option in action.option_strings]
-    if given.split("=")[0] in known:
-        return f"put {given} after the command"
-    close = difflib.get_close_matches(given.split("=")[0], known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else "."
-    kind = "option" if given.startswith("-") else "argument"
-    return f"unknown {kind} {given}{hint} It takes: {' '.join(sorted(known))}"
+def _format_unknown_argument(argument: str, parser: argparse.ArgumentParser) -> str:
+    """Return the error message for an unknown argument, with the closest known option."""
+    options = [option for action in parser._actions for option in action.option_strings]
+    if argument.split("=")[0] in options:
+        return f"put {argument} after the command"
+    matches = difflib.get_close_matches(argument.split("=")[0], options, n=1)
+    hint = f"; did you mean {matches[0]}?" if matches else "."
+    kind = "option" if argument.startswith("-") else "argument"
+    return f"unknown {kind} {argument}{hint} Known options: {' '.join(sorted(options))}"
 
 
-def _print(result: Any, as_json: bool) -> None:
+def _print_result(result: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, default=str))
     elif isinstance(result, dict):
@@ -100,11 +101,11 @@ def _print(result: Any, as_json: bool) -> None:
         print(result)
 
 
-def _one_line(error: Exception) -> str:
-    """The message alone where it was written for the user, else with the kind of error."""
-    written = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
+def _format_error(error: Exception) -> str:
+    """Return the message of an error, preceded by its type unless it is written for users."""
+    is_user_error = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
     notes = [f"({note})" for note in getattr(error, "__notes__", ())]
     text = " ".join([*str(error).split(), *notes])
-    if written and text:
+    if is_user_error and text:
         return text
     return ": ".join(part for part in (type(error).__name__, text) if part)

@@ -1,44 +1,59 @@
-"""`vqvideo benchmark`: which benchmarks there are."""
+"""The benchmarks of `vqvideo benchmark`."""
 
 from __future__ import annotations
 
 from vqvideo.cli.benchmark_speed import (
-    add_decoding,
-    add_playing,
-    add_quantizer,
-    add_reading,
-    add_sampling,
-    add_streaming,
+    add_decoding_arguments,
+    add_playing_arguments,
+    add_quantizer_arguments,
+    add_reading_arguments,
+    add_sampling_arguments,
+    add_streaming_arguments,
 )
 from vqvideo.cli.benchmark_training import (
-    add_beta,
-    add_bits,
-    add_bound,
-    add_codebooks,
-    add_training,
+    add_beta_arguments,
+    add_bits_arguments,
+    add_bound_arguments,
+    add_codebooks_arguments,
+    add_training_arguments,
 )
-from vqvideo.cli.maze import add_benchmark_maze
+from vqvideo.cli.maze import add_benchmark_maze_arguments
 from vqvideo.cli.options import AddOptions
-from vqvideo.cli.speech import add_benchmark_speech
+from vqvideo.cli.speech import add_benchmark_speech_arguments
 
 BENCHMARKS: dict[str, tuple[str, AddOptions]] = {
-    "quantizer": ("Compare our quantizer with a peer, in time and memory.", add_quantizer),
-    "sampling": ("Time how priors draw codes, beside recomputing everything.", add_sampling),
-    "decoding": ("Time how codes of speech become sound, by a WaveNet and not.", add_decoding),
+    "quantizer": (
+        "Compare time and memory of the quantizer with vector-quantize-pytorch.",
+        add_quantizer_arguments,
+    ),
+    "sampling": ("Time sampling from priors, against full recomputation.", add_sampling_arguments),
+    "decoding": ("Time decoding speech, with a WaveNet and without.", add_decoding_arguments),
     "speech": (
-        "Measure a model of speech: voices, and what they say.",
-        add_benchmark_speech,
+        "Measure a speech model: speaker conversion and phone classification.",
+        add_benchmark_speech_arguments,
     ),
-    "maze": ("Measure a model of walks: does it imagine what it is told?", add_benchmark_maze),
-    "playing": ("Time the next frame, as one walks through a model.", add_playing),
+    "maze": (
+        "Measure how well rollouts of a maze model follow the actions.",
+        add_benchmark_maze_arguments,
+    ),
+    "playing": ("Time generating the next frame in interactive play.", add_playing_arguments),
     "streaming": (
-        "Encode long video: memory, and time beside one call.",
-        add_streaming,
+        "Measure memory and time of encoding long video, against a single call.",
+        add_streaming_arguments,
     ),
-    "reading": ("Read clips from random places, beside decord and a plain loop.", add_reading),
-    "training": ("Train under budgets of seconds: quality over time.", add_training),
-    "bits": ("Bits per dimension beside a VAE and VIMCO (section 4.1).", add_bits),
-    "bound": ("How tight the bound of section 3.2 is, on a toy model.", add_bound),
-    "beta": ("Train with five weights of the commitment loss (section 3.2).", add_beta),
-    "codebooks": ("Train with a codebook by average and with one by gradient.", add_codebooks),
+    "reading": (
+        "Time random access to clips, against decord and a plain loop.",
+        add_reading_arguments,
+    ),
+    "training": ("Train under time budgets: quality over time.", add_training_arguments),
+    "bits": ("Compare bits per dimension with a VAE and VIMCO (section 4.1).", add_bits_arguments),
+    "bound": (
+        "Measure the tightness of the bound of section 3.2 on a toy model.",
+        add_bound_arguments,
+    ),
+    "beta": ("Train with five weights of the commitment loss (section 3.2).", add_beta_arguments),
+    "codebooks": (
+        "Train with an EMA codebook and with a gradient codebook.",
+        add_codebooks_arguments,
+    ),
 }

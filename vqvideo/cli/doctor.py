@@ -1,4 +1,4 @@
-"""The command that tells whether a codebook is healthy."""
+"""Options of the command that checks a codebook."""
 
 from __future__ import annotations
 
@@ -6,43 +6,58 @@ import argparse
 import dataclasses
 from typing import Any
 
-from vqvideo.cli.options import add_device, add_overwrite, progress_bar
+from vqvideo.cli.options import add_device_option, add_overwrite_option, create_progress_bar
 
 
-def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo doctor`."""
-    parser.add_argument("--model", required=True, help="a shipped model or the folder of a run")
-    parser.add_argument("--data", required=True, metavar="FOLDER")
-    parser.add_argument("--split", choices=("train", "test"), default="test")
+def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo doctor`."""
+    parser.add_argument("--model", required=True, help="a shipped model or a run folder")
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of media files")
     parser.add_argument(
-        "--clip-step", type=int, metavar="FRAMES", help="between the starts of two clips"
+        "--split",
+        choices=("train", "test"),
+        default="test",
+        help="split of the data (default: test)",
     )
-    parser.add_argument("--out", default="outputs/codebook.png", help="the picture")
-    add_device(parser)
-    add_overwrite(parser)
-    parser.set_defaults(run=_doctor)
+    parser.add_argument(
+        "--clip-stride",
+        type=int,
+        metavar="FRAMES",
+        help="frames or audio samples between the starts of two clips; default: adjacent clips",
+    )
+    parser.add_argument(
+        "--out",
+        default="outputs/codebook.png",
+        help="plot of the codebook (default: outputs/codebook.png)",
+    )
+    add_device_option(parser)
+    add_overwrite_option(parser)
+    parser.set_defaults(run=_run_doctor)
 
 
-def _doctor(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.doctor import doctor
+def _run_doctor(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.doctor import diagnose_codebook
 
-    file, report, step = doctor(
+    file, report, sampling_method = diagnose_codebook(
         model=options.model,
         data=options.data,
         split=options.split,
-        step=options.clip_step,
+        clip_stride=options.clip_stride,
         out=options.out,
         device=options.device,
         overwrite=options.overwrite,
-        progress=progress_bar("clip"),
+        progress=create_progress_bar("clip"),
     )
     if options.json:
-        return {"file": file, "sampling": step, **report.to_dict()}
-    codebooks = [dataclasses.asdict(figures) for figures in report.codebooks]
+        return {"file": file, "sampling": sampling_method, **report.to_dict()}
+    codebooks = [dataclasses.asdict(metrics) for metrics in report.codebooks]
     names = list(codebooks[0])
-    rows = [f"{name}: {'  '.join(_short(each[name]) for each in codebooks)}" for name in names]
-    return [*rows, f"advice: {report.advice}", f"sampling: {step}", file]
+    rows = [
+        f"{name}: {'  '.join(_format_metric(codebook[name]) for codebook in codebooks)}"
+        for name in names
+    ]
+    return [*rows, f"advice: {report.advice}", f"sampling: {sampling_method}", file]
 
 
-def _short(figure: float) -> str:
-    return f"{figure:.4g}" if isinstance(figure, float) else str(figure)
+def _format_metric(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

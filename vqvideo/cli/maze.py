@@ -1,4 +1,4 @@
-"""The commands about walks through a maze: record some, film one, measure a model of them."""
+"""Options of the maze commands: record episodes, render a rollout, benchmark a model."""
 
 from __future__ import annotations
 
@@ -6,94 +6,142 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from vqvideo.cli.options import add_device, add_overwrite, progress_bar, size
+from vqvideo.cli.options import (
+    add_device_option,
+    add_overwrite_option,
+    create_progress_bar,
+    parse_size,
+)
 
 
-def add_record_maze(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo record-maze`."""
-    parser.add_argument("--out", required=True, metavar="FOLDER")
-    parser.add_argument("--num-episodes", type=int, default=200)
-    parser.add_argument("--num-frames", type=int, default=101, help="of each episode")
-    parser.add_argument("--size", type=size, default=(64, 64), metavar="HxW")
+def add_record_maze_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo record-maze`."""
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="output folder")
     parser.add_argument(
-        "--scenario", default="my_way_home", help="or health_gathering_supreme, another labyrinth"
+        "--num-episodes", type=int, default=200, help="number of episodes (default: 200)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode")
-    parser.add_argument("--test-fraction", type=float, default=0.1, help="episodes held out")
-    add_overwrite(parser)
-    parser.set_defaults(run=_record_maze)
+    parser.add_argument(
+        "--num-frames", type=int, default=101, help="frames per episode (default: 101)"
+    )
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        default=(64, 64),
+        metavar="HxW",
+        help="frame size (default: 64x64)",
+    )
+    parser.add_argument(
+        "--scenario",
+        default="my_way_home",
+        help="maze: my_way_home (default) or health_gathering_supreme",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the first episode")
+    parser.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.1,
+        help="fraction of episodes in the test split (default: 0.1)",
+    )
+    add_overwrite_option(parser)
+    parser.set_defaults(run=_run_record_maze)
 
 
-def _record_maze(options: argparse.Namespace) -> Any:
+def _run_record_maze(options: argparse.Namespace) -> Any:
     from vqvideo.data.maze import record_maze
 
     names = ("num_episodes", "num_frames", "size", "scenario", "seed", "test_fraction", "overwrite")
-    chosen = {name: getattr(options, name) for name in names}
-    return record_maze(options.out, **chosen, progress=progress_bar("episode"))
+    arguments = {name: getattr(options, name) for name in names}
+    return record_maze(options.out, **arguments, progress=create_progress_bar("episode"))
 
 
-def add_walk(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo walk`."""
+def add_rollout_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo rollout`."""
     parser.add_argument(
         "file",
         nargs="?",
-        help="a recording of record-maze, its .actions.npy beside it; default: that beside the "
-        "weights",
+        help="an episode recorded by record-maze, with its .actions.npy file; default: the one "
+        "that ships with the weights",
     )
-    parser.add_argument("--model", default="maze", help="a shipped model or the folder of a run")
-    parser.add_argument("--out", default="outputs/walk.gif", help=".gif or .mp4")
-    parser.add_argument("--num-frames", type=int, help="in all, six real ones included")
-    parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
+    parser.add_argument("--model", default="maze", help="a shipped model or a run folder")
     parser.add_argument(
-        "--guidance", type=float, metavar="G", help="above 1: what is done decides more"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scale", type=int, default=3, help="how many times larger (default 3)")
-    add_device(parser)
-    add_overwrite(parser)
-    parser.set_defaults(run=_walk)
-
-
-def _walk(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.walk import film_walk
-
-    drawing = ("num_frames", "temperature", "guidance", "seed", "scale")
-    names = ("model", "out", *drawing, "device", "overwrite")
-    chosen = {name: getattr(options, name) for name in names}
-    return [film_walk(options.file, **chosen, progress=progress_bar("code"))]
-
-
-def add_benchmark_maze(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo benchmark maze`."""
-    parser.add_argument("--model", required=True, help="told the actions of record-maze")
-    parser.add_argument(
-        "--data", required=True, metavar="FOLDER", help="recordings, a part of them held out"
-    )
-    parser.add_argument("--other", metavar="FOLDER", help="recordings of another map")
-    parser.add_argument(
-        "--max-episodes", type=int, metavar="N", help="measured of each folder (default all)"
+        "--out",
+        default="outputs/rollout.gif",
+        help="output file, .gif or .mp4 (default: outputs/rollout.gif)",
     )
     parser.add_argument(
-        "--num-frames", type=int, default=100, help="imagined of each episode (default 100)"
+        "--num-frames", type=int, help="total frames, six real ones included; default: all"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, help="0: the most probable code")
-    parser.add_argument("--guidance", type=float, help="how strongly what is done decides")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/maze", metavar="FOLDER")
-    add_device(parser)
-    add_overwrite(parser)
-    parser.set_defaults(run=_benchmark_maze)
+    _add_sampling_options(parser)
+    parser.add_argument(
+        "--scale", type=int, default=3, help="factor by which the video is enlarged (default: 3)"
+    )
+    add_device_option(parser)
+    add_overwrite_option(parser)
+    parser.set_defaults(run=_run_rollout)
 
 
-def _benchmark_maze(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.benchmark.maze.run import MazeBench, benchmark_maze
-    from vqvideo.jobs.benchmark.maze.table import maze_table
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Add the sampling options of rollouts."""
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="temperature of the prior; 0 takes the most probable code (default: 1)",
+    )
+    parser.add_argument(
+        "--guidance-scale",
+        type=float,
+        metavar="G",
+        help="scale of classifier-free guidance; above 1 strengthens the actions",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
 
-    names = [entry.name for entry in fields(MazeBench)]
-    files, found = benchmark_maze(
-        MazeBench(**{name: getattr(options, name) for name in names}),
+
+def _run_rollout(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.rollout import render_rollout
+
+    sampling = ("num_frames", "temperature", "guidance_scale", "seed", "scale")
+    names = ("model", "out", *sampling, "device", "overwrite")
+    arguments = {name: getattr(options, name) for name in names}
+    return [render_rollout(options.file, **arguments, progress=create_progress_bar("code"))]
+
+
+def add_benchmark_maze_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo benchmark maze`."""
+    parser.add_argument(
+        "--model", required=True, help="a model conditioned on the actions of record-maze"
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="FOLDER", help="recorded episodes, with a test split"
+    )
+    parser.add_argument("--other-map", metavar="FOLDER", help="recorded episodes of another map")
+    parser.add_argument(
+        "--max-episodes", type=int, metavar="N", help="maximum episodes per folder (default: all)"
+    )
+    parser.add_argument(
+        "--num-frames", type=int, default=100, help="generated frames per episode (default: 100)"
+    )
+    _add_sampling_options(parser)
+    parser.add_argument(
+        "--out",
+        default="outputs/maze",
+        metavar="FOLDER",
+        help="output folder (default: outputs/maze)",
+    )
+    add_device_option(parser)
+    add_overwrite_option(parser)
+    parser.set_defaults(run=_run_benchmark_maze)
+
+
+def _run_benchmark_maze(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.benchmark.maze.run import MazeBenchmarkConfig, benchmark_maze
+    from vqvideo.commands.benchmark.maze.table import format_maze_table
+
+    names = [field.name for field in fields(MazeBenchmarkConfig)]
+    files, results = benchmark_maze(
+        MazeBenchmarkConfig(**{name: getattr(options, name) for name in names}),
         out=options.out,
         overwrite=options.overwrite,
-        progress=progress_bar("part"),
+        progress=create_progress_bar("part"),
     )
-    return {"files": files, **found} if options.json else [maze_table(found), "", *files]
+    return {"files": files, **results} if options.json else [format_maze_table(results), "", *files]

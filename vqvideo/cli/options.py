@@ -1,4 +1,4 @@
-"""Options that several commands have, and the progress bar that they show."""
+"""Options that several commands share, and their progress bar."""
 
 from __future__ import annotations
 
@@ -7,41 +7,43 @@ from collections.abc import Callable
 from typing import Any
 
 AddOptions = Callable[[argparse.ArgumentParser], None]
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """--device."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add --device."""
+    parser.add_argument(
+        "--device", default="auto", help="device: auto, cpu, cuda or mps (default: auto)"
+    )
 
 
-def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """--overwrite."""
-    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
+def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
+    """Add --overwrite."""
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
-def add_max_corrupt(parser: argparse.ArgumentParser) -> None:
-    """The option of commands that read many files of others."""
+def add_max_corrupt_option(parser: argparse.ArgumentParser) -> None:
+    """Add --max-corrupt."""
     parser.add_argument(
         "--max-corrupt",
         type=float,
         default=0.01,
-        metavar="SHARE",
-        help="of the files that may be unreadable and left out (default: 0.01)",
+        metavar="FRACTION",
+        help="largest fraction of unreadable files to skip without an error (default: 0.01)",
     )
 
 
-def size(text: str) -> tuple[int, int]:
-    """`HxW` as two integers."""
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse `HxW` as two integers."""
     try:
         height, width = (int(part) for part in text.lower().split("x"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected HxW, as 64x64, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected HxW, for example 64x64, got {text!r}") from None
     return height, width
 
 
-def progress_bar(unit: str) -> Progress:
-    """A progress bar on stderr with rate and time left; silent where stderr is no terminal."""
+def create_progress_bar(unit: str) -> ProgressCallback:
+    """Return a callback that shows a progress bar on stderr, or nothing if it is no terminal."""
     from tqdm import tqdm
 
     bars: list[Any] = []

@@ -1,4 +1,4 @@
-"""The commands about parts that other packages add."""
+"""Options of the commands for plugins."""
 
 from __future__ import annotations
 
@@ -7,68 +7,78 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vqvideo.plugins import KINDS, are_disabled, found
+from vqvideo.plugins import PART_KINDS, are_plugins_disabled, find_plugins
 
 COLUMNS = ("kind", "name", "package", "version", "status", "error")
 
 
-def add_plugins(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo plugins`."""
+def add_plugins_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo plugins`."""
     parser.add_argument(
-        "--load", action="store_true", help="import each, to see which fail; else none is imported"
+        "--load", action="store_true", help="import each plugin, to see which ones fail"
     )
-    parser.set_defaults(run=_plugins)
+    parser.set_defaults(run=_run_plugins)
 
 
-def _plugins(options: argparse.Namespace) -> Any:
+def _run_plugins(options: argparse.Namespace) -> Any:
     from vqvideo.models import list_plugins
 
-    rows = [[getattr(each, key) for key in COLUMNS] for each in list_plugins(load=options.load)]
+    rows = [[getattr(plugin, key) for key in COLUMNS] for plugin in list_plugins(load=options.load)]
     if options.json:
         return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
     if not rows:
-        why = "VQVIDEO_DISABLE_PLUGINS is set" if are_disabled() else "no package offers any"
-        print(f"no plugins: {why}", file=sys.stderr)
+        reason = (
+            "VQVIDEO_DISABLE_PLUGINS is set"
+            if are_plugins_disabled()
+            else "no installed package has any"
+        )
+        print(f"no plugins: {reason}", file=sys.stderr)
         return []
-    return _table([COLUMNS, *rows])
+    return _format_table([COLUMNS, *rows])
 
 
-def add_new_plugin(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo new-plugin`."""
-    parser.add_argument("name", help="of the part and of the project, as my-quantizer")
-    parser.add_argument("--kind", choices=KINDS, default="quantizer", help="default: quantizer")
-    parser.add_argument("--out", metavar="FOLDER", help="to make; default: the name")
-    parser.set_defaults(run=_new_plugin)
+def add_new_plugin_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo new-plugin`."""
+    parser.add_argument("name", help="name of the part and the project, for example my-quantizer")
+    parser.add_argument(
+        "--kind",
+        choices=PART_KINDS,
+        default="quantizer",
+        help="kind of the part (default: quantizer)",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="folder to create; default: the name")
+    parser.set_defaults(run=_run_new_plugin)
 
 
-def _new_plugin(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.new_plugin import new_plugin
+def _run_new_plugin(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.new_plugin import create_plugin
 
-    return new_plugin(options.name, kind=options.kind, out=options.out)
+    return create_plugin(options.name, kind=options.kind, out=options.out)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with columns under each other."""
+def _format_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Format rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = [map(str.ljust, row, widths) for row in rows]
     return ["  ".join(row).rstrip() for row in padded]
 
 
-def list_in_help(parser: argparse.ArgumentParser) -> None:
-    """Let the help of a command that takes names of parts end with those of plugins."""
-    plain = parser.format_help
+def add_plugins_to_help(parser: argparse.ArgumentParser) -> None:
+    """Append the parts of installed plugins to the help of a command that takes part names."""
+    format_help = parser.format_help
 
-    def with_plugins() -> str:
-        parser.epilog = _usable()  # looked for when somebody reads it, not at every start
-        return plain()
+    def format_help_with_plugins() -> str:
+        parser.epilog = _format_usable_plugins()  # searched only when the help is shown
+        return format_help()
 
-    parser.format_help = with_plugins  # type: ignore[method-assign]
+    parser.format_help = format_help_with_plugins  # type: ignore[method-assign]
 
 
-def _usable() -> str | None:
-    if not found():
+def _format_usable_plugins() -> str | None:
+    """Return a sentence that lists the usable parts of plugins, or None without any."""
+    if not find_plugins():
         return None
-    from vqvideo.models import list_plugins  # which knows those that a part of ours hides
+    from vqvideo.models import list_plugins  # it excludes shadowed names
 
-    usable = [str(each) for each in list_plugins() if each.status in ("available", "loaded")]
+    usable = [str(plugin) for plugin in list_plugins() if plugin.status in ("available", "loaded")]
     return f"From installed packages: {', '.join(usable)}." if usable else None

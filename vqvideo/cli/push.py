@@ -1,4 +1,4 @@
-"""The command that puts a model on the hub."""
+"""Options of the command that uploads a model to the hub."""
 
 from __future__ import annotations
 
@@ -6,25 +6,41 @@ import argparse
 from typing import Any
 
 
-def add_push(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo push`."""
-    parser.add_argument("--model", required=True, help="a shipped model or the folder of a run")
-    parser.add_argument("--to", required=True, metavar="ORG/NAME", help="made if there is none")
+def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo push`."""
+    parser.add_argument("--model", required=True, help="a shipped model or a run folder")
     parser.add_argument(
-        "--licence", required=True, metavar="ID", help="as the hub calls it, such as apache-2.0"
+        "--to",
+        required=True,
+        metavar="ORG/NAME",
+        help="repository, created if it does not exist",
     )
-    parser.add_argument("--private", action="store_true", help="refuse to put it where all can see")
-    parser.add_argument("--revision", metavar="BRANCH", help="made if there is none; default: main")
-    parser.set_defaults(run=_push)
+    parser.add_argument(
+        "--license",
+        required=True,
+        metavar="ID",
+        help="license identifier of the hub, for example apache-2.0",
+    )
+    parser.add_argument(
+        "--private",
+        action="store_true",
+        help="create a private repository; fail if it exists and is public",
+    )
+    parser.add_argument(
+        "--revision",
+        metavar="BRANCH",
+        help="branch, created if it does not exist (default: main)",
+    )
+    parser.set_defaults(run=_run_push)
 
 
-def _push(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.push import push_to_hub
+def _run_push(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.push import push_to_hub
 
     return push_to_hub(
         options.model,
         options.to,
-        licence=options.licence,
+        license=options.license,
         private=options.private,
         revision=options.revision,
     )

@@ -1,34 +1,38 @@
-"""The commands about voices: give one another, measure a model of them."""
+"""Options of the speech commands: convert speakers, benchmark a model."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from vqvideo.cli.options import add_device, add_overwrite, progress_bar
+from vqvideo.cli.options import add_device_option, add_overwrite_option, create_progress_bar
 
 
-def add_convert_speaker(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo convert-speaker`."""
-    parser.add_argument("file", metavar="IN", help="a sound, or a video with sound")
-    parser.add_argument("out", metavar="OUT", help=".wav or .flac")
+def add_convert_speaker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo convert-speaker`."""
+    parser.add_argument("file", metavar="IN", help="an audio file, or a video with audio")
+    parser.add_argument("out", metavar="OUT", help="output file, .wav or .flac")
     parser.add_argument(
-        "--speaker", required=True, metavar="ID", help="whose voice; a wrong one lists them all"
+        "--speaker",
+        required=True,
+        metavar="ID",
+        help="target speaker; an unknown one lists the known speakers",
     )
+    parser.add_argument("--model", default="audio-25hz", help="a shipped model or a run folder")
     parser.add_argument(
-        "--model", default="audio-25hz", help="a shipped model or the folder of a run"
+        "--decoder-temperature",
+        type=float,
+        metavar="T",
+        help="temperature of an autoregressive decoder (default: 1)",
     )
-    parser.add_argument(
-        "--decoder-temperature", type=float, metavar="T", help="of one that draws (default 1)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    add_device(parser)
-    add_overwrite(parser)
-    parser.set_defaults(run=_convert_speaker)
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the decoder")
+    add_device_option(parser)
+    add_overwrite_option(parser)
+    parser.set_defaults(run=_run_convert_speaker)
 
 
-def _convert_speaker(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.speech.convert_speaker import convert_speaker
+def _run_convert_speaker(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.speech.convert_speaker import convert_speaker
 
     files, record = convert_speaker(
         options.file,
@@ -39,44 +43,57 @@ def _convert_speaker(options: argparse.Namespace) -> Any:
         seed=options.seed,
         device=options.device,
         overwrite=options.overwrite,
-        progress=progress_bar("code"),
+        progress=create_progress_bar("code"),
     )
     return {"files": files, **record} if options.json else files
 
 
-def add_benchmark_speech(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo benchmark speech`."""
-    parser.add_argument("--model", required=True, help="of speech, told who speaks")
+def add_benchmark_speech_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo benchmark speech`."""
+    parser.add_argument("--model", required=True, help="a speech model conditioned on the speaker")
     parser.add_argument(
-        "--data", required=True, metavar="FOLDER", help="speakers that it was trained on"
+        "--data", required=True, metavar="FOLDER", help="speech of the training speakers"
     )
-    parser.add_argument("--unseen", required=True, metavar="FOLDER", help="other speakers")
-    parser.add_argument("--map", metavar="FILE", help="phones.json; default: the model's, if any")
+    parser.add_argument(
+        "--unseen", required=True, metavar="FOLDER", help="speech of unseen speakers"
+    )
+    parser.add_argument(
+        "--phone-map", metavar="FILE", help="phones.json; default: that of the model, if any"
+    )
     parser.add_argument(
         "--max-utterances",
         type=int,
         metavar="N",
-        help="measured of each folder (default all; 8 where the likelihood is autoregressive)",
+        help="maximum utterances per folder (default: all; 8 for an autoregressive likelihood)",
     )
     parser.add_argument(
-        "--num-targets", type=int, default=6, help="voices to convert to (default 6)"
+        "--num-targets", type=int, default=6, help="number of target speakers (default: 6)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of a decoder that draws")
-    parser.add_argument("--out", default="outputs/speech", metavar="FOLDER")
-    add_device(parser)
-    add_overwrite(parser)
-    parser.set_defaults(run=_benchmark_speech)
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the decoder")
+    parser.add_argument(
+        "--out",
+        default="outputs/speech",
+        metavar="FOLDER",
+        help="output folder (default: outputs/speech)",
+    )
+    add_device_option(parser)
+    add_overwrite_option(parser)
+    parser.set_defaults(run=_run_benchmark_speech)
 
 
-def _benchmark_speech(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.benchmark.speech.run import SpeechBench, benchmark_speech
-    from vqvideo.jobs.benchmark.speech.table import speech_table
+def _run_benchmark_speech(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.benchmark.speech.run import SpeechBenchmarkConfig, benchmark_speech
+    from vqvideo.commands.benchmark.speech.table import format_speech_table
 
     names = ("model", "data", "unseen", "max_utterances", "num_targets", "seed", "device")
-    files, found = benchmark_speech(
-        SpeechBench(phone_map=options.map, **{name: getattr(options, name) for name in names}),
+    files, results = benchmark_speech(
+        SpeechBenchmarkConfig(
+            phone_map=options.phone_map, **{name: getattr(options, name) for name in names}
+        ),
         out=options.out,
         overwrite=options.overwrite,
-        progress=progress_bar("utterance"),
+        progress=create_progress_bar("utterance"),
     )
-    return {"files": files, **found} if options.json else [speech_table(found), "", *files]
+    return (
+        {"files": files, **results} if options.json else [format_speech_table(results), "", *files]
+    )

@@ -1,4 +1,4 @@
-"""The commands that train."""
+"""Options of the commands that train."""
 
 from __future__ import annotations
 
@@ -8,46 +8,76 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vqvideo.cli.optimizer import FIRST_STAGE, SECOND_STAGE, add_optimizer, optimizer_config
-from vqvideo.cli.options import add_max_corrupt, add_overwrite, progress_bar
-from vqvideo.cli.plugins import list_in_help
+from vqvideo.cli.optimizer import (
+    PRIOR_OPTIMIZER,
+    VQVAE_OPTIMIZER,
+    add_optimizer_options,
+    build_optimizer_config,
+)
+from vqvideo.cli.options import add_max_corrupt_option, add_overwrite_option, create_progress_bar
+from vqvideo.cli.plugins import add_plugins_to_help
 
 
-def _add_training(parser: argparse.ArgumentParser, optimizer: dict[str, Any]) -> None:
-    parser.add_argument("--data", required=True, metavar="FOLDER")
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, default=8)
+def _add_training_options(parser: argparse.ArgumentParser, optimizer: dict[str, Any]) -> None:
+    """Add the options that all training commands share."""
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of media files")
+    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--steps", type=int, required=True, help="number of training steps")
     parser.add_argument(
-        "--accumulate", type=int, default=1, metavar="N", help="batches that make up one step"
+        "--batch-size", type=int, default=8, help="batch size per process (default: 8)"
     )
-    add_optimizer(parser, **optimizer)
-    parser.add_argument("--eval-every", type=int, default=200, metavar="STEPS")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     parser.add_argument(
-        "--compile", action="store_true", help="compile the networks when they first run"
+        "--gradient-accumulation-steps",
+        type=int,
+        default=1,
+        metavar="N",
+        help="batches per training step (default: 1)",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-workers", type=int, default=0, help="processes that read data")
+    add_optimizer_options(parser, **optimizer)
     parser.add_argument(
-        "--clip-step", type=int, metavar="FRAMES", help="between the starts of two clips"
+        "--eval-every",
+        type=int,
+        default=200,
+        metavar="STEPS",
+        help="steps between evaluations on held-out data (default: 200)",
     )
-    parser.add_argument("--fps", type=float, help="of the clips; default: that of each file")
     parser.add_argument(
-        "--resume", action="store_true", help="go on where the run was stopped, if it was begun"
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="precision of the networks (default: auto)",
     )
-    add_overwrite(parser)
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the networks with torch.compile"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="data loading processes (default: 0)"
+    )
+    parser.add_argument(
+        "--clip-stride",
+        type=int,
+        metavar="FRAMES",
+        help="frames or audio samples between the starts of two clips; default: adjacent clips",
+    )
+    parser.add_argument(
+        "--fps", type=float, help="frame rate of the clips; default: that of each file"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="resume the run in --out, if there is one"
+    )
+    add_overwrite_option(parser)
 
 
-def _training_config(options: argparse.Namespace) -> Any:
+def _build_training_config(options: argparse.Namespace) -> Any:
     from vqvideo.training import TrainingConfig
 
     return TrainingConfig(
         steps=options.steps,
         batch_size=options.batch_size,
-        accumulate=options.accumulate,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
         eval_every=options.eval_every,
-        optimizer=optimizer_config(options),
+        optimizer=build_optimizer_config(options),
         precision=options.precision,
         compile=options.compile,
         seed=options.seed,
@@ -55,166 +85,172 @@ def _training_config(options: argparse.Namespace) -> Any:
     )
 
 
-def _add_model(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
-    list_in_help(parser)
-    other = "" if needed else "; default: that of --init-from"
+def _add_model_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    add_plugins_to_help(parser)
+    default = "" if required else "; default: that of --init-from"
     parser.add_argument(
-        "--model", required=needed, help=f"a model's name; see `vqvideo models`{other}"
+        "--model", required=required, help=f"model name; see `vqvideo models`{default}"
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an entry of the model's config, as quantizer.codebook_size=512; repeatable",
+        help="set an entry of the model's config, for example quantizer.codebook_size=512; "
+        "repeatable",
     )
 
 
-def _add_init_from(parser: argparse.ArgumentParser) -> None:
+def _add_init_from_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init-from",
         metavar="RUN|NAME",
-        help="start from these weights: a run, a shipped model, or hf-hub:org/name",
+        help="start from the weights of a run, a shipped model, or hf-hub:org/name",
     )
 
 
-def _add_tell(parser: argparse.ArgumentParser) -> None:
+def _add_condition_on_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--tell",
+        "--condition-on",
         action="append",
         choices=("speaker", "class"),
         default=[],
-        help="let the decoder know who speaks in a file, or its class; repeatable",
+        help="condition the decoder on the speaker or the class of each file; repeatable",
     )
 
 
-def add_train_vqvae(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo train-vqvae`."""
-    _add_model(parser, needed=False)
-    _add_training(parser, FIRST_STAGE)
-    _add_init_from(parser)
+def _add_cache_dir_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--codes-of",
+        "--cache-dir",
+        metavar="FOLDER",
+        help="cache decoded files in this folder: faster training, more disk space",
+    )
+
+
+def add_train_vqvae_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo train-vqvae`."""
+    _add_model_options(parser, required=False)
+    _add_training_options(parser, VQVAE_OPTIMIZER)
+    _add_init_from_option(parser)
+    parser.add_argument(
+        "--tokenizer",
         metavar="RUN|NAME",
-        help="train only a decoder, for the codes of this model, which stay as they are",
+        help="train only a decoder, with the frozen encoder and codebook of this model",
     )
-    _add_tell(parser)
-    parser.add_argument(
-        "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
-    )
-    add_max_corrupt(parser)
-    parser.set_defaults(run=_train_vqvae)
+    _add_condition_on_option(parser)
+    _add_cache_dir_option(parser)
+    add_max_corrupt_option(parser)
+    parser.set_defaults(run=_run_train_vqvae)
 
 
-def _train_vqvae(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.train_vqvae import train_vqvae
+def _run_train_vqvae(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.train_vqvae import train_vqvae
 
     return train_vqvae(
         model=options.model,
         data=options.data,
         out=options.out,
-        config=_training_config(options),
-        changes=_changes(options.set),
-        step=options.clip_step,
+        config=_build_training_config(options),
+        overrides=_parse_overrides(options.set),
+        clip_stride=options.clip_stride,
         fps=options.fps,
-        cache=options.cache,
+        cache_dir=options.cache_dir,
         max_corrupt=options.max_corrupt,
-        tell=options.tell,
-        codes_of=options.codes_of,
+        condition_on=options.condition_on,
+        tokenizer=options.tokenizer,
         init_from=options.init_from,
         resume=options.resume,
         overwrite=options.overwrite,
-        progress=progress_bar("file"),
+        progress=create_progress_bar("file"),
     )
 
 
-def add_train_joint(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo train-joint`."""
-    _add_model(parser)
-    _add_training(parser, FIRST_STAGE)
+def add_train_joint_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo train-joint`."""
+    _add_model_options(parser)
+    _add_training_options(parser, VQVAE_OPTIMIZER)
     parser.add_argument(
         "--rate-weight",
         type=float,
         default=1.0,
         metavar="W",
-        help="of the prior's nats for the encoder; 0 leaves it alone (default: 1, the bound)",
+        help="weight of the prior's NLL in the encoder's loss; 0 detaches it (default: 1, the "
+        "bound)",
     )
-    parser.add_argument(
-        "--cache", metavar="FOLDER", help="keep the files there, decoded: quick, and large"
-    )
-    _add_tell(parser)
-    parser.set_defaults(run=_train_joint)
+    _add_cache_dir_option(parser)
+    _add_condition_on_option(parser)
+    parser.set_defaults(run=_run_train_joint)
 
 
-def _train_joint(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.train_joint import train_joint
+def _run_train_joint(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.train_joint import train_joint
 
     return train_joint(
         model=options.model,
         data=options.data,
         out=options.out,
-        config=_training_config(options),
+        config=_build_training_config(options),
         rate_weight=options.rate_weight,
-        tell=options.tell,
-        changes=_changes(options.set),
-        step=options.clip_step,
+        condition_on=options.condition_on,
+        overrides=_parse_overrides(options.set),
+        clip_stride=options.clip_stride,
         fps=options.fps,
-        cache=options.cache,
+        cache_dir=options.cache_dir,
         resume=options.resume,
         overwrite=options.overwrite,
-        progress=progress_bar("file"),
+        progress=create_progress_bar("file"),
     )
 
 
-def add_train_prior(parser: argparse.ArgumentParser) -> None:
-    """Options of `vqvideo train-prior`."""
-    list_in_help(parser)
+def add_train_prior_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `vqvideo train-prior`."""
+    add_plugins_to_help(parser)
     parser.add_argument("--vqvae", required=True, help="a run of train-vqvae, or a shipped model")
-    parser.add_argument("--prior", help="a prior's name; default: what the model's config says")
+    parser.add_argument("--prior", help="prior name; default: that of the model's config")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the prior, as width=128; repeatable",
+        help="set an option of the prior, for example width=128; repeatable",
     )
-    _add_training(parser, SECOND_STAGE)
-    _add_init_from(parser)
+    _add_training_options(parser, PRIOR_OPTIMIZER)
+    _add_init_from_option(parser)
     parser.add_argument(
         "--num-frames",
         type=int,
         metavar="N",
-        help="of the clips, or samples of the sound; default: as the first stage was made for",
+        help="frames or audio samples per clip; default: the length of the first stage",
     )
-    parser.set_defaults(run=_train_prior)
+    parser.set_defaults(run=_run_train_prior)
 
 
-def _train_prior(options: argparse.Namespace) -> Any:
-    from vqvideo.jobs.train_prior import train_prior
+def _run_train_prior(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.train_prior import train_prior
 
-    prior: Any = _changes(options.set)
+    prior: Any = _parse_overrides(options.set)
     if options.prior is not None:
         prior["name"] = options.prior
     return train_prior(
         vqvae=options.vqvae,
         data=options.data,
         out=options.out,
-        config=_training_config(options),
+        config=_build_training_config(options),
         prior=prior or None,
         num_frames=options.num_frames,
-        step=options.clip_step,
+        clip_stride=options.clip_stride,
         fps=options.fps,
         init_from=options.init_from,
         resume=options.resume,
         overwrite=options.overwrite,
-        progress=progress_bar("clip"),
-        warn=lambda sentence: print(sentence, file=sys.stderr),
+        progress=create_progress_bar("clip"),
+        warn=lambda message: print(message, file=sys.stderr),
     )
 
 
-def _changes(settings: Sequence[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=2"]` as `{"a": {"b": 1}, "c": 2}`; values are JSON, else text."""
-    changes: dict[str, Any] = {}
+def _parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Parse `["a.b=1", "c=2"]` to `{"a": {"b": 1}, "c": 2}`; values are JSON, else text."""
+    overrides: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
@@ -224,15 +260,15 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             value = text
         *parents, last = key.split(".")
-        place = changes
+        node = overrides
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
                 break
-        if not isinstance(place, dict) or isinstance(place.get(last), dict):
+        if not isinstance(node, dict) or isinstance(node.get(last), dict):
             raise ValueError(
-                f"--set {setting} contradicts an earlier --set of {key.split('.')[0]}; set a part "
-                f"by its name and options: part.name=..., part.option=..."
+                f"--set {setting} conflicts with an earlier --set of {key.split('.')[0]}; set the "
+                f"name and the options of a part separately: part.name=..., part.option=..."
             )
-        place[last] = value
-    return changes
+        node[last] = value
+    return overrides

@@ -1,20 +1,20 @@
-"""Code files: the codes of many clips, packed, each clip to be read by itself.
+"""Code files: the packed codes of many clips, with random access to each clip.
 
-A safetensors file: its header is JSON, its tensors are mapped into memory and read where they are
-wanted, and it is free of pickle. (A tar would need an index beside it for that, and half a kibibyte
-for each small clip.) It holds::
+A code file is a safetensors file: it has a JSON header, its tensors are memory-mapped and read on
+access, and it has no pickle. (A tar archive would need a separate index for that, and half a
+kibibyte for each small clip.) It contains::
 
-    codes             uint8 [bytes]: clip after clip, each code as ceil(log2 K) bits, lowest first,
-                      in raster order; a clip begins with a byte of its own
-    actions.N         of clip N, one per data step, where the data had actions
-    "vqvideo_codes"   in the header: the CRC-32 of what follows, as 8 hexadecimal digits, a space,
-                      and JSON: `CodeHeader`; for each clip a `CodeClip`, with its place and a
-                      CRC-32; and which files could not be read
+    codes             uint8 [bytes]: the clips one after another, each code as ceil(log2 K) bits,
+                      lowest first, in raster order; each clip starts at a byte boundary
+    actions.N         actions of clip N, one per data step, if the data has actions
+    "vqvideo_codes"   in the header: the CRC-32 of the rest as 8 hexadecimal digits, a space, and
+                      JSON: the `CodeHeader`; a `CodeClip` for each clip, with its byte range and
+                      CRC-32; and the files that could not be read
 
-The bytes of a clip may also have been compressed under a prior (`CodeHeader.coder`); then they say
-nothing without that prior.
+The bytes of a clip may also be compressed under a prior (`CodeHeader.coder`); then they can only be
+decoded with that prior.
 
-Not here: windows of codes to train on (code_windows.py), making codes and compressing them (jobs).
+Not here: windows of codes for training (code_dataset.py), encoding and compression (`commands`).
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqvideo.data.packing import bits_per_code, unpack
+from vqvideo.data.packing import count_bits_per_code, unpack_codes
 
 FORMAT_VERSION = 2
-PATTERN = "codes-*.safetensors"
-TEMPORARY = ".codes-*.tmp"  # a file of that pattern while it is written
+CODE_FILE_PATTERN = "codes-*.safetensors"
+TEMPORARY_PATTERN = ".codes-*.tmp"  # code files that are being written
 
 
 class CodeFileError(ValueError):
-    """A file that is no code file, is damaged, or does not fit; the message says which and why."""
+    """Error for a file that is not a code file, is damaged, or does not match the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeHeader:
-    """What holds for all clips of a file.
+    """Metadata that all clips of a file share.
 
     Attributes:
-        codebook_size: K.
+        codebook_size: number of entries K.
         num_codebooks: codes per position.
-        downsampling: data steps per code, one per axis.
-        fingerprint: of the tokenizer that made the codes; see `VQVAE.fingerprint`.
-        coder: fingerprint of the prior they are compressed under; None if they are only packed.
-        segment: codes along the first axis that are compressed together; 0 if they are only packed.
+        downsampling: data steps per code along each axis.
+        fingerprint: fingerprint of the tokenizer that made the codes; see `VQVAE.fingerprint`.
+        coder: fingerprint of the prior the codes are compressed under; None if only packed.
+        segment: codes along the first axis that are compressed together; 0 if only packed.
     """
 
     codebook_size: int
@@ -68,22 +68,22 @@ class CodeHeader:
 
     @property
     def bits(self) -> int:
-        """Bits per packed code."""
-        return bits_per_code(self.codebook_size)
+        """Number of bits per packed code."""
+        return count_bits_per_code(self.codebook_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodeClip:
-    """One clip of a file.
+    """Metadata of one clip of a file.
 
     Attributes:
-        source: the file it comes from, relative to the folder that was encoded.
-        start: where in that file it begins, in frames or sound samples.
-        length: data steps along its first axis; the last code may stand for fewer than the others.
-        grid: of its codes.
+        source: the encoded media file, relative to the folder that was encoded.
+        start: start of the clip in that file, in frames or audio samples.
+        length: data steps along the first axis; the last code may cover fewer than the others.
+        grid: shape of the codes.
         rate: data steps per second; 0 for an image.
         split: "train" or "test".
-        class_name, speaker: where the data said so.
+        class_name, speaker: the labels of the file; None if it has none.
     """
 
     source: str
@@ -96,8 +96,8 @@ class CodeClip:
     speaker: str | None = None
 
 
-class Packed(NamedTuple):
-    """A clip ready to be written: `data` are its packed or compressed codes."""
+class PackedClip(NamedTuple):
+    """A clip to write: `data` are its packed or compressed codes."""
 
     clip: CodeClip
     data: bytes
@@ -107,23 +107,23 @@ class Packed(NamedTuple):
 def write_codes(
     path: str | Path,
     header: CodeHeader,
-    clips: Iterable[Packed],
+    clips: Iterable[PackedClip],
     corrupt: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a file that `CodeFile` reads; a crash midway leaves the old one, or none.
+    """Write a code file atomically: after a crash the old file remains, or none exists.
 
     Args:
-        path: of the file.
-        header: what holds for all clips.
-        clips: in their order.
-        corrupt: sources that could not be read, and why.
+        path: the file to write.
+        header: metadata that all clips share.
+        clips: the clips, in order.
+        corrupt: the sources that could not be read, each with the reason.
     """
     path, entries, parts = Path(path), [], []
     tensors: dict[str, Tensor] = {}
     offset = 0
     for index, (clip, data, actions) in enumerate(clips):
-        place = {"offset": offset, "bytes": len(data), "crc32": zlib.crc32(data)}
-        entries.append({**dataclasses.asdict(clip), **place})
+        location = {"offset": offset, "bytes": len(data), "crc32": zlib.crc32(data)}
+        entries.append({**dataclasses.asdict(clip), **location})
         parts.append(data)
         offset += len(data)
         if actions is not None:
@@ -131,7 +131,7 @@ def write_codes(
     tensors["codes"] = torch.frombuffer(
         bytearray(b"".join(parts)) or bytearray(1), dtype=torch.uint8
     )
-    said = json.dumps(
+    text = json.dumps(
         {
             "format_version": FORMAT_VERSION,
             **dataclasses.asdict(header),
@@ -139,128 +139,132 @@ def write_codes(
             "clips": entries,
         }
     )
-    checked = {"vqvideo_codes": f"{zlib.crc32(said.encode()):08x} {said}"}  # one entry: several
-    # would come in any order, and the same codes must give the same bytes
+    # One entry only: safetensors does not fix the order of several, and the same codes must give
+    # the same bytes.
+    metadata = {"vqvideo_codes": f"{zlib.crc32(text.encode()):08x} {text}"}
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        save_file(tensors, temporary, metadata=checked)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        save_file(tensors, temporary, metadata=metadata)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 class CodeFile:
-    """A code file, mapped into memory: any clip is read without the others.
+    """A memory-mapped code file with random access to each clip.
 
     Args:
         path: a file that `write_codes` wrote.
 
     Attributes:
-        header: what holds for all clips.
-        clips: one entry for each.
-        corrupt: sources that could not be read, and why.
+        header: metadata that all clips share.
+        clips: metadata of each clip.
+        corrupt: the sources that could not be read, each with the reason.
 
     Raises:
-        FileNotFoundError: no such file.
-        CodeFileError: it is another kind of file, damaged, or of a version this one cannot read.
+        FileNotFoundError: the file does not exist.
+        CodeFileError: the file is not a code file, is damaged, or has an unsupported version.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
             self._file = safe_open(path, framework="pt")
-            self._names = set(self._file.keys())
+            self._keys = set(self._file.keys())
         except SafetensorError as cause:
-            raise CodeFileError(f"{path} is no code file, or damaged: {cause}") from cause
-        said = self._checked_header()
-        entries = said.pop("clips")
-        places = [[entry.pop(key) for key in ("offset", "bytes", "crc32")] for entry in entries]
-        self._places: list[list[int]] = places
-        self.clips = tuple(_made(CodeClip, entry) for entry in entries)
-        self.corrupt: dict[str, str] = said.pop("corrupt")
-        self.header: CodeHeader = _made(CodeHeader, said)
-        self._sound: set[int] = set()  # clips whose bytes were seen to be what was written
+            raise CodeFileError(f"{path} is not a code file, or is damaged: {cause}") from cause
+        fields = self._read_header()
+        entries = fields.pop("clips")
+        byte_ranges = [
+            [entry.pop(key) for key in ("offset", "bytes", "crc32")] for entry in entries
+        ]
+        self._byte_ranges: list[list[int]] = byte_ranges
+        self.clips = tuple(_from_json(CodeClip, entry) for entry in entries)
+        self.corrupt: dict[str, str] = fields.pop("corrupt")
+        self.header: CodeHeader = _from_json(CodeHeader, fields)
+        self._verified: set[int] = set()  # clips whose checksum was verified
         size = self._file.get_slice("codes").get_shape()[0]
-        if any(offset + length > size for offset, length, _ in places):
-            raise CodeFileError(f"{path} is damaged: its clips need more bytes than it holds")
+        if any(offset + length > size for offset, length, _ in byte_ranges):
+            raise CodeFileError(f"{path} is damaged: its clips need more bytes than it has")
 
-    def _checked_header(self) -> dict[str, Any]:
-        """What the header says, without the version."""
+    def _read_header(self) -> dict[str, Any]:
+        """Read the fields of the header, without the version."""
         text = (self._file.metadata() or {}).get("vqvideo_codes")
-        if text is None or "codes" not in self._names:
-            raise CodeFileError(f"{self.path} is a safetensors file, but no code file")
+        if text is None or "codes" not in self._keys:
+            raise CodeFileError(f"{self.path} is a safetensors file, but not a code file")
         checksum, _, text = text.partition(" ")
         if checksum != f"{zlib.crc32(text.encode()):08x}":
             raise CodeFileError(
-                f"{self.path} has a damaged header: its CRC-32 is another; or it is of format "
-                f"version 1, and the data must be encoded again"
+                f"{self.path} has a damaged header (its CRC-32 does not match) or has format "
+                f"version 1; encode the data again"
             )
-        said: dict[str, Any] = json.loads(text)
-        version = said.pop("format_version")
+        fields: dict[str, Any] = json.loads(text)
+        version = fields.pop("format_version")
         if version != FORMAT_VERSION:
             raise CodeFileError(
                 f"{self.path} must be a code file of format version {FORMAT_VERSION}, got "
                 f"{version}; encode the data again"
             )
-        return said
+        return fields
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def data(self, index: int) -> bytes:
-        """The packed or compressed bytes of a clip.
+    def get_bytes(self, index: int) -> bytes:
+        """Return the packed or compressed bytes of a clip.
 
         Raises:
-            CodeFileError: they are not what was written.
+            CodeFileError: the checksum of the bytes does not match.
         """
-        offset, length, checksum = self._places[index]
-        data = self._bytes(offset, offset + length)
+        offset, length, checksum = self._byte_ranges[index]
+        data = self._read_bytes(offset, offset + length)
         if zlib.crc32(data) != checksum:
-            raise CodeFileError(f"{self._named(index)} is damaged: its CRC-32 is another")
-        self._sound.add(index)
+            raise CodeFileError(f"{self._describe(index)} is damaged: its CRC-32 does not match")
+        self._verified.add(index)
         return data
 
-    def codes(self, index: int, first: int = 0, last: int | None = None) -> Tensor:
-        """Codes int64 `[n, *inner(, s)]` of a clip, from `first` to before `last` along its first
-        axis. All of a clip is read and checked once; after that, of a part only what it needs.
+    def get_codes(self, index: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """Return codes int64 `[n, *inner(, s)]` of a clip, `start` to before `stop` along axis 0.
+
+        The first access verifies the checksum of the whole clip; later ones read only the part.
 
         Raises:
-            CodeFileError: they are compressed or damaged.
+            CodeFileError: the codes are compressed or damaged.
         """
         header, clip = self.header, self.clips[index]
         if header.coder is not None:
             raise CodeFileError(
-                f"{self.path} is compressed under a prior; `vqvideo decode` reads it with it"
+                f"{self.path} is compressed under a prior; use `vqvideo decode` with that prior"
             )
-        last = clip.grid[0] if last is None else last
-        assert 0 <= first <= last <= clip.grid[0]
-        step = math.prod(clip.grid[1:]) * header.num_codebooks * header.bits
-        if index not in self._sound:
-            self.data(index)
-        offset, skip = self._places[index][0], first * step % 8
-        data = self._bytes(offset + first * step // 8, offset + -(-last * step // 8))
-        codes = unpack(data, header.bits, skip, (last - first) * step // header.bits)
+        stop = clip.grid[0] if stop is None else stop
+        assert 0 <= start <= stop <= clip.grid[0]
+        row_bits = math.prod(clip.grid[1:]) * header.num_codebooks * header.bits
+        if index not in self._verified:
+            self.get_bytes(index)
+        offset, skip = self._byte_ranges[index][0], start * row_bits % 8
+        data = self._read_bytes(offset + start * row_bits // 8, offset + -(-stop * row_bits // 8))
+        codes = unpack_codes(data, header.bits, skip, (stop - start) * row_bits // header.bits)
         if codes.numel() and codes.max() >= header.codebook_size:
             raise CodeFileError(
-                f"{self._named(index)} is damaged: it holds code {int(codes.max())} of a codebook "
-                f"of {header.codebook_size}"
+                f"{self._describe(index)} is damaged: it has code {int(codes.max())}, expected "
+                f"codes below {header.codebook_size}"
             )
-        each = (header.num_codebooks,) if header.num_codebooks > 1 else ()
-        return codes.view(last - first, *clip.grid[1:], *each)
+        codebook_axis = (header.num_codebooks,) if header.num_codebooks > 1 else ()
+        return codes.view(stop - start, *clip.grid[1:], *codebook_axis)
 
     def has_actions(self, index: int) -> bool:
-        """Whether the data of a clip had actions."""
-        return f"actions.{index}" in self._names
+        """Return whether the clip has actions."""
+        return f"actions.{index}" in self._keys
 
-    def actions(self, index: int, first: int = 0, last: int | None = None) -> Tensor:
-        """One action per data step of a clip, `[n]` or `[n, a]`, from `first` to before `last`."""
+    def get_actions(self, index: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """Return actions `[n]` or `[n, a]`, one per data step from `start` to before `stop`."""
         assert self.has_actions(index)
-        return self._file.get_slice(f"actions.{index}")[first:last]  # type: ignore[no-any-return]
+        return self._file.get_slice(f"actions.{index}")[start:stop]  # type: ignore[no-any-return]
 
     def check_fingerprint(self, fingerprint: str) -> None:
-        """Raise `CodeFileError` unless the codes are those of the tokenizer of this fingerprint."""
+        """Raise `CodeFileError` unless the tokenizer of the codes has this fingerprint."""
         if self.header.fingerprint != fingerprint:
             raise CodeFileError(
                 f"{self.path} holds codes of another tokenizer: its fingerprint is "
@@ -269,37 +273,37 @@ class CodeFile:
             )
 
     def __reduce__(self) -> tuple[type[CodeFile], tuple[Path]]:
-        return CodeFile, (self.path,)  # an open file cannot go to another process
+        return CodeFile, (self.path,)  # an open file cannot be pickled
 
-    def _bytes(self, start: int, end: int) -> bytes:
+    def _read_bytes(self, start: int, end: int) -> bytes:
         return bytes(self._file.get_slice("codes")[start:end].numpy().tobytes())
 
-    def _named(self, index: int) -> str:
+    def _describe(self, index: int) -> str:
         return f"clip {index} of {self.path} ({self.clips[index].source})"
 
 
 def open_codes(folder: str | Path) -> list[CodeFile]:
-    """All code files of a folder that `vqvideo encode` made; none if there are none.
+    """Open all code files of a folder that `vqvideo encode` wrote; return [] if it has none.
 
     Raises:
-        CodeFileError: one cannot be read or is missing, or they are of different tokenizers.
+        CodeFileError: a file cannot be read or is missing, or the headers of the files differ.
     """
-    paths = sorted(Path(folder).glob(PATTERN))
-    number = {path.stem.partition("-of-")[2] for path in paths} - {""}
-    if number and (len(number) > 1 or len(paths) != int(number.pop())):
+    paths = sorted(Path(folder).glob(CODE_FILE_PATTERN))
+    totals = {path.stem.partition("-of-")[2] for path in paths} - {""}
+    if totals and (len(totals) > 1 or len(paths) != int(totals.pop())):
         raise CodeFileError(
-            f"{folder} holds {len(paths)} code files, {paths[0].name} to {paths[-1].name}, and not "
-            f"all of one run; the command that encodes them goes on where it was stopped"
+            f"{folder} has {len(paths)} code files, {paths[0].name} to {paths[-1].name}, expected "
+            f"all files of one run; repeat the command that encodes them to complete the run"
         )
     files = [CodeFile(path) for path in paths]
     for file in files[1:]:
         if file.header != files[0].header:
             raise CodeFileError(
-                f"{files[0].path} and {file.path} differ in what made them; encode the data again"
+                f"{files[0].path} and {file.path} have different headers; encode the data again"
             )
     return files
 
 
-def _made(kind: type[Any], entry: Mapping[str, Any]) -> Any:
-    """A dataclass of JSON's plain data, lists as tuples."""
+def _from_json(kind: type[Any], entry: Mapping[str, Any]) -> Any:
+    """Build a dataclass from JSON data; convert lists to tuples."""
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})

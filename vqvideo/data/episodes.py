@@ -1,6 +1,6 @@
-"""Whole episodes: recorded videos with what was done between their frames.
+"""Read whole episodes: recorded videos with the actions between their frames.
 
-Not here: windows of one length, as training takes them (clips.py).
+Not here: windows of one length for training (clips.py).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.data.actions import read_actions
-from vqvideo.data.clips import SUFFIXES
-from vqvideo.data.items import items_of, list_items
+from vqvideo.data.actions import read_frame_actions
+from vqvideo.data.clips import SUFFIXES_BY_RANK
+from vqvideo.data.items import list_items, select_split
 from vqvideo.data.metadata import Item
 
 
 class Episode(NamedTuple):
-    """A recording from its first frame on.
+    """A recorded episode, from its first frame.
 
     Attributes:
         frames: `[3, t, h, w]` in [-1, 1].
-        actions: int64 `[t]`, each the one that led into its frame; 0 for the first.
+        actions: int64 `[t]`, the action that led to each frame; 0 for the first frame.
         fps: frames per second.
     """
 
@@ -31,40 +31,43 @@ class Episode(NamedTuple):
     fps: float
 
 
-def episode_items(folder: str, split: str | None, *, least: int, num_actions: int) -> list[Item]:
-    """The recordings of a folder, looked through before any work is done.
+def list_episodes(
+    folder: str, split: str | None, *, min_frames: int, num_actions: int
+) -> list[Item]:
+    """List the episodes of a folder, after checking their lengths and actions.
 
     Args:
-        folder: with a `metadata.jsonl` that names the actions of each, as `record_maze` leaves it.
-        split: "train" or "test", see `vqvideo.data.items.items_of`; None is all files.
-        least: frames that each must have.
-        num_actions: actions are numbers from 0 to below that.
+        folder: a folder with a `metadata.jsonl` that names the actions of each episode, as
+            `record_maze` writes it.
+        split: "train" or "test", see `vqvideo.data.items.select_split`; None is all files.
+        min_frames: minimum number of frames of an episode.
+        num_actions: number of actions; they are integers from 0 to `num_actions - 1`.
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: one has no actions, or others, or is shorter; or there is none.
-        media.MediaError: one cannot be read.
+        ValueError: there is no episode, or one has no actions, invalid actions or too few frames.
+        media.MediaError: an episode cannot be read.
     """
-    items = list_items(folder, SUFFIXES[3])
-    chosen = items if split is None else items_of(items, split)
-    if not chosen:
+    items = list_items(folder, SUFFIXES_BY_RANK[3])
+    selected = items if split is None else select_split(items, split)
+    if not selected:
         raise ValueError(
-            f"{folder} has {len(items)} recordings and none of them for the split {split!r}; "
-            f"metadata.jsonl says which are of which"
+            f"{folder} has {len(items)} recordings, none of them for the split {split!r}; "
+            f"set 'split' in metadata.jsonl"
         )
-    for item in chosen:
+    for item in selected:
         if item.actions is None:
             raise ValueError(
-                f"nobody knows what was done in {item.path}: metadata.jsonl must name the actions "
-                f"of every recording, as that of vqvideo record-maze does"
+                f"there are no actions for {item.path}: metadata.jsonl must name the actions "
+                f"of every recording, as vqvideo record-maze writes it"
             )
         length = media.probe(item.path).num_frames
-        if length < least:
+        if length < min_frames:
             raise ValueError(
-                f"{item.path} has {length} frames; at least {least} are needed of each recording"
+                f"{item.path} has {length} frames, expected at least {min_frames} in each recording"
             )
-        numbered_actions(item.actions, length, num_actions)
-    return chosen
+        read_discrete_actions(item.actions, length, num_actions)
+    return selected
 
 
 def read_episode(
@@ -75,35 +78,35 @@ def read_episode(
     num_actions: int,
     length: int | None = None,
 ) -> Episode:
-    """The first frames of a recording, and what led into each.
+    """Read the first frames of an episode and the action that led to each.
 
     Args:
         file: a video.
-        actions: a `.npy` file, see `read_actions`.
-        size: height and width that the frames are cropped to.
-        num_actions: actions are numbers from 0 to below that.
-        length: frames; None is all.
+        actions: a `.npy` file, see `read_frame_actions`.
+        size: (height, width) that the frames are resized and cropped to.
+        num_actions: number of actions; they are integers from 0 to `num_actions - 1`.
+        length: number of frames; None reads all.
 
     Raises:
-        ValueError: it is shorter, or has other actions.
-        media.MediaError: it cannot be read.
+        ValueError: the episode is too short or has invalid actions.
+        media.MediaError: the episode cannot be read.
     """
-    number = media.probe(file).num_frames
-    if length is not None and length > number:
-        raise ValueError(f"{file} has {number} frames; {length} were asked for")
-    led = numbered_actions(actions, length or number, num_actions)
-    clip = media.read_video(file, range(len(led)), size=size)
-    return Episode(clip.frames, led, clip.fps)
+    num_frames = media.probe(file).num_frames
+    if length is not None and length > num_frames:
+        raise ValueError(f"{file} has {num_frames} frames, but {length} were requested")
+    frame_actions = read_discrete_actions(actions, length or num_frames, num_actions)
+    clip = media.read_video(file, range(len(frame_actions)), size=size)
+    return Episode(clip.frames, frame_actions, clip.fps)
 
 
-def numbered_actions(file: str | Path, length: int, num_actions: int) -> Tensor:
-    """The actions int64 `[length]` that led into the first frames of a recording.
+def read_discrete_actions(file: str | Path, length: int, num_actions: int) -> Tensor:
+    """Return the actions int64 `[length]` that led to the first frames of an episode.
 
     Raises:
-        ValueError: there are too few, or others than numbers from 0 to below `num_actions`.
+        ValueError: there are too few, or they are not integers from 0 to `num_actions - 1`.
     """
-    led = read_actions(Path(file), 0, length)
-    if led.ndim > 1 or not 0 <= int(led.min()) <= int(led.max()) < num_actions:
-        kind = "vectors" if led.ndim > 1 else f"{int(led.min())} to {int(led.max())}"
+    actions = read_frame_actions(Path(file), 0, length)
+    if actions.ndim > 1 or not 0 <= int(actions.min()) <= int(actions.max()) < num_actions:
+        kind = "vectors" if actions.ndim > 1 else f"{int(actions.min())} to {int(actions.max())}"
         raise ValueError(f"{file} must hold actions from 0 to {num_actions - 1}, got {kind}")
-    return led
+    return actions

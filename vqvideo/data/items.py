@@ -1,8 +1,8 @@
-"""Which files there are, which of them train and which test.
+"""List the files of a data set and split them into training and test files.
 
-Where a table says which files are for testing, it decides. Where it says nothing every tenth
-file is, spread evenly; of a single file, the end of it. Whether files can be read plays no part:
-one that breaks later moves no other to the other side.
+If `metadata.jsonl` assigns files to the test split, it decides. Otherwise every tenth file is a
+test file, evenly spread; a single file is split at its end. The split does not depend on whether
+files can be read: a file that becomes corrupt later does not move any other file.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 def list_items(folder: str | Path | Sequence[str | Path], suffixes: tuple[str, ...]) -> list[Item]:
-    """The files of a folder, or those of a list, of which nothing else is known.
+    """Return the items of a folder, or of a list of files, which then have no metadata.
 
     Raises:
-        ValueError: no file, or one is in the list twice.
+        ValueError: there is no file, or one is in the list twice.
         FileNotFoundError: the folder does not exist.
     """
     if isinstance(folder, str | Path):
@@ -34,13 +34,13 @@ def list_items(folder: str | Path | Sequence[str | Path], suffixes: tuple[str, .
     if not items:
         raise ValueError("the list of files is empty")
     if len(set(items)) < len(items):
-        twice = next(item.path for item in items if items.count(item) > 1)
-        raise ValueError(f"each file must be in the list once, {twice} is there more often")
+        duplicate = next(item.path for item in items if items.count(item) > 1)
+        raise ValueError(f"the list must contain each file once, got {duplicate} more than once")
     return items
 
 
-def items_of(items: Sequence[Item], split: str) -> list[Item]:
-    """The files of a split; a single one about which nothing is said belongs to both.
+def select_split(items: Sequence[Item], split: str) -> list[Item]:
+    """Return the files of a split; a single file without a test split belongs to both.
 
     Raises:
         ValueError: `split` is neither "train" nor "test".
@@ -51,17 +51,19 @@ def items_of(items: Sequence[Item], split: str) -> list[Item]:
         return [item for item in items if item.split == split]
     if len(items) == 1:
         return list(items)
-    number = max(1, len(items) // 10)  # spread evenly, so that every folder gives some
-    held_out = {(2 * i + 1) * len(items) // (2 * number) for i in range(number)}
-    return [item for i, item in enumerate(items) if (i in held_out) == (split == "test")]
+    num_test = max(1, len(items) // 10)  # evenly spread, so that all subfolders are represented
+    test_indices = {(2 * i + 1) * len(items) // (2 * num_test) for i in range(num_test)}
+    return [item for i, item in enumerate(items) if (i in test_indices) == (split == "test")]
 
 
-def starts_of_the_only_file(starts: range, split: str, length: int) -> range:
-    """The last tenth of its windows for testing; for training, those that share no frame with it.
+def split_starts(starts: range, split: str, length: int) -> range:
+    """Split the windows of a single file: the last tenth for testing, the others for training.
 
-    >>> starts_of_the_only_file(range(0, 17), "test", length=4)
+    Training windows that share a frame with a test window are left out.
+
+    >>> split_starts(range(0, 17), "test", length=4)
     range(16, 17)
-    >>> starts_of_the_only_file(range(0, 17), "train", length=4)
+    >>> split_starts(range(0, 17), "train", length=4)
     range(0, 13)
     """
     first = len(starts) - max(1, len(starts) // 10)
@@ -70,16 +72,16 @@ def starts_of_the_only_file(starts: range, split: str, length: int) -> range:
     return range(0, starts[first] - length + 1, starts.step)
 
 
-def different_names(given: Sequence[str | None]) -> list[str]:
-    """The different names of classes or speakers, sorted; none at all unless every file has one."""
-    return sorted({name for name in given if name}) if all(given) else []
+def collect_names(names: Sequence[str | None]) -> list[str]:
+    """Return the sorted unique names of classes or speakers; [] unless every file has one."""
+    return sorted({name for name in names if name}) if all(names) else []
 
 
-def spread(things: Sequence[T], most: int | None) -> list[T]:
-    """At most so many of some things, evenly spread; None is all.
+def subsample(items: Sequence[T], max_items: int | None) -> list[T]:
+    """Return at most `max_items` items, evenly spread; None returns all.
 
-    >>> spread(range(10), 3)
+    >>> subsample(range(10), 3)
     [1, 5, 8]
     """
-    number = len(things) if most is None else min(most, len(things))
-    return [things[(2 * i + 1) * len(things) // (2 * number)] for i in range(number)]
+    num_items = len(items) if max_items is None else min(max_items, len(items))
+    return [items[(2 * i + 1) * len(items) // (2 * num_items)] for i in range(num_items)]

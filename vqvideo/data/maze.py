@@ -1,10 +1,9 @@
-"""Records first-person walks with their actions in ViZDoom's free labyrinths.
+"""Record first-person episodes with their actions in the free mazes of ViZDoom.
 
-The data are episodes of the scenario `my_way_home`, rooms joined by corridors, or of another one,
-with textures of the Freedoom project: free to use and free to ship.
+The default scenario is `my_way_home`, rooms connected by corridors. The textures are from the
+Freedoom project: free to use and to redistribute.
 
-Not here: how one walks (maze_walk.py), reading the episodes; their table is
-`vqvideo.data.metadata`.
+Not here: the agent that chooses the actions (maze_agent.py), reading the episodes (episodes.py).
 """
 
 import contextlib
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqvideo.data.maze_walk import FloorPlan, Walker
+from vqvideo.data.maze_agent import FloorPlan, MazeAgent
 from vqvideo.data.metadata import METADATA_NAME, Item, Split, write_metadata
 from vqvideo.media import from_uint8, write_video
 
@@ -27,8 +26,8 @@ TICS_PER_FRAME = 4
 FPS = 35 / TICS_PER_FRAME  # Doom runs at 35 tics a second
 
 SCENARIOS = ("my_way_home", "health_gathering_supreme")
-"""Labyrinths of one floor: rooms joined by corridors; a garden of hedge-like walls under the sky,
-whose floor hurts, with bottles on it: nothing there looks like the other."""
+"""Mazes on one level: rooms connected by corridors; and an outdoor garden with hedge-like walls, a
+damaging floor and bottles on it. The two have no textures in common."""
 
 # Buttons of each action: turn left, turn right, move forward.
 _BUTTONS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1))
@@ -46,25 +45,24 @@ def record_maze(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Records walks through a labyrinth as videos with one action between two frames.
+    """Record episodes of an agent in a maze as videos with one action between two frames.
 
-    Writes `episode_00000.mp4` and `episode_00000.actions.npy`, int8 `[num_frames - 1]`, for
-    each episode: `actions[t]`, an index into `ACTIONS`, leads from frame t to frame t + 1.
-    `metadata.jsonl` is written last: a folder that has one is complete.
+    For each episode, write `episode_00000.mp4` and `episode_00000.actions.npy`, int8
+    `[num_frames - 1]`: `actions[t]`, an index into `ACTIONS`, leads from frame t to frame t + 1.
+    `metadata.jsonl` is written last: a folder that has it is complete.
 
     Args:
         out: a new or empty folder.
-        num_episodes: how many; each starts in a random place.
-        num_frames: of each episode, at 8.75 frames/s.
-        size: height and width of a frame, even numbers. The game draws 240x320; the largest
-            centred part of the right shape is cut out and averaged down, so nothing is
-            distorted, and a square frame shows less of the sides.
-        scenario: one of `SCENARIOS`, where one walks.
-        seed: episode i is decided by `seed + i` alone, whichever episodes went before.
-        test_fraction: the share of episodes, rounded, whose split is "test": the last ones.
-        overwrite: whether episodes recorded into `out` earlier may be removed. Other files in
-            the folder stay.
-        progress: called with (episodes done, `num_episodes`) after each episode.
+        num_episodes: number of episodes; each starts at a random position.
+        num_frames: frames per episode, at 8.75 frames/s.
+        size: even (height, width) of a frame. The game renders 240x320; the largest centered crop
+            with the aspect ratio of `size` is averaged down, so that nothing is distorted and a
+            square frame shows less of the sides.
+        scenario: one of `SCENARIOS`.
+        seed: episode i depends only on `seed + i`.
+        test_fraction: fraction of episodes, rounded, in the split "test": the last ones.
+        overwrite: whether to remove earlier episodes in `out`. Other files in the folder remain.
+        progress: called with (episodes recorded, `num_episodes`) after each episode.
 
     Returns:
         The path of `metadata.jsonl`.
@@ -72,18 +70,18 @@ def record_maze(
     Raises:
         ImportError: vizdoom is not installed.
         FileExistsError: `out` is not empty and `overwrite` is False.
-        ValueError: a number makes no sense; the message says which.
+        ValueError: an argument is out of range; the message names it.
     """
-    _check(num_episodes, num_frames, size, scenario, test_fraction)
+    _check_arguments(num_episodes, num_frames, size, scenario, test_fraction)
     out, items = Path(out).absolute(), []
     num_train = num_episodes - round(num_episodes * test_fraction)
     with _open_game(scenario) as game:
-        _make_room(out, overwrite)
+        _prepare_folder(out, overwrite)
         for index in range(num_episodes):
-            frames, actions = _walk(game, seed + index, num_frames, size)
+            frames, actions = _record_episode(game, seed + index, num_frames, size)
             video = out / f"episode_{index:05d}.mp4"
             write_video(video, from_uint8(torch.from_numpy(frames).permute(3, 0, 1, 2)), FPS)
-            _save(video.with_suffix(".actions.npy"), actions)
+            _save_actions(video.with_suffix(".actions.npy"), actions)
             split: Split = "train" if index < num_train else "test"
             items.append(Item(video, split=split, actions=video.with_suffix(".actions.npy")))
             if progress is not None:
@@ -91,7 +89,7 @@ def record_maze(
     return write_metadata(out, items)
 
 
-def _check(
+def _check_arguments(
     num_episodes: int, num_frames: int, size: tuple[int, int], scenario: str, fraction: float
 ) -> None:
     if num_episodes < 1:
@@ -106,26 +104,26 @@ def _check(
         raise ValueError(f"expected test_fraction between 0 and 1, got {fraction}")
 
 
-def _make_room(out: Path, overwrite: bool) -> None:
+def _prepare_folder(out: Path, overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not overwrite and any(out.iterdir()):
         raise FileExistsError(
             f"folder {str(out)!r} is not empty; choose another, or replace the episodes in it "
             "with overwrite=True"
         )
-    # The table goes first: an interrupted run must not leave one that is wrong.
+    # Remove metadata.jsonl first: an interrupted run must not leave an incorrect one.
     for pattern in (METADATA_NAME, "episode_*.mp4", "episode_*.actions.npy"):
         for path in out.glob(pattern):
             path.unlink()
 
 
 @contextlib.contextmanager
-def _open_game(scenario: str) -> Iterator[Any]:  # vizdoom.DoomGame, unknown without it
+def _open_game(scenario: str) -> Iterator[Any]:  # vizdoom.DoomGame, an optional import
     try:
         import vizdoom
     except ImportError as error:
         raise ImportError(
-            "recording the labyrinth needs vizdoom; install it with: pip install 'vqvideo[maze]'"
+            "recording maze episodes requires vizdoom; install it with: pip install 'vqvideo[maze]'"
         ) from error
     game = vizdoom.DoomGame()
     game.load_config(str(Path(vizdoom.scenarios_path) / f"{scenario}.cfg"))
@@ -140,9 +138,9 @@ def _open_game(scenario: str) -> Iterator[Any]:  # vizdoom.DoomGame, unknown wit
     game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.ANGLE])
     game.set_sectors_info_enabled(True)
     game.set_objects_info_enabled(True)
-    game.set_episode_timeout(0)  # an episode is as long as it is asked to be
+    game.set_episode_timeout(0)  # no time limit: the caller decides the length
     game.add_game_args("+sv_cheats 1")
-    # The engine reads and leaves its settings where it is started: give it a place of its own.
+    # The engine reads and writes its settings in the working directory: use a temporary one.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         game.set_doom_config_path(str(Path(folder) / "engine.ini"))
         with contextlib.chdir(folder):
@@ -153,37 +151,37 @@ def _open_game(scenario: str) -> Iterator[Any]:  # vizdoom.DoomGame, unknown wit
             game.close()
 
 
-def _walk(
+def _record_episode(
     game: Any, seed: int, num_frames: int, size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    """One episode: frames `[t, h, w, 3]` and the actions `[t - 1]` between them."""
+    """Record one episode: frames `[t, h, w, 3]` and the actions `[t - 1]` between them."""
     rng = np.random.default_rng(seed)
     game.set_seed(seed)
     game.new_episode()
-    game.send_game_command("god")  # a floor that hurts ends nothing
+    game.send_game_command("god")  # a damaging floor must not end the episode
     state = game.get_state()
     lines = [line for sector in state.sectors for line in sector.lines if line.is_blocking]
     walls = [(line.x1, line.y1, line.x2, line.y2) for line in lines]
     goals = [(o.position_x, o.position_y) for o in state.objects if o.name == "GreenArmor"]
     x, y, _ = state.game_variables
-    walker = Walker(FloorPlan(walls, goals, start=(x, y)), rng)
+    agent = MazeAgent(FloorPlan(walls, goals, start=(x, y)), rng)
     frames, actions = [], []
-    # The first steps are not recorded: the player appears at rest, often facing a wall.
+    # The first steps are not recorded: the player starts at rest, often facing a wall.
     for t in range(-int(rng.integers(12, 24)), num_frames):
         state = game.get_state()
         if state is None:
             raise RuntimeError(f"the episode of seed {seed} ended early, before frame {t}")
         x, y, angle = state.game_variables
-        action = walker.act((x, y), angle)
+        action = agent.act((x, y), angle)
         if t >= 0:
-            frames.append(_shrink(state.screen_buffer, size))
+            frames.append(_crop_and_resize(state.screen_buffer, size))
             actions.append(action)
         game.make_action(list(_BUTTONS[action]), TICS_PER_FRAME)
     return np.stack(frames), np.array(actions[:-1], dtype=np.int8)
 
 
-def _shrink(screen: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The largest centred part with the shape of `size`, averaged down to it."""
+def _crop_and_resize(screen: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Take the largest centered crop with the aspect ratio of `size` and average it down."""
     height, width = screen.shape[:2]
     scale = min(height / size[0], width / size[1])
     top, left = (height - size[0] * scale) / 2, (width - size[1] * scale) / 2
@@ -192,7 +190,7 @@ def _shrink(screen: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     return np.asarray(image)
 
 
-def _save(path: Path, array: NDArray[np.int8]) -> None:
+def _save_actions(path: Path, array: NDArray[np.int8]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:

@@ -1,21 +1,21 @@
-"""Which media files a data folder holds, and what is known about each.
+"""Read and write the metadata of a data folder: its media files and their labels.
 
-A folder may carry `metadata.jsonl`, one JSON object on each line:
+A folder may have a `metadata.jsonl`, one JSON object per line:
 
     {"file": "episode_00000.mp4", "split": "test", "actions": "episode_00000.actions.npy"}
 
 `file` is required and relative to the folder; `split` is "train" (the default) or "test";
-`class`, `speaker`, `actions` (a `.npy` array) and `segments` may be left out. Segments say what
-a stretch of a file is, such as a phone of speech: start and end in seconds, and a label,
+`class`, `speaker`, `actions` (a `.npy` array) and `segments` are optional. Segments label parts of
+a file, such as the phones of an utterance, by start and end in seconds and a label,
 
     {"file": "a.wav", "speaker": "p225", "segments": [[0.0, 0.31, "SIL"], [0.31, 0.4, "HH"]]}
 
-in order of time and without overlap; between them may be gaps. The file is read strictly:
-what it says is what a model will be trained on, so a typing error must not become a clip
-without a class. Without the file, every media file below the folder is an item for training
-and the name of its sub-folder is its class.
+in order of time and without overlap; gaps are allowed. The file is parsed strictly, because it
+decides the training data: a misspelled key must not result in a clip without a class. Without
+`metadata.jsonl`, every media file below the folder is a training item, and the name of its
+subfolder is its class.
 
-Not here: opening the media (`vqvideo.media`), cutting clips out of them (the data sets).
+Not here: opening the media (`vqvideo.media`), windows of them (the data sets).
 """
 
 import json
@@ -35,12 +35,12 @@ _KEYS = ("file", "split", "class", "speaker", "actions", "segments")
 
 
 class Segment(NamedTuple):
-    """A stretch of a file that has a label, such as a phone of speech.
+    """A labeled part of a file, such as a phone of an utterance.
 
     Attributes:
-        start: in seconds from the beginning of the file, at least 0.
-        end: in seconds, later than `start`; it belongs to the segment no more.
-        label: not empty.
+        start: start in seconds from the beginning of the file, at least 0.
+        end: end in seconds (exclusive), greater than `start`.
+        label: the label, not empty.
     """
 
     start: float
@@ -50,15 +50,15 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One media file and what is known about it.
+    """One media file and its metadata.
 
     Attributes:
-        path: the media file: the folder it was read from, then its relative path.
-        split: "train" or "test"; whole files belong to one of the two.
-        class_name: name of its class, None where it has none.
-        speaker: name of who speaks, None where nobody does or nobody knows.
-        actions: a `.npy` file of the actions between its frames, None without.
-        segments: its labelled stretches in order of time, none of which overlap; empty without.
+        path: path of the media file: the data folder joined with the relative path.
+        split: "train" or "test"; applies to the whole file.
+        class_name: name of the class; None if it has none.
+        speaker: name of the speaker; None if there is none or it is unknown.
+        actions: a `.npy` file of the actions between the frames; None if there is none.
+        segments: labeled parts in order of time, without overlap; empty if there are none.
     """
 
     path: Path
@@ -70,19 +70,19 @@ class Item:
 
 
 def read_metadata(folder: str | Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> list[Item]:
-    """The items of a data folder: its `metadata.jsonl`, else the media files found below it.
+    """Read the items of a data folder from `metadata.jsonl`, or else list its media files.
 
     Args:
         folder: the data folder.
-        suffixes: endings that make a file a medium, in any case, with their dot. They matter
-            only where there is no `metadata.jsonl`, which may name any file.
+        suffixes: suffixes of media files, with the dot; case is ignored. They matter only without
+            a `metadata.jsonl`, which may name any file.
 
     Returns:
         One item per file: in the order of `metadata.jsonl`, or sorted by relative path.
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: a line of `metadata.jsonl` is wrong; the message names file and line.
+        ValueError: a line of `metadata.jsonl` is invalid; the message names file and line.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,7 +92,7 @@ def read_metadata(folder: str | Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) 
         return list(_scan(folder, {suffix.lower() for suffix in suffixes}))
     items: list[Item] = []
     first_line: dict[Path, int] = {}
-    # Split at "\n" alone: splitlines() would also break at separators JSON allows in strings.
+    # Not splitlines(), which also splits at separators that JSON allows in strings.
     for number, line in enumerate(metadata.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
@@ -100,8 +100,8 @@ def read_metadata(folder: str | Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) 
         item = _parse_line(folder, line, where)
         if item.path in first_line:
             raise ValueError(
-                f"{where}: expected each file once, but {_relative(folder, item.path)!r} "
-                f"is in line {first_line[item.path]} already"
+                f"{where}: expected each file once, got {_to_relative(folder, item.path)!r} "
+                f"again (first in line {first_line[item.path]})"
             )
         first_line[item.path] = number
         items.append(item)
@@ -109,13 +109,13 @@ def read_metadata(folder: str | Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) 
 
 
 def write_metadata(folder: str | Path, items: Iterable[Item]) -> Path:
-    """Writes `metadata.jsonl` so that `read_metadata` gives the same items again.
+    """Write `metadata.jsonl` so that `read_metadata` returns the same items.
 
-    The file is complete or absent, never half: it is written under another name and renamed.
+    The file is written atomically, under a temporary name that is then renamed.
 
     Args:
-        folder: an existing folder; every path of the items must lie below it.
-        items: in the order of the lines.
+        folder: an existing folder; it must contain every path of the items.
+        items: the items, in the order of the lines.
 
     Returns:
         The path of `metadata.jsonl`.
@@ -138,22 +138,24 @@ def write_metadata(folder: str | Path, items: Iterable[Item]) -> Path:
 def _scan(folder: Path, suffixes: set[str]) -> Iterator[Item]:
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts):
         parts = path.relative_to(folder).parts
-        # Hidden names are caches and half-written files, never data.
-        hidden = any(part.startswith(".") for part in parts)
-        if path.suffix.lower() in suffixes and path.is_file() and not hidden:
+        # Hidden files are caches and incomplete files, never data.
+        is_hidden = any(part.startswith(".") for part in parts)
+        if path.suffix.lower() in suffixes and path.is_file() and not is_hidden:
             yield Item(path, class_name=parts[-2] if len(parts) > 1 else None)
 
 
 def _parse_line(folder: Path, line: str, where: str) -> Item:
     try:
-        row: object = json.loads(line, object_pairs_hook=_refuse_repeated_keys)
+        row: object = json.loads(line, object_pairs_hook=_reject_duplicate_keys)
     except ValueError as error:
         raise ValueError(f"{where}: expected one JSON object, got {line!r} ({error})") from error
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected one JSON object, got {line!r}")
     unknown = [key for key in row if key not in _KEYS]
     if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; a line has: {', '.join(_KEYS)}")
+        raise ValueError(
+            f"{where}: unknown key {unknown[0]!r}; expected one of: {', '.join(_KEYS)}"
+        )
     for key, value in row.items():
         if key != "segments" and (not isinstance(value, str) or not value):
             raise ValueError(f"{where}: expected {key!r} to be a non-empty string, got {value!r}")
@@ -163,20 +165,22 @@ def _parse_line(folder: Path, line: str, where: str) -> Item:
     if split not in SPLITS:
         raise ValueError(f"{where}: expected 'split' to be 'train' or 'test', got {split!r}")
     return Item(
-        path=_existing(folder, row["file"], "file", where),
+        path=_resolve_path(folder, row["file"], "file", where),
         split=cast(Split, split),
         class_name=row.get("class"),
         speaker=row.get("speaker"),
-        actions=_existing(folder, row["actions"], "actions", where) if "actions" in row else None,
+        actions=_resolve_path(folder, row["actions"], "actions", where)
+        if "actions" in row
+        else None,
         segments=_parse_segments(row["segments"], where) if "segments" in row else (),
     )
 
 
-def _parse_segments(given: object, where: str) -> tuple[Segment, ...]:
-    if not isinstance(given, list):
-        raise ValueError(f"{where}: expected 'segments' to be a list, got {given!r}")
+def _parse_segments(entries: object, where: str) -> tuple[Segment, ...]:
+    if not isinstance(entries, list):
+        raise ValueError(f"{where}: expected 'segments' to be a list, got {entries!r}")
     segments: list[Segment] = []
-    for entry in given:
+    for entry in entries:
         match entry:
             case [start, end, str(label)] if label and _is_time(start) and _is_time(end):
                 segment = Segment(float(start), float(end), label)
@@ -199,22 +203,22 @@ def _parse_segments(given: object, where: str) -> tuple[Segment, ...]:
 
 
 def _is_time(value: object) -> bool:
-    """Whether it can be a time in seconds; JSON as Python reads it has NaN and Infinity too."""
+    """Return whether a value is a valid time in seconds; Python's JSON allows NaN and Infinity."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and 0 <= cast(float, value) <= sys.float_info.max
 
 
-def _refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    # Plain JSON keeps the last of two equal keys: one of the two was not meant.
+def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    # json.loads silently keeps the last of two equal keys.
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("duplicate key")
     return row
 
 
-def _existing(folder: Path, name: str, key: str, where: str) -> Path:
-    # Only what the name says is judged, not where links lead: a folder of links to a data set
-    # elsewhere is the owner's choice, "../" in a downloaded file is not.
+def _resolve_path(folder: Path, name: str, key: str, where: str) -> Path:
+    # Links are not resolved: a folder of links to a data set elsewhere is the owner's choice, but
+    # "../" in a downloaded file is not.
     path = Path(os.path.normpath(folder / name))
     if Path(name).is_absolute() or not path.is_relative_to(os.path.normpath(folder)):
         raise ValueError(f"{where}: expected {key!r} to stay inside the folder, got {name!r}")
@@ -224,20 +228,20 @@ def _existing(folder: Path, name: str, key: str, where: str) -> Path:
     return path
 
 
-def _relative(folder: Path, path: Path) -> str:
+def _to_relative(folder: Path, path: Path) -> str:
     if not path.is_relative_to(folder) or ".." in path.relative_to(folder).parts:
         raise ValueError(f"expected a path inside {folder}, got {path}")
     return path.relative_to(folder).as_posix()
 
 
 def _to_row(folder: Path, item: Item) -> dict[str, Any]:
-    row: dict[str, Any] = {"file": _relative(folder, item.path), "split": item.split}
+    row: dict[str, Any] = {"file": _to_relative(folder, item.path), "split": item.split}
     if item.class_name is not None:
         row["class"] = item.class_name
     if item.speaker is not None:
         row["speaker"] = item.speaker
     if item.actions is not None:
-        row["actions"] = _relative(folder, item.actions)
+        row["actions"] = _to_relative(folder, item.actions)
     if item.segments:
         row["segments"] = [list(segment) for segment in item.segments]
     return row

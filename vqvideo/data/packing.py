@@ -1,4 +1,4 @@
-"""Codes as bits: each of a fixed number, one after the other."""
+"""Pack codes into bits, with a fixed number of bits per code."""
 
 from __future__ import annotations
 
@@ -8,42 +8,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_AT_ONCE = 2**16  # codes packed at a time: a multiple of 8, so that each time begins with a byte
+_CHUNK_SIZE = (
+    2**16
+)  # codes packed at a time; a multiple of 8, so that chunks start at byte boundaries
 
 
-def bits_per_code(codebook_size: int) -> int:
-    """The fewest bits that can hold any code, ceil(log2 K); one at least.
+def count_bits_per_code(codebook_size: int) -> int:
+    """Return the minimum number of bits per code: ceil(log2 K), at least 1.
 
-    >>> bits_per_code(1024), bits_per_code(1025)
+    >>> count_bits_per_code(1024), count_bits_per_code(1025)
     (10, 11)
     """
     return max(1, math.ceil(math.log2(codebook_size)))
 
 
-def pack(codes: Tensor, bits: int) -> bytes:
-    """Codes of any shape as `bits` bits each, lowest first, in raster order.
+def pack_codes(codes: Tensor, bits: int) -> bytes:
+    """Pack codes of any shape into `bits` bits each, lowest first, in raster order.
 
-    >>> pack(torch.tensor([1, 2, 3]), bits=2)
+    >>> pack_codes(torch.tensor([1, 2, 3]), bits=2)
     b'9'
     """
     flat = codes.reshape(-1).numpy()
-    parts = []
-    for start in range(0, len(flat), _AT_ONCE):
-        part = flat[start : start + _AT_ONCE]
-        each = np.stack([(part >> bit & 1).astype(np.uint8) for bit in range(bits)], axis=1)
-        parts.append(np.packbits(each, bitorder="little").tobytes())
-    return b"".join(parts)
+    packed = []
+    for start in range(0, len(flat), _CHUNK_SIZE):
+        chunk = flat[start : start + _CHUNK_SIZE]
+        code_bits = np.stack([(chunk >> bit & 1).astype(np.uint8) for bit in range(bits)], axis=1)
+        packed.append(np.packbits(code_bits, bitorder="little").tobytes())
+    return b"".join(packed)
 
 
-def unpack(data: bytes, bits: int, first: int, number: int) -> Tensor:
-    """`number` codes int64 `[number]` of packed ones, from the one that begins at bit `first` on.
+def unpack_codes(data: bytes, bits: int, bit_offset: int, num_codes: int) -> Tensor:
+    """Unpack `num_codes` codes, starting at bit `bit_offset`, to int64 `[num_codes]`.
 
-    >>> unpack(b"9", bits=2, first=2, number=2)
+    >>> unpack_codes(b"9", bits=2, bit_offset=2, num_codes=2)
     tensor([2, 3])
     """
-    every = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    each = every[first : first + number * bits].reshape(number, bits)
-    codes = np.zeros(number, np.int64)
+    all_bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    code_bits = all_bits[bit_offset : bit_offset + num_codes * bits].reshape(num_codes, bits)
+    codes = np.zeros(num_codes, np.int64)
     for bit in range(bits):
-        codes |= each[:, bit].astype(np.int64) << bit
+        codes |= code_bits[:, bit].astype(np.int64) << bit
     return torch.from_numpy(codes)

@@ -1,10 +1,10 @@
-"""How files of each rank are measured and read: videos, images, sound.
+"""Readers that measure and read media files: videos, images and audio.
 
-A reader is a description, without state: what size or rate its files are brought to. It gives
-stretches of one file as float32 `[c, t, ...]` in [-1, 1]. In worker processes a file that does
-not answer ends the worker, see `vqvideo.media.deadline`.
+A reader has no state, only the size or rate to convert files to. It returns consecutive frames or
+samples of a file as float32 `[c, t, ...]` in [-1, 1]. In a worker process, a file that does not
+respond ends the worker, see `vqvideo.media.deadline`.
 
-Not here: what FFmpeg does (`vqvideo.media`), which stretches are wanted (clips.py).
+Not here: decoding (`vqvideo.media`), the choice of windows (clips.py).
 """
 
 from __future__ import annotations
@@ -22,82 +22,86 @@ from vqvideo import media
 from vqvideo.data.metadata import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 
-_DEADLINE = 300.0  # seconds for one stretch; a worker that waits longer waits for ever
-_PIECE = 64  # frames decoded at a time where a whole video is wanted
+_TIMEOUT = 300.0  # seconds per read; a worker that waits longer is assumed to hang
+_CHUNK_SIZE = 64  # frames decoded at a time when a whole video is read
 
 
 class Extent(NamedTuple):
-    """How long a file is, as it is stored.
+    """Length of a stored file.
 
     Attributes:
-        steps: frames of a video, samples of sound; 1 for an image.
-        seconds: how long they last; 0 for an image.
+        num_steps: frames of a video or samples of audio; 1 for an image.
+        seconds: duration; 0 for an image.
     """
 
-    steps: int
+    num_steps: int
     seconds: float
 
 
 class Reader(ABC):
-    """Reads files of one kind."""
+    """Base class of readers, each for one kind of media files."""
 
     kind: ClassVar[str]
-    is_bytes: ClassVar[bool]  # values are those of bytes, as `media.from_uint8` makes them
+    is_uint8: ClassVar[bool]  # whether the values are exact results of `media.from_uint8`
 
     @abstractmethod
     def measure(self, path: Path) -> Extent:
-        """Open a file to see how long it is; raises `media.MediaError`."""
+        """Open a file and return its length.
+
+        Raises:
+            media.MediaError: the file cannot be read.
+        """
 
     @abstractmethod
-    def length(self, extent: Extent) -> int:
-        """Frames or samples that `read` can give of a file, at the rate it gives them."""
+    def compute_length(self, extent: Extent) -> int:
+        """Return the number of frames or samples of a file at the rate of this reader."""
 
     @abstractmethod
     def read(self, path: Path, start: int, stop: int) -> Tensor:
-        """Frames or samples from `start` up to `stop`, `[c, stop - start, ...]`.
+        """Read frames or samples from `start` to before `stop`, `[c, stop - start, ...]`.
 
         Raises:
-            media.MediaError: they cannot be decoded.
+            media.MediaError: the frames or samples cannot be decoded.
         """
 
-    def pieces(self, path: Path, length: int) -> Iterator[Tensor]:
-        """All of a file of this length, as `read` gives it, piece after piece."""
+    def iter_chunks(self, path: Path, length: int) -> Iterator[Tensor]:
+        """Read a whole file of this length chunk by chunk."""
         yield self.read(path, 0, length)
 
 
 @dataclass(frozen=True)
 class VideoReader(Reader):
-    """Videos, at one size; see `media.read_video`.
+    """Reader of videos at one size; see `media.read_video`.
 
     Attributes:
-        size: height and width.
-        fit: how frames of other proportions are brought to it.
-        fps: frames per second; None keeps every file's own.
+        size: height and width in pixels.
+        fit: how frames of another aspect ratio are brought to `size`.
+        fps: frames per second; None keeps the rate of each file.
     """
 
     kind = "video"
-    is_bytes = True
+    is_uint8 = True
 
     size: tuple[int, int]
     fit: Fit = "crop"
     fps: float | None = None
 
     def measure(self, path: Path) -> Extent:
-        with media.deadline(path, _DEADLINE):
+        with media.deadline(path, _TIMEOUT):
             info = media.probe(path)
         return Extent(info.num_frames, info.duration)
 
-    def length(self, extent: Extent) -> int:
+    def compute_length(self, extent: Extent) -> int:
         if self.fps is None:
-            return extent.steps
-        # A moment just at the end, but for rounding, is after it.
+            return extent.num_steps
+        # A time at the end of the video, up to rounding, counts as after it.
         return math.ceil(extent.seconds * self.fps - 1e-3)
 
     def read(self, path: Path, start: int, stop: int) -> Tensor:
-        with media.deadline(path, _DEADLINE):
+        with media.deadline(path, _TIMEOUT):
             if self.fps is None:
-                numbers = range(start, stop)
-                return media.read_video(path, numbers, size=self.size, fit=self.fit).frames
+                indices = range(start, stop)
+                return media.read_video(path, indices, size=self.size, fit=self.fit).frames
             return media.read_video(
                 path,
                 fps=self.fps,
@@ -107,22 +111,22 @@ class VideoReader(Reader):
                 fit=self.fit,
             ).frames
 
-    def pieces(self, path: Path, length: int) -> Iterator[Tensor]:
-        for start in range(0, length, _PIECE):
-            yield self.read(path, start, min(start + _PIECE, length))
+    def iter_chunks(self, path: Path, length: int) -> Iterator[Tensor]:
+        for start in range(0, length, _CHUNK_SIZE):
+            yield self.read(path, start, min(start + _CHUNK_SIZE, length))
 
 
 @dataclass(frozen=True)
 class ImageReader(Reader):
-    """Images, at one size: each a video of one frame; the frames of a video are images too.
+    """Reader of images at one size: an image file has one frame, a video file all its frames.
 
     Attributes:
-        size: height and width.
-        fit: how pictures of other proportions are brought to it.
+        size: height and width in pixels.
+        fit: how images of another aspect ratio are brought to `size`.
     """
 
     kind = "image"
-    is_bytes = True
+    is_uint8 = True
 
     size: tuple[int, int]
     fit: Fit = "crop"
@@ -130,48 +134,48 @@ class ImageReader(Reader):
     def measure(self, path: Path) -> Extent:
         if _is_video(path):
             return VideoReader(self.size, self.fit).measure(path)
-        return Extent(1, 0.0)  # whether it is an image shows when it is read
+        return Extent(1, 0.0)  # the format is checked when the image is read
 
-    def length(self, extent: Extent) -> int:
-        return extent.steps
+    def compute_length(self, extent: Extent) -> int:
+        return extent.num_steps
 
     def read(self, path: Path, start: int, stop: int) -> Tensor:
         if _is_video(path):
             return VideoReader(self.size, self.fit).read(path, start, stop)
-        assert (start, stop) == (0, 1), f"an image has one frame, not {start} to {stop}"
-        with media.deadline(path, _DEADLINE):
+        assert (start, stop) == (0, 1), f"an image has one frame, got {start} to {stop}"
+        with media.deadline(path, _TIMEOUT):
             return media.read_image(path, size=self.size, fit=self.fit).unsqueeze(1)
 
-    def pieces(self, path: Path, length: int) -> Iterator[Tensor]:
+    def iter_chunks(self, path: Path, length: int) -> Iterator[Tensor]:
         if _is_video(path):
-            return VideoReader(self.size, self.fit).pieces(path, length)
-        return super().pieces(path, length)
+            return VideoReader(self.size, self.fit).iter_chunks(path, length)
+        return super().iter_chunks(path, length)
 
 
 @dataclass(frozen=True)
-class SoundReader(Reader):
-    """Sound, at one rate. Every stretch costs the decoding of the whole file.
+class AudioReader(Reader):
+    """Reader of audio at one sample rate; every read decodes the whole file.
 
     Attributes:
-        sample_rate: in Hz.
+        sample_rate: sample rate in Hz.
     """
 
     kind = "sound"
-    is_bytes = False
+    is_uint8 = False
 
     sample_rate: int
 
     def measure(self, path: Path) -> Extent:
-        with media.deadline(path, _DEADLINE):
-            sound = media.read_audio(path)
-        num_samples = sound.samples.shape[1]
-        return Extent(num_samples, num_samples / sound.sample_rate)
+        with media.deadline(path, _TIMEOUT):
+            audio = media.read_audio(path)
+        num_samples = audio.samples.shape[1]
+        return Extent(num_samples, num_samples / audio.sample_rate)
 
-    def length(self, extent: Extent) -> int:
-        return math.ceil(extent.seconds * self.sample_rate - 1e-6)  # less what rounding adds
+    def compute_length(self, extent: Extent) -> int:
+        return math.ceil(extent.seconds * self.sample_rate - 1e-6)  # minus the rounding error
 
     def read(self, path: Path, start: int, stop: int) -> Tensor:
-        with media.deadline(path, _DEADLINE):
+        with media.deadline(path, _TIMEOUT):
             return media.read_audio(path, sample_rate=self.sample_rate).samples[:, start:stop]
 
 

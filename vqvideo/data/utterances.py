@@ -1,9 +1,9 @@
-"""Whole utterances: sound files from beginning to end, and the labels of their code frames.
+"""Read whole utterances and align their labels with code frames.
 
-What is said in an utterance is known from the `segments` of `metadata.jsonl`, in seconds; a model
-sees frames. `frame_labels` brings the two together.
+The labels of an utterance are the `segments` of `metadata.jsonl`, in seconds; the codes of a model
+are frames. `align_labels` converts the former to the latter.
 
-Not here: windows of one length, as training takes them (clips.py).
+Not here: windows of one length for training (clips.py).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.data.clips import SUFFIXES
-from vqvideo.data.items import items_of, list_items
+from vqvideo.data.clips import SUFFIXES_BY_RANK
+from vqvideo.data.items import list_items, select_split
 from vqvideo.data.metadata import Item, Segment
 
 
 class Utterance(NamedTuple):
-    """A sound file and all that is in it.
+    """An audio file and its samples.
 
     Attributes:
-        item: the file and what is known about it.
+        item: the file and its metadata.
         samples: float32 `[1, t]` in [-1, 1].
     """
 
@@ -32,26 +32,26 @@ class Utterance(NamedTuple):
     samples: Tensor
 
 
-def labelled_items(folder: str | Path, split: str) -> list[Item]:
-    """The sound files of a split that have segments; files without are none of them.
+def list_labeled_items(folder: str | Path, split: str) -> list[Item]:
+    """List the audio files of a split that have segments.
 
     Args:
-        folder: with a `metadata.jsonl`, see `vqvideo.data.metadata`.
-        split: "train" or "test", see `vqvideo.data.items.items_of`.
+        folder: a folder with a `metadata.jsonl`, see `vqvideo.data.metadata`.
+        split: "train" or "test", see `vqvideo.data.items.select_split`.
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: no file of the split has segments, or `metadata.jsonl` is wrong.
+        ValueError: no file of the split has segments, or `metadata.jsonl` is invalid.
     """
-    items = items_of(list_items(folder, SUFFIXES[1]), split)
-    labelled = [item for item in items if item.segments]
-    if not labelled:
+    items = select_split(list_items(folder, SUFFIXES_BY_RANK[1]), split)
+    labeled = [item for item in items if item.segments]
+    if not labeled:
         raise ValueError(
-            f"{folder} gives {len(items)} files for the split {split!r} and none of them has "
-            'segments; its metadata.jsonl must say what is where, as "segments": '
+            f"{folder} has {len(items)} files for the split {split!r} and none of them has "
+            'segments; its metadata.jsonl must label them as "segments": '
             '[[start_seconds, end_seconds, "label"], ...]'
         )
-    return labelled
+    return labeled
 
 
 def read_utterances(
@@ -60,12 +60,12 @@ def read_utterances(
     sample_rate: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Utterance]:
-    """Read files whole, one after the other.
+    """Read whole audio files one after another.
 
     Args:
-        items: of sound files, such as `labelled_items` gives.
-        sample_rate: in Hz, to which they are resampled.
-        progress: called with (files done, files in all).
+        items: the audio files, such as those from `list_labeled_items`.
+        sample_rate: rate in Hz to which the audio is resampled.
+        progress: called with (files read, total number of files).
 
     Raises:
         media.MediaError: a file cannot be read; the message names it.
@@ -76,25 +76,25 @@ def read_utterances(
             progress(done, len(items))
 
 
-def frame_labels(
+def align_labels(
     segments: Sequence[Segment], num_frames: int, seconds_per_frame: float
 ) -> list[str | None]:
-    """The label at the middle of each frame's time; None where no segment covers it.
+    """Return the label at the middle of each frame, or None where no segment covers it.
 
     Args:
-        segments: in order of time, without overlap.
-        num_frames: frame i lasts from i to i + 1 times `seconds_per_frame`.
-        seconds_per_frame: data steps per code divided by their rate.
+        segments: labeled segments in order of time, without overlap.
+        num_frames: number of frames; frame i lasts from i to i + 1 times `seconds_per_frame`.
+        seconds_per_frame: data steps per code divided by data steps per second.
 
-    >>> frame_labels([Segment(0.0, 0.05, "HH"), Segment(0.07, 0.2, "AY")], 4, 0.04)
+    >>> align_labels([Segment(0.0, 0.05, "HH"), Segment(0.07, 0.2, "AY")], 4, 0.04)
     ['HH', None, 'AY', 'AY']
     """
     labels: list[str | None] = []
-    number = 0  # of the first segment that ends after the frame's middle
+    index = 0  # of the first segment that ends after the middle of the frame
     for frame in range(num_frames):
         middle = (frame + 0.5) * seconds_per_frame
-        while number < len(segments) and segments[number].end <= middle:
-            number += 1
-        covered = number < len(segments) and segments[number].start <= middle
-        labels.append(segments[number].label if covered else None)
+        while index < len(segments) and segments[index].end <= middle:
+            index += 1
+        is_covered = index < len(segments) and segments[index].start <= middle
+        labels.append(segments[index].label if is_covered else None)
     return labels

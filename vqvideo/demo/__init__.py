@@ -1,12 +1,12 @@
-"""`vqvideo play`: a local web page on which a visitor walks through what a model imagines.
+"""`vqvideo play`: a local web page for interactive rollouts of a model.
 
-starts.py reads what a walk begins with, walk.py imagines it frame by frame, session.py keeps the
-visitors apart, server.py answers their browsers, page.html is what those show.
+starts.py reads the frames to start from, rollout.py generates frame by frame, session.py keeps the
+state of each visitor, server.py is the HTTP server, and page.html is the page.
 """
 
+from vqvideo.demo.rollout import Rollout, get_action_labels
 from vqvideo.demo.server import Server, serve
-from vqvideo.demo.session import Sessions
+from vqvideo.demo.session import SessionStore
 from vqvideo.demo.starts import Start, read_start
-from vqvideo.demo.walk import Walk, actions_of
 
-__all__ = ["Server", "Sessions", "Start", "Walk", "actions_of", "read_start", "serve"]
+__all__ = ["Rollout", "Server", "SessionStore", "Start", "get_action_labels", "read_start", "serve"]

@@ -1,8 +1,7 @@
-"""What answers the page: Python's own HTTP server, on this machine alone.
+"""The HTTP server of `vqvideo play`, based on the standard library, for this machine only.
 
-It listens on 127.0.0.1, answers only those who call it by that name (a page elsewhere could have
-its own name point here), and takes orders only from its own page (any page may post to any
-address). The page holds all that it shows, so nothing is fetched from anywhere.
+It listens on 127.0.0.1, checks the Host header (against DNS rebinding) and the Origin header
+(against cross-site requests). The page is self-contained, so nothing is fetched from elsewhere.
 """
 
 from __future__ import annotations
@@ -21,45 +20,51 @@ from socketserver import ThreadingTCPServer
 from typing import Any
 
 from vqvideo import media
-from vqvideo.demo.session import BusyError, FullError, Session, Sessions, picture_of
+from vqvideo.demo.rollout import Rollout, get_action_labels
+from vqvideo.demo.session import (
+    BusyError,
+    Session,
+    SessionStore,
+    TooManySessionsError,
+    image_to_base64,
+)
 from vqvideo.demo.starts import Start
-from vqvideo.demo.walk import Walk, actions_of
 from vqvideo.generator import Generator
 
-MOST_BYTES = 32 * 2**20  # of an upload
-MOST_BYTES_OF_JSON = 1000
-PATIENCE = 4  # a body is read to its end, to be refused, up to so many times what it may hold
-Plain = Mapping[str, Callable[[], None]]
-OfSession = Mapping[str, Callable[[str, Session], None]]
-POLICY = (
+MAX_UPLOAD_BYTES = 32 * 2**20
+MAX_JSON_BYTES = 1000
+DRAIN_FACTOR = 4  # rejected bodies are read to their end up to this multiple of the limit
+Routes = Mapping[str, Callable[[], None]]
+SessionRoutes = Mapping[str, Callable[[str, Session], None]]
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; frame-ancestors 'none'"
 )
 
 
-class RefusedError(Exception):
-    """A request that is answered by a status and a sentence."""
+class RequestError(Exception):
+    """A request that is answered with an HTTP error status and a message."""
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
 class Server(ThreadingTCPServer):
-    """Serves one model to some visitors.
+    """HTTP server that lets several visitors play with one model.
 
     Args:
-        generator: a model that `actions_of` has nothing against.
-        name: of the model, for the page.
-        starts: what a walk may begin with; nothing at all is offered besides.
-        port: 0 takes any that is free.
+        generator: a model that `get_action_labels` accepts.
+        name: name of the model on the page.
+        starts: the starts to offer, in addition to none.
+        port: the port; 0 for any free one.
 
     Raises:
-        ValueError: one cannot walk through what this model makes, or not from one of the starts.
-        OSError: the port is in use; or it is one of those that need rights.
+        ValueError: the model does not support interactive rollouts, or rejects one of the starts.
+        OSError: the port is in use, or needs privileges.
     """
 
-    allow_reuse_address = sys.platform != "win32"  # there it would share a port that is in use
+    allow_reuse_address = sys.platform != "win32"  # on Windows it would share a port in use
     daemon_threads = True
     request_queue_size = 64
 
@@ -67,31 +72,34 @@ class Server(ThreadingTCPServer):
         self, generator: Generator, name: str, starts: Sequence[Start] = (), port: int = 8765
     ) -> None:
         self.generator, self.name, self.starts = generator, name, list(starts)
-        self.actions = actions_of(generator)
-        Walk(generator).step()  # what is wrong is said at once, and what is compiled is there
+        self.actions = get_action_labels(generator)
+        Rollout(generator).step()  # raise errors and compile before the first request
         for start in self.starts:
             try:
-                Walk(generator, start)
+                Rollout(generator, start)
             except ValueError as error:
-                raise ValueError(f"{start.name} is no start for this model: {error}") from error
-        self.sessions, self.is_closing = Sessions(generator), False
+                raise ValueError(f"this model cannot start from {start.name}: {error}") from error
+        self.sessions, self.is_closing = SessionStore(generator), False
         self.page = files("vqvideo.demo").joinpath("page.html").read_bytes()
         if not 0 <= port < 2**16:
-            raise ValueError(f"--port must lie in 0..65535, got {port}")
+            raise ValueError(f"--port must be in 0..65535, got {port}")
         try:
             super().__init__(("127.0.0.1", port), Handler)
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            why = "is in use" if error.errno == errno.EADDRINUSE else "may not be used"
-            raise OSError(f"port {port} {why}; choose another with --port, 0 for any") from error
+            reason = "is in use" if error.errno == errno.EADDRINUSE else "needs privileges"
+            raise OSError(
+                f"port {port} {reason}; choose another with --port, 0 for any free one"
+            ) from error
 
     @property
     def address(self) -> str:
+        """URL of the page."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def about(self) -> dict[str, Any]:
-        """What the page is told of the model."""
+    def describe_model(self) -> dict[str, Any]:
+        """Return the description of the model for the page."""
         _, height, width = self.generator.sample_shape or ()
         return {
             "name": self.name,
@@ -99,161 +107,173 @@ class Server(ThreadingTCPServer):
             "size": [height, width],
             "rate": self.generator.config.rate,
             "stride": self.generator.vqvae.downsampling[0],
-            "most_bytes": MOST_BYTES,
+            "max_bytes": MAX_UPLOAD_BYTES,
             "starts": [
-                {"name": start.name, "picture": picture_of(media.to_uint8(start.frames[:, -1]))}
+                {"name": start.name, "image": image_to_base64(media.to_uint8(start.frames[:, -1]))}
                 for start in self.starts
             ],
         }
 
     def server_close(self) -> None:
+        """Close the server and its sessions."""
         super().server_close()
         self.is_closing = True
         self.sessions.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """To lose a visitor who has gone is no error, nor is it at the end."""
+        """Report an error, unless a visitor disconnected or the server is closing."""
         if not (self.is_closing or isinstance(sys.exception(), ConnectionError)):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of a browser, which stays open for many requests."""
+    """Handler of one persistent browser connection."""
 
     server: Server
     protocol_version = "HTTP/1.1"
-    timeout = 60  # of an idle connection
-    wbufsize = -1  # an answer goes out in one piece
+    timeout = 60  # seconds until an idle connection is closed
+    wbufsize = -1  # buffer the whole response
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        self._answer(
-            {"": self._page, "model": self._about}, {"": self._look, "clip.mp4": self._clip}
+        """Answer a GET request."""
+        self._dispatch(
+            {"": self._send_page, "model": self._send_model},
+            {"": self._send_view, "clip.mp4": self._send_clip},
         )
 
     def do_POST(self) -> None:
-        of_session = {"step": self._step, "restart": self._restart, "upload": self._upload}
-        self._answer({"session": self._open}, of_session)
+        """Answer a POST request."""
+        session_routes = {
+            "step": self._step,
+            "restart": self._restart,
+            "upload": self._handle_upload,
+        }
+        self._dispatch({"session": self._create_session}, session_routes)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing: stderr is for what goes wrong."""
+        """Log nothing: stderr is for errors."""
 
-    def _answer(self, plain: Plain, of_session: OfSession) -> None:
-        """Take `/NAME`, or `/session/WORD/NAME`, to the function of that name."""
+    def _dispatch(self, routes: Routes, session_routes: SessionRoutes) -> None:
+        """Call the route of `/NAME` or `/session/TOKEN/NAME`, and answer errors."""
         self.path, _, _ = self.path.partition("?")
-        self.most = MOST_BYTES if self.path.endswith("/upload") else MOST_BYTES_OF_JSON
+        self.max_bytes = MAX_UPLOAD_BYTES if self.path.endswith("/upload") else MAX_JSON_BYTES
         try:
-            self.left = self._length()
+            self.bytes_left = self._parse_content_length()
             self._check_origin()
-            answer = self._find(plain, of_session)
-            self.body = self._read()  # of nobody else: it takes memory
-            answer()
-        except (RefusedError, BusyError, FullError, ValueError, OverflowError) as error:
-            self._read_past()
+            route = self._resolve_route(routes, session_routes)
+            self.body = self._read_body()  # only after the checks above, since it takes memory
+            route()
+        except (RequestError, BusyError, TooManySessionsError, ValueError, OverflowError) as error:
+            self._drain_body()
             self._send_json({"error": str(error)}, getattr(error, "status", 400))
 
-    def _find(self, plain: Plain, of_session: OfSession) -> Callable[[], None]:
+    def _resolve_route(self, routes: Routes, session_routes: SessionRoutes) -> Callable[[], None]:
+        """Return the route of the path; raise `RequestError` if there is none."""
         path = self.path.strip("/")
-        if path in plain:
-            return plain[path]
-        name, word, inner, *more = [*path.split("/"), "", ""]
-        if name != "session" or inner not in of_session or any(more):
-            raise RefusedError(404, f"there is no /{path} here")
-        session = self.server.sessions.find(word)
+        if path in routes:
+            return routes[path]
+        name, token, route, *rest = [*path.split("/"), "", ""]
+        if name != "session" or route not in session_routes or any(rest):
+            raise RequestError(404, f"/{path} does not exist")
+        session = self.server.sessions.find(token)
         if session is None:
-            raise RefusedError(
+            raise RequestError(
                 404,
-                "this walk is not known: it was left alone for too long, or vqvideo play was begun "
-                "anew",
+                "this session does not exist: it expired, or vqvideo play was restarted",
             )
-        return partial(of_session[inner], word, session)
+        return partial(session_routes[route], token, session)
 
     def _check_origin(self) -> None:
+        """Raise `RequestError` unless Host and Origin match this server."""
         port = self.server.server_address[1]
-        ours = [f"127.0.0.1:{port}", f"localhost:{port}"]
+        hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
         origin = self.headers.get("Origin")
-        if self.headers.get("Host") not in ours:
-            raise RefusedError(403, f"this page is at {self.server.address} and nowhere else")
-        if origin is not None and origin not in [f"http://{host}" for host in ours]:
-            raise RefusedError(403, f"only the page at {self.server.address} may ask for this")
+        if self.headers.get("Host") not in hosts:
+            raise RequestError(403, f"this page is only available at {self.server.address}")
+        if origin is not None and origin not in [f"http://{host}" for host in hosts]:
+            raise RequestError(403, f"only the page at {self.server.address} may send this request")
 
-    def _length(self) -> int:
-        """Of the body, in bytes."""
+    def _parse_content_length(self) -> int:
+        """Return the size of the body in bytes."""
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or "Transfer-Encoding" in self.headers:
-            self.left, self.close_connection = 0, True
-            raise RefusedError(411, "a request must say its Content-Length")
+            self.bytes_left, self.close_connection = 0, True
+            raise RequestError(411, "the Content-Length header is missing or invalid")
         return int(length) if len(length) < 20 else sys.maxsize
 
-    def _read(self) -> bytes:
-        if self.left > self.most:
-            raise RefusedError(413, f"this is too large: {self.most:,} bytes are the most")
-        left, self.left = self.left, 0
-        return self.rfile.read(left)
+    def _read_body(self) -> bytes:
+        """Read the body; raise `RequestError` if it is too large."""
+        if self.bytes_left > self.max_bytes:
+            raise RequestError(413, f"too large: the limit is {self.max_bytes:,} bytes")
+        size, self.bytes_left = self.bytes_left, 0
+        return self.rfile.read(size)
 
-    def _read_past(self) -> None:
-        """The rest of a body that nobody wants, so that the refusal is heard; or hang up."""
-        if self.left > PATIENCE * self.most:
+    def _drain_body(self) -> None:
+        """Discard a rejected body so that the client reads the answer; disconnect if it is huge."""
+        if self.bytes_left > DRAIN_FACTOR * self.max_bytes:
             self.close_connection = True
             return
-        while self.left > 0 and (piece := self.rfile.read(min(self.left, 2**16))):
-            self.left -= len(piece)
+        while self.bytes_left > 0 and (chunk := self.rfile.read(min(self.bytes_left, 2**16))):
+            self.bytes_left -= len(chunk)
 
-    def _given(self) -> dict[str, Any]:
+    def _parse_json(self) -> dict[str, Any]:
+        """Return the body as a JSON object; raise `ValueError` if it is not one."""
         try:
-            given = json.loads(self.body or b"{}")
+            content = json.loads(self.body or b"{}")
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"the body is no JSON: {error}") from error
-        if not isinstance(given, dict):
-            raise ValueError(f"the body must be a JSON object, got {type(given).__name__}")
-        return given
+            raise ValueError(f"the body is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"the body must be a JSON object, got {type(content).__name__}")
+        return content
 
-    def _start(self) -> Start | None:
-        number, starts = self._given().get("start"), self.server.starts
-        if number is None:
+    def _parse_start(self) -> Start | None:
+        """Return the start that the body selects; raise `ValueError` if there is none such."""
+        index, starts = self._parse_json().get("start"), self.server.starts
+        if index is None:
             return None
-        if not isinstance(number, int) or number not in range(len(starts)):
-            raise ValueError(f"there are {len(starts)} starts, from 0; got {number!r}")
-        return starts[number]
+        if not isinstance(index, int) or index not in range(len(starts)):
+            raise ValueError(f"start must be null or in [0, {len(starts)}), got {index!r}")
+        return starts[index]
 
-    def _page(self) -> None:
+    def _send_page(self) -> None:
         self._send(self.server.page, "text/html; charset=utf-8")
 
-    def _about(self) -> None:
-        self._send_json(self.server.about())
+    def _send_model(self) -> None:
+        self._send_json(self.server.describe_model())
 
-    def _open(self) -> None:
-        word, session = self.server.sessions.open(self._start())
-        self._send_json({"session": word, **session.seen})
+    def _create_session(self) -> None:
+        token, session = self.server.sessions.open(self._parse_start())
+        self._send_json({"session": token, **session.view})
 
-    def _look(self, word: str, session: Session) -> None:
-        self._send_json({"session": word, **session.seen})
+    def _send_view(self, token: str, session: Session) -> None:
+        self._send_json({"session": token, **session.view})
 
-    def _step(self, word: str, session: Session) -> None:
-        given = self._given()
-        session.step(given.get("action", 0), given.get("temperature", 1.0))
-        self._look(word, session)
+    def _step(self, token: str, session: Session) -> None:
+        content = self._parse_json()
+        session.step(content.get("action", 0), content.get("temperature", 1.0))
+        self._send_view(token, session)
 
-    def _restart(self, word: str, session: Session) -> None:
-        session.restart(self._start() if "start" in self._given() else session.start)
-        self._look(word, session)
+    def _restart(self, token: str, session: Session) -> None:
+        session.restart(self._parse_start() if "start" in self._parse_json() else session.start)
+        self._send_view(token, session)
 
-    def _upload(self, word: str, session: Session) -> None:
+    def _handle_upload(self, token: str, session: Session) -> None:
         session.upload(self.body)
-        self._look(word, session)
+        self._send_view(token, session)
 
-    def _clip(self, word: str, session: Session) -> None:
-        self._send(session.clip(), "video/mp4")
+    def _send_clip(self, token: str, session: Session) -> None:
+        self._send(session.encode_clip(), "video/mp4")
 
     def _send_json(self, content: dict[str, Any], status: int = 200) -> None:
         self._send(json.dumps(content).encode(), "application/json", status)
 
-    def _send(self, content: bytes, kind: str, status: int = 200) -> None:
+    def _send(self, content: bytes, content_type: str, status: int = 200) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -261,17 +281,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def serve(server: Server, say: Callable[[str], None], *, browser: bool = True) -> None:
-    """Answer until Ctrl-C.
+def serve(server: Server, on_ready: Callable[[str], None], *, open_browser: bool = True) -> None:
+    """Serve until Ctrl-C.
 
     Args:
-        server: closed when this returns.
-        say: called with the address once it answers.
-        browser: whether to show the page in the default browser.
+        server: the server, closed when this returns.
+        on_ready: called with the URL once the server accepts connections.
+        open_browser: open the page in the default browser.
     """
     with server:
-        say(server.address)
-        if browser:  # in a thread, since one that runs in the terminal would hold up the server
+        on_ready(server.address)
+        if open_browser:  # in a thread: a browser in the terminal would block the server
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -1,8 +1,8 @@
-"""The visitors: each has a walk of their own, and none disturbs another.
+"""Sessions of visitors, each with an independent rollout.
 
-A visitor is known by a random word that only their page has. The model works in one thread, for
-one visitor after the other, in the order in which they asked; a visitor who asks again before the
-answer has come is told "busy", so nothing piles up.
+A session is identified by a random token that only its page has. The model runs in one thread and
+serves requests in order of arrival. A request that comes before the previous one of its session is
+answered is rejected as busy, so requests do not pile up.
 """
 
 from __future__ import annotations
@@ -22,88 +22,94 @@ from typing import Any
 from torch import Tensor
 
 from vqvideo import media
+from vqvideo.demo.rollout import Rollout
 from vqvideo.demo.starts import Start, read_start
-from vqvideo.demo.walk import Walk
 from vqvideo.generator import Generator
 
-KEPT_FRAMES = 2000  # of what was played, for the file: some 25 MB at 64x64
-SHOWN_PIXELS = 256  # the shorter side of the file; players blur what is small
-MOST_SESSIONS = 16
-IDLE_SECONDS = 30 * 60.0  # after which a visitor is forgotten when another comes
-MAKES_ROOM_SECONDS = 60.0  # the same where there are too many
+MAX_RECORDED_FRAMES = 2000  # kept for the video file: about 25 MB at 64x64
+MIN_CLIP_SIDE = 256  # shorter side of the video file; players blur small videos
+MAX_SESSIONS = 16
+IDLE_TIMEOUT_SECONDS = 30 * 60.0  # idle time after which a session may be closed
+EVICTION_TIMEOUT_SECONDS = 60.0  # the same if there are `MAX_SESSIONS`
 
 
 class BusyError(Exception):
-    """An earlier request of the same visitor is still worked on."""
+    """An earlier request of the same session is still running."""
 
-    status = 409  # of HTTP
+    status = 409  # HTTP status
 
 
-class FullError(Exception):
-    """There are too many visitors."""
+class TooManySessionsError(Exception):
+    """There are too many sessions."""
 
     status = 503
 
 
 class Session:
-    """One visitor's walk, and what was seen of it; `restart` begins the first.
+    """The rollout of one visitor and its recorded frames; call `restart` before anything else.
 
     Attributes:
-        seen: what the page shows, as JSON takes it: the number of frames imagined, the time that
-            one took, pictures of the last ones, and the codes of the last.
-        start: what the walk began with.
-        used: when it was last asked for anything.
+        view: content of the page as JSON-serializable data: the number of generated frames, the
+            time per frame, the latest frames, and the codes of the last one.
+        start: frames that the rollout started from, or None.
+        last_used: time of the last request.
     """
 
-    def __init__(self, generator: Generator, work: ThreadPoolExecutor, used: float) -> None:
-        self.generator, self.work, self.used = generator, work, used
-        self._alone = threading.Lock()
+    def __init__(
+        self, generator: Generator, executor: ThreadPoolExecutor, last_used: float
+    ) -> None:
+        self.generator, self.executor, self.last_used = generator, executor, last_used
+        self._lock = threading.Lock()
 
     def restart(self, start: Start | None) -> None:
-        """Walk anew, with other noise; if that fails, the walk before goes on."""
-        with self._alone_at_work():
-            self.work.submit(self._restart, start).result()
+        """Start a new rollout with another seed; if that fails, the previous one continues."""
+        with self._exclusive():
+            self.executor.submit(self._restart, start).result()
 
     def upload(self, content: bytes) -> None:
-        """The same, from what a file holds; it is read where the model works, one after the other,
-        since to read one takes memory.
+        """Start a new rollout from the content of an image or video file.
+
+        The file is read in the thread of the model, one at a time, since decoding takes memory.
         """
-        with self._alone_at_work():
-            self.work.submit(self._upload, content).result()
+        with self._exclusive():
+            self.executor.submit(self._handle_upload, content).result()
 
     def step(self, action: int, temperature: float) -> None:
-        """Imagine what comes next; see `Walk.step`."""
-        with self._alone_at_work():
-            self.work.submit(self._step, action, temperature).result()
+        """Generate the next frames; see `Rollout.step`."""
+        with self._exclusive():
+            self.executor.submit(self._step, action, temperature).result()
 
-    def clip(self) -> bytes:
-        """What was played since the walk began, as an MP4 at the model's rate."""
-        frames = list(self.played)
-        scale = max(1, SHOWN_PIXELS // min(frames[0].shape[1:]))
-        large = (frame.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for frame in frames)
-        pieces = (media.from_uint8(frame)[:, None] for frame in large)
+    def encode_clip(self) -> bytes:
+        """Encode the recorded frames of the rollout as an MP4 file at the model's rate."""
+        frames = list(self.recorded_frames)
+        scale = max(1, MIN_CLIP_SIDE // min(frames[0].shape[1:]))
+        enlarged = (
+            frame.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for frame in frames
+        )
+        chunks = (media.from_uint8(frame)[:, None] for frame in enlarged)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "clip.mp4"
-            media.write_video(file, pieces, self.generator.config.rate)
+            media.write_video(file, chunks, self.generator.config.rate)
             return file.read_bytes()
 
     @contextmanager
-    def _alone_at_work(self) -> Iterator[None]:
-        if not self._alone.acquire(blocking=False):
-            raise BusyError("what was asked for before is still being worked on")
+    def _exclusive(self) -> Iterator[None]:
+        """Raise `BusyError` if another request of the session is running."""
+        if not self._lock.acquire(blocking=False):
+            raise BusyError("the previous request of this session is still running")
         try:
             yield
         finally:
-            self._alone.release()
+            self._lock.release()
 
     def _restart(self, start: Start | None) -> None:
-        walk = Walk(self.generator, start, seed=secrets.randbits(31))
-        frames = walk.step() if start is None else start.frames.movedim(1, 0)
-        self.walk, self.start = walk, start
-        self.played: deque[Tensor] = deque(maxlen=KEPT_FRAMES)
-        self._show(frames, 0, 0.0)  # a start is not counted
+        rollout = Rollout(self.generator, start, seed=secrets.randbits(31))
+        frames = rollout.step() if start is None else start.frames.movedim(1, 0)
+        self.rollout, self.start = rollout, start
+        self.recorded_frames: deque[Tensor] = deque(maxlen=MAX_RECORDED_FRAMES)
+        self._update_view(frames, 0, 0.0)  # start frames do not count
 
-    def _upload(self, content: bytes) -> None:
+    def _handle_upload(self, content: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "upload"
             file.write_bytes(content)
@@ -111,83 +117,88 @@ class Session:
         self._restart(start)
 
     def _step(self, action: int, temperature: float) -> None:
-        began = time.perf_counter()
-        frames = self.walk.step(action, temperature)
-        self._show(frames, self.seen["number"] + len(frames), time.perf_counter() - began)
+        start_time = time.perf_counter()
+        frames = self.rollout.step(action, temperature)
+        self._update_view(
+            frames, self.view["number"] + len(frames), time.perf_counter() - start_time
+        )
 
-    def _show(self, frames: Tensor, number: int, seconds: float) -> None:
-        pictures = media.to_uint8(frames.cpu())
-        self.played.extend(pictures)
-        self.seen: dict[str, Any] = {
-            "number": number,
+    def _update_view(self, frames: Tensor, num_frames: int, seconds: float) -> None:
+        images = media.to_uint8(frames.cpu())
+        self.recorded_frames.extend(images)
+        self.view: dict[str, Any] = {
+            "number": num_frames,
             "milliseconds": 1000 * seconds / len(frames),
-            "frames": [picture_of(picture) for picture in pictures[-self.walk.stride :]],
-            "codes": self.walk.codes.tolist(),
+            "frames": [image_to_base64(image) for image in images[-self.rollout.stride :]],
+            "codes": self.rollout.codes.tolist(),
         }
 
 
-class Sessions:
-    """All visitors; those who have long been idle are forgotten when somebody else comes.
+class SessionStore:
+    """All sessions; idle ones are closed when a new one is opened.
 
     Args:
-        generator: what they walk through.
-        clock: seconds that go by.
+        generator: the model.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(self, generator: Generator, clock: Callable[[], float] = time.monotonic) -> None:
         self.generator, self.clock = generator, clock
-        self.work = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._known: dict[str, Session] = {}
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._sessions)
 
     def open(self, start: Start | None) -> tuple[str, Session]:
-        """A new visitor and the word they are known by.
+        """Open a session; return its token and the session.
 
         Raises:
-            FullError: nobody can be forgotten for them.
+            TooManySessionsError: there are too many sessions, and none of them can be closed.
         """
-        word, session = secrets.token_urlsafe(24), Session(self.generator, self.work, self.clock())
+        token, session = (
+            secrets.token_urlsafe(24),
+            Session(self.generator, self.executor, self.clock()),
+        )
         with self._lock:
-            self._forget()
-            self._known[word] = session
+            self._evict()
+            self._sessions[token] = session
         try:
             session.restart(start)
         except BaseException:
-            self._known.pop(word, None)
+            self._sessions.pop(token, None)
             raise
-        return word, session
+        return token, session
 
-    def find(self, word: str) -> Session | None:
-        """The visitor of that word; None if there is none, or none any more."""
+    def find(self, token: str) -> Session | None:
+        """Return the session of a token; None if it does not exist or was closed."""
         with self._lock:
-            session = self._known.get(word)
+            session = self._sessions.get(token)
             if session is not None:
-                session.used = self.clock()
+                session.last_used = self.clock()
             return session
 
     def close(self) -> None:
-        """Finish the frame that is worked on, and no other."""
-        self.work.shutdown(cancel_futures=True)
+        """Finish the running request, and cancel the waiting ones."""
+        self.executor.shutdown(cancel_futures=True)
 
-    def _forget(self) -> None:
-        """Those idle for long; where there are still too many, the one idle for longest."""
-        for word, session in list(self._known.items()):
-            if self.clock() - session.used > IDLE_SECONDS:
-                del self._known[word]
-        if len(self._known) < MOST_SESSIONS:
+    def _evict(self) -> None:
+        """Close sessions that were idle for long; if there are still too many, the longest idle."""
+        for token, session in list(self._sessions.items()):
+            if self.clock() - session.last_used > IDLE_TIMEOUT_SECONDS:
+                del self._sessions[token]
+        if len(self._sessions) < MAX_SESSIONS:
             return
-        word, longest = min(self._known.items(), key=lambda item: item[1].used)
-        if self.clock() - longest.used < MAKES_ROOM_SECONDS:
-            raise FullError(
-                f"{MOST_SESSIONS} visitors are walking already; close one of their pages and try "
-                f"again in a minute"
+        token, oldest = min(self._sessions.items(), key=lambda item: item[1].last_used)
+        if self.clock() - oldest.last_used < EVICTION_TIMEOUT_SECONDS:
+            raise TooManySessionsError(
+                f"{MAX_SESSIONS} sessions are open already; close one of their pages and try again "
+                f"in a minute"
             )
-        del self._known[word]
+        del self._sessions[token]
 
 
-def picture_of(picture: Tensor) -> str:
-    """A picture uint8 `[3, h, w]` as its bytes in RGB, row by row, in base64."""
-    return base64.b64encode(picture.movedim(0, -1).contiguous().numpy().tobytes()).decode()
+def image_to_base64(image: Tensor) -> str:
+    """Encode an image uint8 `[3, h, w]` as base64 of its RGB bytes, row by row."""
+    return base64.b64encode(image.movedim(0, -1).contiguous().numpy().tobytes()).decode()

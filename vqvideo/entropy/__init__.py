@@ -1,6 +1,6 @@
-"""Codes compressed without loss, under a prior: see `PriorCoder`.
+"""Lossless compression of codes under a prior; see `PriorCoder`.
 
-Read coder.py first; arithmetic.py says how a network gives the same bits on every machine.
+Start with coder.py; exact_arithmetic.py computes a network with the same bits on every machine.
 """
 
 from vqvideo.entropy.coder import PriorCoder

@@ -1,13 +1,14 @@
-"""Codes to bytes and back, under a prior, by arithmetic coding.
+"""Entropy coding of codes under a prior, with a range coder.
 
-Encoding and decoding are one walk: code by code, the prior gives the probabilities of the next
-code, which become whole numbers (`vqvideo.entropy.frequencies`), and a range coder writes or reads
-that code by them. The decoder asks the prior exactly what the encoder asked, in the same order,
-and the answers are worked out in exact arithmetic (`vqvideo.entropy.arithmetic`): no machine,
-number of threads or company in a batch changes a bit. (A pass over the whole grid would be no less
-work for many items, and is another network to write down: its sums are built otherwise.)
+Encoding and decoding share one loop: code by code, the prior gives the probabilities of the next
+code, these are converted to integer frequencies (`vqvideo.entropy.frequencies`), and a range coder
+writes or reads the code with them. The decoder evaluates the prior on the same inputs in the same
+order as the encoder, in exact arithmetic (`vqvideo.entropy.exact_arithmetic`), so the bits do not
+depend on the machine, the number of threads or the other items of a batch. (The encoder cannot use
+a parallel pass over the whole grid, since its sums round differently; for many items that would
+not save work either.)
 
-What a file says of grid, prior and conditions is not here.
+The metadata of a code file (grid, prior, conditions) is not handled here.
 """
 
 from __future__ import annotations
@@ -24,133 +25,136 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
-from vqvideo.entropy.arithmetic import ExactArithmetic
-from vqvideo.entropy.frequencies import TOTAL, frequencies
-from vqvideo.entropy.segment import match, seal, unseal
+from vqvideo.entropy.exact_arithmetic import ExactArithmetic
+from vqvideo.entropy.frequencies import TOTAL_FREQUENCY, logits_to_frequencies
+from vqvideo.entropy.segment import check_codes_crc, pack_segment, unpack_segment
 from vqvideo.identity import fingerprint
 from vqvideo.priors import Prior
-from vqvideo.sampling import Progress, check_codes
-from vqvideo.sampling.states import Recomputed
+from vqvideo.sampling import ProgressCallback, check_codes
+from vqvideo.sampling.states import UncachedPriorState
 
-VERSION = 1  # of all but the prior that decides which bytes codes become
-AT_ONCE = 16  # items whose states are in memory together
+VERSION = 1  # version of the encoding, apart from the prior
+BATCH_SIZE = 16  # number of items whose states are in memory at the same time
 
 
 class PriorCoder:
-    """Codes to bytes and back under a prior, the same on every machine.
+    """Lossless encoder and decoder of codes under a prior, reproducible on every machine.
 
-    It works on the CPU, in float64, with a copy of the prior. A walk takes as many steps for 16
-    items as for one, so items are best given many at once; the states of 16 of them are what
-    bounds memory. They can be decoded in any grouping, one alone too.
+    It runs on the CPU, in float64, with a copy of the prior. Items are processed in batches of 16,
+    which take as many steps as a single item, so pass many items at once; the batch size bounds
+    the memory. Items can be decoded in any grouping.
 
     Attributes:
-        fingerprint: of the prior and of this way to encode; codes can be decoded by a coder with
-            the fingerprint of the one that encoded them.
+        fingerprint: fingerprint of the prior and of the encoding. Codes can be decoded only by a
+            coder with the fingerprint of their encoder.
 
     Raises:
-        ValueError: a prior whose likelihood is a bound, or whose codebook has one code only.
-        ImportError: constriction is missing.
+        ValueError: the likelihood of the prior is only a lower bound, or its codebook has a single
+            code or too many.
+        ImportError: constriction is not installed.
     """
 
     def __init__(self, prior: Prior) -> None:
-        if not prior.exact_likelihood:
+        if not prior.has_exact_likelihood:
             raise ValueError(
                 f"{type(prior).__name__} gives a bound on the likelihood of codes, not the "
-                f"probability of each, so it cannot compress them; take a prior that is exact"
+                f"probability of each code, so it cannot compress them; use a prior with an exact "
+                f"likelihood"
             )
-        if not 2 <= prior.codebook_size < TOTAL:
+        if not 2 <= prior.codebook_size < TOTAL_FREQUENCY:
             raise ValueError(f"codebook_size must lie in [2, 2**24), got {prior.codebook_size}")
         sizes = prior.rank, prior.codebook_size, prior.num_codebooks
         self.fingerprint = fingerprint(prior, context=(VERSION, *sizes))
         self.prior = copy.deepcopy(prior).to("cpu", torch.float64).eval().requires_grad_(False)
-        stream = _constriction().stream
+        stream = _import_constriction().stream
         self._coders = stream.queue
-        # It gives each code 1 of 2**24, and to each of the rest its weight times the rest / the
-        # sum of weights. For weights that are the frequencies less 1 that factor is 1, exactly.
+        # The model gives each code a frequency of 1 of 2**24 and distributes the remainder in
+        # proportion to the weights. If the weights are the frequencies minus 1, they add up to
+        # the remainder, so the frequencies result exactly.
         self._model = stream.model.Categorical(perfect=False)
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """Raise `ValueError` unless codes with this fingerprint can be decoded here."""
         if fingerprint != self.fingerprint:
             raise ValueError(
-                f"these codes were compressed under a prior with fingerprint {fingerprint}, this "
-                f"one has {self.fingerprint}; decode them under the prior they were compressed with"
+                f"these codes were compressed under a prior with fingerprint {fingerprint}, but "
+                f"this prior has {self.fingerprint}; decode them with the prior of the encoder"
             )
 
     def encode(
-        self, codes: Tensor, cond: Cond | None = None, progress: Progress | None = None
+        self, codes: Tensor, cond: Cond | None = None, progress: ProgressCallback | None = None
     ) -> list[bytes]:
-        """Segments (`vqvideo.entropy.segment`), one for each item.
+        """Encode codes to segments (`vqvideo.entropy.segment`), one per item.
 
         Args:
             codes: integers in [0, K), `[b, *grid(, s)]`, b at least 1.
-            cond: of the batch; what decodes must be told the same.
-            progress: called with how many codes are done and how many there are.
+            cond: conditions of the batch; decoding requires the same conditions.
+            progress: callback, called with (number of codes done, total number of codes).
 
         Raises:
-            ValueError: codes or cond do not fit the prior, or it uses a function, or numbers, for
-                which there is no exact arithmetic here.
+            ValueError: codes or cond do not match the prior, or the prior uses an operation or
+                values that exact arithmetic does not support.
         """
-        grid, flat = self._grid_of(codes), codes.to("cpu", torch.int64).flatten(1)
+        grid, flat = self._get_grid(codes), codes.to("cpu", torch.int64).flatten(1)
         encoders = [self._coders.RangeEncoder() for _ in flat]
-        for items, index, walk in self._steps(len(flat), grid, cond, progress):
-            here, weights = flat[items, index], walk.frequencies().sub_(1).numpy()
-            symbols = here.numpy().astype(np.int32)
+        for items, index, state in self._iterate_codes(len(flat), grid, cond, progress):
+            current, weights = flat[items, index], state.compute_frequencies().sub_(1).numpy()
+            symbols = current.numpy().astype(np.int32)
             for item, encoder in enumerate(encoders[items]):
                 encoder.encode(symbols[item, None], self._model, weights[item, None])
-            walk.push(here)
-        each = zip(encoders, flat.numpy(), strict=True)
-        return [seal(encoder.get_compressed(), item) for encoder, item in each]
+            state.push(current)
+        encoded = zip(encoders, flat.numpy(), strict=True)
+        return [pack_segment(encoder.get_compressed(), item) for encoder, item in encoded]
 
     def decode(
         self,
         segments: Sequence[bytes],
         grid: tuple[int, ...],
         cond: Cond | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Tensor:
-        """Codes int64 `[b, *grid(, s)]` of segments.
+        """Decode segments to codes, int64 `[b, *grid(, s)]`.
 
         Raises:
-            ValueError: a segment is damaged, or does not give the codes it was made of; the
-                message names it by its index. Or grid or cond do not fit.
+            ValueError: a segment is damaged, or its decoded codes fail the checksum; the message
+                gives the index of the segment. Or grid or cond do not match the prior.
         """
-        words = [unseal(segment, index) for index, segment in enumerate(segments)]
-        shape = self._shape(len(segments), grid)
-        decoders = [self._coders.RangeDecoder(each) for each in words]
+        words = [unpack_segment(segment, index) for index, segment in enumerate(segments)]
+        shape = self._get_codes_shape(len(segments), grid)
+        decoders = [self._coders.RangeDecoder(item_words) for item_words in words]
         flat = torch.zeros(shape, dtype=torch.int64).flatten(1)
-        for items, index, walk in self._steps(len(flat), grid, cond, progress):
-            here, weights = flat[items, index], walk.frequencies().sub_(1).numpy()
+        for items, index, state in self._iterate_codes(len(flat), grid, cond, progress):
+            current, weights = flat[items, index], state.compute_frequencies().sub_(1).numpy()
             for item, decoder in enumerate(decoders[items]):
-                here[item] = self._read(decoder, weights[item, None])
-            walk.push(here)
+                current[item] = self._decode_code(decoder, weights[item, None])
+            state.push(current)
         for index, (segment, item) in enumerate(zip(segments, flat.numpy(), strict=True)):
-            match(segment, item, index)
+            check_codes_crc(segment, item, index)
         return flat.view(shape)
 
-    def frequencies(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        """By what whole numbers each code of `[b, *grid(, s)]` is encoded, `[b, *grid(, s), K]`,
-        given those before it: float64, adding up to 2**24.
+    def compute_frequencies(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
+        """Return the integer frequencies `[b, *grid(, s), K]` with which codes `[b, *grid(, s)]`
+        are encoded, each given the codes before it: float64, with a sum of 2**24.
         """
-        grid, flat = self._grid_of(codes), codes.to("cpu", torch.int64).flatten(1)
+        grid, flat = self._get_grid(codes), codes.to("cpu", torch.int64).flatten(1)
         result = torch.empty(*flat.shape, self.prior.codebook_size, dtype=torch.float64)
-        for items, index, walk in self._steps(len(flat), grid, cond, None):
-            result[items, index] = walk.frequencies()
-            walk.push(flat[items, index])
+        for items, index, state in self._iterate_codes(len(flat), grid, cond, None):
+            result[items, index] = state.compute_frequencies()
+            state.push(flat[items, index])
         return result.view(*codes.shape, -1)
 
-    def _read(self, decoder: Any, weights: np.ndarray[Any, Any]) -> int:
+    def _decode_code(self, decoder: Any, weights: np.ndarray[Any, Any]) -> int:
         try:
             return int(decoder.decode(self._model, weights)[0])
-        except AssertionError:  # no encoder writes such words under this prior: the check says so
+        except AssertionError:  # invalid words under this prior; the CRC of the codes reports it
             return 0
 
-    def _grid_of(self, codes: Tensor) -> tuple[int, ...]:
-        prior, several = self.prior, self.prior.num_codebooks > 1
-        grid = tuple(codes.shape[1 : codes.ndim - several])
+    def _get_grid(self, codes: Tensor) -> tuple[int, ...]:
+        prior, has_codebook_axis = self.prior, self.prior.num_codebooks > 1
+        grid = tuple(codes.shape[1 : codes.ndim - has_codebook_axis])
         if codes.is_floating_point() or codes.dtype == torch.bool:
             raise ValueError(f"codes must be integers, got {codes.dtype}")
-        if tuple(codes.shape) != self._shape(len(codes) if codes.ndim else 0, grid):
+        if tuple(codes.shape) != self._get_codes_shape(len(codes) if codes.ndim else 0, grid):
             raise ValueError(
                 f"codes must have {prior.num_codebooks} codebooks along their last axis, "
                 f"got {list(codes.shape)}"
@@ -158,70 +162,77 @@ class PriorCoder:
         check_codes("codes", codes, prior.codebook_size)
         return grid
 
-    def _shape(self, batch: int, grid: tuple[int, ...]) -> tuple[int, ...]:
-        """Of codes; raises `ValueError` unless there are any, on a grid that fits the prior."""
+    def _get_codes_shape(self, batch: int, grid: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of codes; raise `ValueError` if it is empty or the rank is wrong."""
         prior = self.prior
         if len(grid) != prior.rank or min(batch, *grid) < 1:
             raise ValueError(
-                f"codes of this prior are [batch, *grid] with {prior.rank} grid axes, and here "
-                f"there must be at least one; got a batch of {batch} and grid {list(grid)}"
+                f"codes of this prior must be [batch, *grid] with {prior.rank} grid axes and must "
+                f"not be empty; got a batch of {batch} and grid {list(grid)}"
             )
         return (batch, *grid, prior.num_codebooks) if prior.num_codebooks > 1 else (batch, *grid)
 
-    def _steps(
-        self, batch: int, grid: tuple[int, ...], cond: Cond | None, progress: Progress | None
-    ) -> Iterator[tuple[slice, int, _Walk]]:
-        """Each code of each item in turn: the items, the code's index, and the walk that stands
-        before it and must be pushed on.
+    def _iterate_codes(
+        self,
+        batch: int,
+        grid: tuple[int, ...],
+        cond: Cond | None,
+        progress: ProgressCallback | None,
+    ) -> Iterator[tuple[slice, int, _ExactPriorState]]:
+        """Yield the slice of items, the code index and the prior state, for each code in turn.
+
+        The state stands before that code; the caller must push the code.
         """
         if cond is not None:
             cond.check(self.prior.cond, batch, grid)
-        number = math.prod(grid) * self.prior.num_codebooks
-        for first in range(0, batch, AT_ONCE):
-            items = slice(first, min(first + AT_ONCE, batch))
-            size = items.stop - first
-            walk = _Walk(self.prior, self._shape(size, grid), _conditions_of(items, cond))
-            for index in range(number):
-                yield items, index, walk
+        num_codes = math.prod(grid) * self.prior.num_codebooks
+        for start in range(0, batch, BATCH_SIZE):
+            items = slice(start, min(start + BATCH_SIZE, batch))
+            size = items.stop - start
+            state = _ExactPriorState(
+                self.prior, self._get_codes_shape(size, grid), _slice_cond(items, cond)
+            )
+            for index in range(num_codes):
+                yield items, index, state
                 if progress is not None:
-                    progress(first * number + (index + 1) * size, batch * number)
+                    progress(start * num_codes + (index + 1) * size, batch * num_codes)
 
 
-class _Walk:
-    """A prior in float64, asked code by code in exact arithmetic."""
+class _ExactPriorState:
+    """Step-by-step evaluation of a prior in float64 and exact arithmetic."""
 
     def __init__(self, prior: Prior, shape: tuple[int, ...], cond: Cond | None) -> None:
         batch, grid = shape[0], shape[1 : 1 + prior.rank]
         self.arithmetic = ExactArithmetic()
         with self.arithmetic:
-            state = prior.start(batch, grid, cond)
-        self.state = Recomputed(prior, batch, shape[1:], cond) if state is None else state
+            state = prior.init_state(batch, grid, cond)
+        self.state = UncachedPriorState(prior, batch, shape[1:], cond) if state is None else state
 
-    def frequencies(self) -> Tensor:
-        """Of the next code, `[b, K]`."""
+    def compute_frequencies(self) -> Tensor:
+        """Return the integer frequencies of the next code, `[b, K]`."""
         with self.arithmetic:
             logits = self.state.logits()
-        return frequencies(logits)
+        return logits_to_frequencies(logits)
 
     def push(self, codes: Tensor) -> None:
-        """Fix it, `[b]`, and go to the next."""
+        """Append the next code, `[b]`, and advance."""
         with self.arithmetic:
             self.state.push(codes)
 
 
-def _conditions_of(items: slice, cond: Cond | None) -> Cond | None:
-    """The conditions of some items, on the CPU and in float64."""
+def _slice_cond(items: slice, cond: Cond | None) -> Cond | None:
+    """Return the conditions of a slice of items, on the CPU and in float64."""
     if cond is None:
         return None
-    given = {field.name: getattr(cond, field.name) for field in fields(cond)}
-    part = {name: value[items].cpu() for name, value in given.items() if value is not None}
-    return Cond(**{name: x.double() if x.is_floating_point() else x for name, x in part.items()})
+    values = {field.name: getattr(cond, field.name) for field in fields(cond)}
+    sliced = {name: value[items].cpu() for name, value in values.items() if value is not None}
+    return Cond(**{name: x.double() if x.is_floating_point() else x for name, x in sliced.items()})
 
 
-def _constriction() -> Any:
+def _import_constriction() -> Any:
     try:
         return importlib.import_module("constriction")
     except ImportError as cause:
         raise ImportError(
-            "compressing codes needs constriction: pip install 'vqvideo[compress]'"
+            "compressing codes requires constriction: pip install 'vqvideo[compress]'"
         ) from cause

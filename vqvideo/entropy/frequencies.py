@@ -1,4 +1,4 @@
-"""From logits to the whole numbers that an entropy coder divides its interval by."""
+"""Conversion of logits to the integer frequencies of an entropy coder."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from torch import Tensor
 
 from vqvideo.entropy.elementary import exp
 
-TOTAL = 2**24  # of the frequencies of all codes: the precision that constriction works in
+TOTAL_FREQUENCY = 2**24  # sum of the frequencies of all codes; the precision of constriction
 
 
-def frequencies(logits: Tensor) -> Tensor:
-    """Frequencies `[..., K]`, whole numbers of at least 1 in float64 that add up to 2**24, for
-    logits `[..., K]` in float64. The same logits give the same frequencies on every machine.
+def logits_to_frequencies(logits: Tensor) -> Tensor:
+    """Return frequencies `[..., K]` for logits `[..., K]`, both in float64.
 
-    A code is told with log2(2**24 / frequency) bits, so with 24 at most.
+    Frequencies are integers of at least 1 with a sum of 2**24. The same logits give the same
+    frequencies on every machine. A code takes log2(2**24 / frequency) bits, so at most 24.
 
-    >>> frequencies(torch.tensor([0.0, 0.0, -100.0], dtype=torch.float64)).tolist()
+    >>> logits_to_frequencies(torch.tensor([0.0, 0.0, -100.0], dtype=torch.float64)).tolist()
     [8388608.0, 8388607.0, 1.0]
 
     Raises:
         ValueError: a logit is not finite.
     """
     if not torch.isfinite(logits).all():
-        raise ValueError("the prior gives logits that are NaN or infinite")
-    free = TOTAL - logits.shape[-1]  # beyond the 1 of each code
+        raise ValueError("logits of the prior must be finite, got values that are NaN or infinite")
+    budget = TOTAL_FREQUENCY - logits.shape[-1]  # without the 1 of each code
     weights = exp(logits - logits.amax(dim=-1, keepdim=True)).mul_(2**30).floor_()
-    share = (weights * (free / weights.sum(dim=-1, keepdim=True))).floor_()
-    rest = free - share.sum(dim=-1, keepdim=True)  # all sums here are of whole numbers, so exact
-    return share.scatter_add_(-1, share.argmax(dim=-1, keepdim=True), rest).add_(1)
+    shares = (weights * (budget / weights.sum(dim=-1, keepdim=True))).floor_()
+    remainder = budget - shares.sum(dim=-1, keepdim=True)  # sums of integers, so exact
+    return shares.scatter_add_(-1, shares.argmax(dim=-1, keepdim=True), remainder).add_(1)

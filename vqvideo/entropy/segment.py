@@ -1,15 +1,15 @@
-"""What the codes of one item become: a segment of bytes with two checks.
+"""Segment format: the compressed codes of one item, with two checksums.
 
 Little-endian:
 
     4 bytes   CRC-32 of the codes, as int64 in raster order
-    2 bytes   CRC-16 (CCITT, from 0xFFFF) of those 4 and of the rest
-    the rest  the words of 32 bits of constriction's range coder
+    2 bytes   CRC-16 (CCITT, initial value 0xFFFF) of these 4 bytes and the remaining bytes
+    the rest  32-bit words of constriction's range coder
 
-The first vouches for the codes that come out, whatever went wrong: damage, another prior, other
-conditions, a machine that does not compute as it should. The second finds damaged bytes before
-anything is decoded: all flips of one bit, and of others all but one in 65,536. It is short because
-a segment is: for a clip of 1,024 codes some 500 bytes.
+The CRC-32 verifies the decoded codes against all causes of error: damage, another prior, other
+conditions, a machine that computes incorrectly. The CRC-16 detects damaged bytes before decoding:
+all single bit flips, and all but one in 65,536 of other errors. It is short because segments are:
+about 500 bytes for a clip of 1,024 codes.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ from typing import Any
 
 import numpy as np
 
-Words = np.ndarray[Any, np.dtype[np.uint32]]
-Codes = np.ndarray[Any, np.dtype[np.int64]]
+WordArray = np.ndarray[Any, np.dtype[np.uint32]]
+CodeArray = np.ndarray[Any, np.dtype[np.int64]]
 
-CODES_CHECK, BYTES_CHECK = struct.Struct("<I"), struct.Struct("<H")
-CHECKS = CODES_CHECK.size + BYTES_CHECK.size  # bytes
-
-
-def seal(words: Words, codes: Codes) -> bytes:
-    """The segment of an item: the coder's words for it, and its codes for the check."""
-    check, rest = CODES_CHECK.pack(_crc_of(codes)), words.astype("<u4").tobytes()
-    return check + BYTES_CHECK.pack(crc_hqx(check + rest, 0xFFFF)) + rest
+CODES_CRC, BYTES_CRC = struct.Struct("<I"), struct.Struct("<H")
+HEADER_SIZE = CODES_CRC.size + BYTES_CRC.size  # bytes
 
 
-def unseal(segment: bytes, index: int) -> Words:
-    """The coder's words in a segment.
+def pack_segment(words: WordArray, codes: CodeArray) -> bytes:
+    """Return the segment of an item, given its compressed words and its codes."""
+    codes_crc, payload = CODES_CRC.pack(_compute_crc(codes)), words.astype("<u4").tobytes()
+    return codes_crc + BYTES_CRC.pack(crc_hqx(codes_crc + payload, 0xFFFF)) + payload
+
+
+def unpack_segment(segment: bytes, index: int) -> WordArray:
+    """Return the compressed words of a segment.
 
     Raises:
-        ValueError: it is damaged; the message names it by its index.
+        ValueError: the segment is damaged; the message gives its index.
     """
-    rest = segment[CHECKS:]
+    payload = segment[HEADER_SIZE:]
     if (
-        len(segment) < CHECKS
-        or len(rest) % 4
-        or BYTES_CHECK.unpack_from(segment, CODES_CHECK.size)[0]
-        != crc_hqx(segment[: CODES_CHECK.size] + rest, 0xFFFF)
+        len(segment) < HEADER_SIZE
+        or len(payload) % 4
+        or BYTES_CRC.unpack_from(segment, CODES_CRC.size)[0]
+        != crc_hqx(segment[: CODES_CRC.size] + payload, 0xFFFF)
     ):
         raise ValueError(
-            f"segment {index} is damaged: its {len(segment)} bytes are not those that were "
-            f"written (CRC-16); take them from a copy of the file"
+            f"segment {index} is damaged: its {len(segment)} bytes fail the CRC-16; restore the "
+            f"file from a copy"
         )
-    return np.frombuffer(rest, "<u4").astype(np.uint32)
+    return np.frombuffer(payload, "<u4").astype(np.uint32)
 
 
-def match(segment: bytes, codes: Codes, index: int) -> None:
-    """Raise `ValueError`, naming the segment by its index, unless it was made of these codes."""
-    if CODES_CHECK.unpack_from(segment)[0] != _crc_of(codes):
+def check_codes_crc(segment: bytes, codes: CodeArray, index: int) -> None:
+    """Raise `ValueError`, with the index of the segment, unless the codes match its CRC-32."""
+    if CODES_CRC.unpack_from(segment)[0] != _compute_crc(codes):
         raise ValueError(
-            f"segment {index} does not give the codes it was made of (CRC-32): it was compressed "
-            f"under another prior, with other conditions or on another grid, or it is damaged"
+            f"the codes decoded from segment {index} fail the CRC-32: it was compressed under "
+            f"another prior, with other conditions or on another grid, or it is damaged"
         )
 
 
-def _crc_of(codes: Codes) -> int:
+def _compute_crc(codes: CodeArray) -> int:
     return zlib.crc32(codes.astype("<i8").tobytes())

@@ -1,7 +1,7 @@
 """Likelihoods p(x | z_q)."""
 
 from vqvideo.likelihoods.autoregressive import AutoregressiveLikelihood
-from vqvideo.likelihoods.base import LIKELIHOODS, Likelihood, density_note
+from vqvideo.likelihoods.base import LIKELIHOODS, Likelihood, describe_density
 from vqvideo.likelihoods.categorical import BernoulliLikelihood, CategoricalLikelihood
 from vqvideo.likelihoods.gaussian import GaussianLikelihood
 from vqvideo.likelihoods.logistic_mixture import LogisticMixtureLikelihood
@@ -16,5 +16,5 @@ __all__ = [
     "Likelihood",
     "LogisticMixtureLikelihood",
     "MelLikelihood",
-    "density_note",
+    "describe_density",
 ]

@@ -1,8 +1,8 @@
-"""The `autoregressive` likelihood: data value by value, each told the decoder's output and all
-values before it.
+"""The `autoregressive` likelihood: each data value is conditioned on the decoder's output and on
+all earlier values.
 
-It is a prior over bytes in place of codes. So every prior is one, WaveNet for sound, PixelCNN for
-images, those of plugins too, and all that speeds up the drawing of codes speeds up this.
+It is a prior over bytes instead of codes. So any registered prior can serve, WaveNet for audio,
+PixelCNN for images or a plugin's, and the fast sampling methods of priors apply.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond, CondSpec
-from vqvideo.likelihoods.base import BYTES, LIKELIHOODS, Bytes, widened
-from vqvideo.priors import PRIORS, default_prior
-from vqvideo.sampling import generate, stream_blocks
+from vqvideo.likelihoods.base import LIKELIHOODS, NUM_LEVELS, ByteLikelihood, upcast
+from vqvideo.priors import PRIORS, get_default_prior
+from vqvideo.sampling import generate, stream_chunks
 
-AT_ONCE = 2048  # steps that are drawn at once: what a prior is told of more would fill memory
+CHUNK_SIZE = 2048  # steps sampled at once; limits the memory of the prior's conditions
 
 
 @LIKELIHOODS.register("autoregressive")
-class AutoregressiveLikelihood(Bytes):
+class AutoregressiveLikelihood(ByteLikelihood):
     """p(x | z_q) as a product over all values of x in raster order, channels last.
 
-    What the codes need not say, since it follows from the pixels around, this learns by itself
-    (section 4.2 of van den Oord et al. 2017 decodes so). Training takes one pass, drawing one for
-    each position.
+    It models local detail that follows from neighbouring pixels, so the codes need not store it
+    (the decoder of section 4.2 of van den Oord et al. 2017). Training takes one pass, sampling one
+    pass per position.
 
     Args:
-        rank: axes of the data.
-        channels: of the data.
-        features: channels that the decoder gives, of which each position is told its own.
-        prior: the name of a registered prior that takes `local`, and its options; None is the one
-            for the rank.
-        mu_law: whether the 256 values lie as on the mu-law scale, for sound, or evenly.
+        rank: number of axes of the data.
+        channels: channels of the data.
+        num_features: channels of the decoder's output, the local condition of each position.
+        prior: name of a registered prior that accepts the condition `local`, with its options;
+            None is the default prior for the rank.
+        mu_law: whether the 256 values are uniform on the mu-law scale, for audio, or linear.
     """
 
     is_autoregressive = True
@@ -46,122 +46,138 @@ class AutoregressiveLikelihood(Bytes):
         *,
         rank: int,
         channels: int,
-        features: int = 64,
+        num_features: int = 64,
         prior: str | Mapping[str, Any] | None = None,
         mu_law: bool = False,
     ) -> None:
         super().__init__(mu_law=mu_law)
         options = {"name": prior} if isinstance(prior, str) else dict(prior or {})
-        name = options.pop("name", default_prior(rank))
-        several = {"num_codebooks": channels} if channels > 1 else {}
-        self.channels, self.features = channels, features
+        name = options.pop("name", get_default_prior(rank))
+        kwargs = {"num_codebooks": channels} if channels > 1 else {}
+        self.channels, self.num_features = channels, num_features
         self.prior = PRIORS.build(
             name,
             options,
             rank=rank,
-            codebook_size=BYTES,
-            cond=CondSpec(local_channels=features, dropout=0.0),
-            **several,
+            codebook_size=NUM_LEVELS,
+            cond=CondSpec(local_channels=num_features, dropout=0.0),
+            **kwargs,
         )
 
     def num_parameters(self, channels: int) -> int:
         if channels != self.channels:
-            raise ValueError(f"this likelihood is for {self.channels} channels, not {channels}")
-        return self.features
+            raise ValueError(
+                f"this likelihood was built for {self.channels} channels, got {channels}"
+            )
+        return self.num_features
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        return self.prior.log_prob(self._as_codes(x), Cond(local=parameters))
+        return self.prior.log_prob(self._to_codes(x), Cond(local=parameters))
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """Each value the most probable one after those before it, which need not be the most
-        probable whole.
-        """
-        return torch.cat(list(self.drawn([parameters])), dim=2)
+        """Return the result of greedy decoding, which need not be the most probable data."""
+        return torch.cat(list(self.sample_stream([parameters])), dim=2)
 
     def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
-        return torch.cat(list(self.drawn([parameters], temperature=temperature, seed=seed)), dim=2)
+        return torch.cat(
+            list(self.sample_stream([parameters], temperature=temperature, seed=seed)), dim=2
+        )
 
-    def drawn(
+    def sample_stream(
         self,
-        pieces: Iterable[Tensor],
+        chunks: Iterable[Tensor],
         *,
         temperature: float = 0.0,
         seed: int | Sequence[int] = 0,
         known: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """As of any likelihood; each value is told those of earlier pieces too, and where pieces
-        are cut decides nothing. What is known is given back as the nearest of the 256 values.
+        """Yield data for chunks of parameters along the first axis, chunk by chunk.
 
-        A prior that cannot go on without end waits for the last piece.
+        Each value is conditioned on the values of earlier chunks too, so the result does not
+        depend on where the chunks are split. Known data is yielded first, rounded to the nearest of
+        the 256 values. A prior that does not support streaming waits for the last chunk.
 
         Raises:
-            ValueError: more is known than the pieces are long.
+            ValueError: there is more known data than parameters.
         """
         options: dict[str, Any] = {"temperature": temperature, "seed": seed}
-        each = (piece for piece in pieces if piece.shape[2])
+        non_empty = (chunk for chunk in chunks if chunk.shape[2])
         parts: Iterator[Tensor]
-        parts = (widened(part) for piece in each for part in piece.split(AT_ONCE, dim=2))
-        goes_on = self._goes_on
-        if not goes_on:
-            whole = list(parts)
-            parts = iter([torch.cat(whole, dim=2)] if whole else [])
-        number = 0 if known is None else known.shape[2]
-        told, parts = _first_steps(parts, number)
-        if known is not None and number:
-            codes = self._as_codes(known)
-            options |= {"known": codes, "cond": Cond(local=told)}
-            yield self._values(codes)
+        parts = (upcast(part) for chunk in non_empty for part in chunk.split(CHUNK_SIZE, dim=2))
+        supports_streaming = self._supports_streaming
+        if not supports_streaming:
+            all_parts = list(parts)
+            parts = iter([torch.cat(all_parts, dim=2)] if all_parts else [])
+        num_known = 0 if known is None else known.shape[2]
+        known_parameters, parts = _split_first_steps(parts, num_known)
+        if known is not None and num_known:
+            codes = self._to_codes(known)
+            options |= {"known": codes, "cond": Cond(local=known_parameters)}
+            yield self._from_codes(codes)
         for first in parts:
-            inner, batch = tuple(first.shape[3:]), len(first)
-            if goes_on:
+            inner_shape, batch = tuple(first.shape[3:]), len(first)
+            if supports_streaming:
                 conds = (Cond(local=part) for part in itertools.chain([first], parts))
-                blocks = stream_blocks(self.prior, inner, batch=batch, conds=conds, **options)
-                yield from map(self._values, blocks)
+                code_chunks = stream_chunks(
+                    self.prior, inner_shape, batch=batch, conds=conds, **options
+                )
+                yield from map(self._from_codes, code_chunks)
             else:
-                yield self._values(self._after(first, **options))
+                yield self._from_codes(self._sample_codes(first, **options))
 
-    def _after(
-        self, rest: Tensor, known: Tensor | None = None, cond: Cond | None = None, **options: Any
+    def _sample_codes(
+        self,
+        parameters: Tensor,
+        known: Tensor | None = None,
+        cond: Cond | None = None,
+        **options: Any,
     ) -> Tensor:
-        """Codes drawn for `rest`, behind those that are known, told `cond`."""
-        masked: dict[str, Any] = {}
-        local, steps = rest, 0
+        """Sample the codes for `parameters`, which follow the known codes with the condition
+        `cond`.
+        """
+        known_options: dict[str, Any] = {}
+        local, num_known = parameters, 0
         if known is not None and cond is not None and cond.local is not None:
-            local, steps = torch.cat([cond.local, rest], dim=2), known.shape[1]
+            local, num_known = torch.cat([cond.local, parameters], dim=2), known.shape[1]
             mask = torch.zeros(local.shape[2:], dtype=torch.bool)
-            mask[:steps] = True
-            empty = known.new_zeros(len(known), rest.shape[2], *known.shape[2:])
-            masked = {"known": torch.cat([known, empty], dim=1), "mask": mask}
+            mask[:num_known] = True
+            padding = known.new_zeros(len(known), parameters.shape[2], *known.shape[2:])
+            known_options = {"known": torch.cat([known, padding], dim=1), "mask": mask}
         shape, cond = tuple(local.shape[2:]), Cond(local=local)
-        codes = generate(self.prior, shape, batch=len(local), cond=cond, **masked, **options)
-        return codes[:, steps:]
+        codes = generate(self.prior, shape, batch=len(local), cond=cond, **known_options, **options)
+        return codes[:, num_known:]
 
     @property
-    def _goes_on(self) -> bool:
-        """Whether the prior can be drawn from step by step, without end."""
-        return self.prior.endless and self.prior.start(1, (1,) * self.prior.rank) is not None
+    def _supports_streaming(self) -> bool:
+        """Return whether the prior supports streaming: it has a state and is unbounded."""
+        return (
+            self.prior.is_unbounded and self.prior.init_state(1, (1,) * self.prior.rank) is not None
+        )
 
-    def _values(self, codes: Tensor) -> Tensor:
+    def _from_codes(self, codes: Tensor) -> Tensor:
         values = self.from_levels(codes)
         return values.movedim(-1, 1) if self.channels > 1 else values[:, None]
 
-    def _as_codes(self, x: Tensor) -> Tensor:
+    def _to_codes(self, x: Tensor) -> Tensor:
         levels = self.to_levels(x)
         return levels.movedim(1, -1) if self.channels > 1 else levels[:, 0]
 
 
-def _first_steps(parts: Iterator[Tensor], number: int) -> tuple[Tensor | None, Iterator[Tensor]]:
-    """The first steps along the first axis, so many, and all parts that follow."""
-    held: list[Tensor] = []
-    lacking = number
-    while lacking > 0:
-        part = next(parts, None)
-        if part is None:
+def _split_first_steps(
+    chunks: Iterator[Tensor], num_steps: int
+) -> tuple[Tensor | None, Iterator[Tensor]]:
+    """Return the first `num_steps` steps along the first axis, and the remaining chunks."""
+    first_chunks: list[Tensor] = []
+    num_missing = num_steps
+    while num_missing > 0:
+        chunk = next(chunks, None)
+        if chunk is None:
             raise ValueError(
-                f"{number} steps are known, of {number - lacking} there are parameters"
+                f"known data has {num_steps} steps, but there are parameters for only "
+                f"{num_steps - num_missing} steps"
             )
-        held.append(part[:, :, :lacking])
-        rest, lacking = part[:, :, lacking:], lacking - part.shape[2]
-    if not held:
-        return None, parts
-    return torch.cat(held, dim=2), itertools.chain([rest] if rest.shape[2] else [], parts)
+        first_chunks.append(chunk[:, :, :num_missing])
+        rest, num_missing = chunk[:, :, num_missing:], num_missing - chunk.shape[2]
+    if not first_chunks:
+        return None, chunks
+    return torch.cat(first_chunks, dim=2), itertools.chain([rest] if rest.shape[2] else [], chunks)

@@ -1,4 +1,4 @@
-"""The `categorical` and `bernoulli` likelihoods: a probability of its own for every value."""
+"""The `categorical` and `bernoulli` likelihoods: a separate probability for every value."""
 
 from __future__ import annotations
 
@@ -7,59 +7,59 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqvideo.likelihoods.base import (
-    BYTES,
     LIKELIHOODS,
-    Bytes,
+    NUM_LEVELS,
+    ByteLikelihood,
     Likelihood,
     from_levels,
+    sample_uniform,
     to_levels,
-    uniform_noise,
-    widened,
+    upcast,
 )
 
 
 @LIKELIHOODS.register("categorical")
-class CategoricalLikelihood(Bytes):
-    """A softmax over the 256 values of each dimension, each by itself (van den Oord et al. 2016).
+class CategoricalLikelihood(ByteLikelihood):
+    """Independent softmax over the 256 values of each dimension (van den Oord et al. 2016).
 
-    It assumes nothing about which values are near each other, needs 256 numbers for every
-    dimension, and learns accordingly from much data.
+    It has no notion of distance between values and takes 256 parameters per dimension, so it needs
+    much training data.
 
     Args:
-        mu_law: whether the values lie as on the mu-law scale, for sound, or evenly.
+        mu_law: whether the values are uniform on the mu-law scale, for audio, or linear.
 
     >>> likelihood = CategoricalLikelihood()
-    >>> nats = likelihood.log_prob(torch.zeros(1, 256, 1), torch.ones(1, 1, 1))
-    >>> round(-nats.item(), 4)  # ln 256
+    >>> log_prob = likelihood.log_prob(torch.zeros(1, 256, 1), torch.ones(1, 1, 1))
+    >>> round(-log_prob.item(), 4)  # ln 256
     5.5452
     """
 
     def num_parameters(self, channels: int) -> int:
-        return BYTES * channels
+        return NUM_LEVELS * channels
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        nats = F.cross_entropy(self._logits(parameters), self.to_levels(x), reduction="none")
-        return -nats.flatten(1).sum(dim=1)
+        nll = F.cross_entropy(self._to_logits(parameters), self.to_levels(x), reduction="none")
+        return -nll.flatten(1).sum(dim=1)
 
     def mode(self, parameters: Tensor) -> Tensor:
-        return self.from_levels(self._logits(parameters).argmax(dim=1))
+        return self.from_levels(self._to_logits(parameters).argmax(dim=1))
 
     def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
-        logits = self._logits(parameters) / temperature
-        noise = uniform_noise(logits.shape, seed, logits.device)
+        logits = self._to_logits(parameters) / temperature
+        noise = sample_uniform(logits.shape, seed, logits.device)
         return self.from_levels((logits - (-noise.log()).log()).argmax(dim=1))
 
-    def _logits(self, parameters: Tensor) -> Tensor:
-        """`[b, 256, c, *axes]`."""
-        logits: Tensor = widened(parameters).unflatten(1, (BYTES, -1))
+    def _to_logits(self, parameters: Tensor) -> Tensor:
+        """Reshape parameters to logits `[b, 256, c, *axes]`."""
+        logits: Tensor = upcast(parameters).unflatten(1, (NUM_LEVELS, -1))
         return logits
 
 
 @LIKELIHOODS.register("bernoulli")
 class BernoulliLikelihood(Likelihood):
-    """Two values, -1 and 1, for pictures in black and white: `parameters` are the logits of 1.
+    """Two values, -1 and 1, for black-and-white images; `parameters` are the logits of 1.
 
-    Gray is scored as the nearer of the two.
+    Gray is rounded to the nearer of the two.
     """
 
     num_values = 2
@@ -68,14 +68,14 @@ class BernoulliLikelihood(Likelihood):
         return channels
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        logits = widened(parameters)
+        logits = upcast(parameters)
         is_one = to_levels(x, 2).to(logits.dtype)
-        nats = F.binary_cross_entropy_with_logits(logits, is_one, reduction="none")
-        return -nats.flatten(1).sum(dim=1)
+        nll = F.binary_cross_entropy_with_logits(logits, is_one, reduction="none")
+        return -nll.flatten(1).sum(dim=1)
 
     def mode(self, parameters: Tensor) -> Tensor:
         return from_levels(parameters > 0, 2)
 
     def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
-        noise = uniform_noise(parameters.shape, seed, parameters.device)
+        noise = sample_uniform(parameters.shape, seed, parameters.device)
         return from_levels(noise < torch.sigmoid(parameters.double() / temperature), 2)

@@ -1,37 +1,37 @@
-"""Files to tensors and back: the only room where a file becomes a tensor.
+"""Read and write media files: the only package that turns a file into a tensor.
 
-Video is `[3, t, h, w]`, an image `[3, h, w]`, sound `[1, t]`; always float32 in
-[-1, 1]. A file is believed only as far as its own index goes: what the container
-declares and what it holds must agree, or `MediaError` says what is wrong. Nothing
-is ever stretched, guessed, cut short or repeated in silence.
+Video is `[3, t, h, w]`, an image `[3, h, w]`, audio `[1, t]`; always float32 in
+[-1, 1]. The length that a container declares must agree with its contents, otherwise
+`MediaError` says what is wrong. Nothing is stretched, guessed, truncated or repeated
+silently.
 
 Not here: data sets of many files (`data/`), anything that learns.
 """
 
 from vqvideo.media.animation import write_gif, write_webp
-from vqvideo.media.audio import Sound, read_audio, write_audio
+from vqvideo.media.audio import Audio, read_audio, write_audio
 from vqvideo.media.deadline import deadline
 from vqvideo.media.files import MediaError
 from vqvideo.media.image import read_image, write_contact_sheet, write_image
-from vqvideo.media.index import VideoInfo, probe
 from vqvideo.media.pixels import from_uint8, to_uint8
-from vqvideo.media.times import frames_at
-from vqvideo.media.video import Clip, read_pieces, read_video
+from vqvideo.media.timestamps import get_frame_indices
+from vqvideo.media.video import Clip, read_video, read_video_chunks
+from vqvideo.media.video_index import VideoInfo, probe
 from vqvideo.media.write import write_lossless, write_video
 
 __all__ = [
+    "Audio",
     "Clip",
     "MediaError",
-    "Sound",
     "VideoInfo",
     "deadline",
-    "frames_at",
     "from_uint8",
+    "get_frame_indices",
     "probe",
     "read_audio",
     "read_image",
-    "read_pieces",
     "read_video",
+    "read_video_chunks",
     "to_uint8",
     "write_audio",
     "write_contact_sheet",

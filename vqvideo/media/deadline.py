@@ -1,9 +1,9 @@
 """A time limit for reading a file in a worker process.
 
-A call into a C library cannot be interrupted from Python: a read that never returns, as on a
-network disk that went away, would hang for ever. A worker process can be ended instead.
-Whoever waits for it (a `DataLoader`, a pool) then raises, and the last line on stderr names the
-file. In the main process nothing is ended, for that would take the user's work with it.
+A call into a C library cannot be interrupted from Python: a read that never returns, for example
+from a disconnected network disk, would hang forever. A worker process can be ended instead. Its
+parent (a `DataLoader`, a process pool) then raises, and the last line on stderr names the file.
+The main process is never ended, because that would lose the user's work.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from contextlib import contextmanager
 
 from vqvideo.media.files import PathLike
 
-EXIT_STATUS = 75  # of a process ended by a deadline: "temporary failure" in sysexits.h
+EXIT_STATUS = 75  # EX_TEMPFAIL ("temporary failure") in sysexits.h
 
 
 @contextmanager
 def deadline(path: PathLike, seconds: float) -> Iterator[None]:
-    """End this worker process when the block takes longer than `seconds`.
+    """End this worker process if the block takes longer than `seconds`.
 
-    In the main process (one that `multiprocessing` did not start) the block just runs.
+    In the main process (not started by `multiprocessing`) there is no time limit.
 
     Args:
-        path: the file that is read, to be named.
-        seconds: how long the block may take.
+        path: the file that is read, named in the message.
+        seconds: time limit of the block.
 
     Raises:
         ValueError: `seconds` is not above zero.
@@ -50,7 +50,9 @@ def deadline(path: PathLike, seconds: float) -> Iterator[None]:
 
 
 def _end_process(path: PathLike, seconds: float) -> None:
-    # Straight to the file descriptor: another thread may hold the lock of sys.stderr.
-    message = f"{os.fspath(path)} was not read within {seconds:g} s: this process ends\n"
+    # Write to the file descriptor: another thread may hold the lock of sys.stderr.
+    message = (
+        f"{os.fspath(path)} was not read within {seconds:g} s; terminating this worker process\n"
+    )
     os.write(2, message.encode(errors="backslashreplace"))
     os._exit(EXIT_STATUS)

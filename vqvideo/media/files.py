@@ -1,7 +1,7 @@
-"""Paths in and out: what makes a file readable, and how one is written whole or not at all.
+"""Check and open input files, and write output files atomically.
 
-Not here: whether the file is all there (length.py), what is inside a stream (index.py,
-audio.py).
+Not here: the declared size of a file (declared_size.py), the contents of a stream
+(video_index.py, audio.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqvideo.media.length import declared_bytes
+from vqvideo.media.declared_size import read_declared_size
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -22,21 +22,21 @@ PathLike = str | os.PathLike[str]
 
 
 class MediaError(ValueError):
-    """A file that cannot be read as what was asked for: which file, why, what to do."""
+    """Error for a file that cannot be read; the message names the file, the cause and a remedy."""
 
 
-def input_file(path: PathLike) -> Path:
-    """The absolute path of a file that exists and is not empty.
+def resolve_input_file(path: PathLike) -> Path:
+    """Return the absolute path of a file that exists and is not empty.
 
     Raises:
-        FileNotFoundError: nothing has this name.
-        MediaError: it is a folder, or holds no bytes.
+        FileNotFoundError: the path does not exist.
+        MediaError: the path is a folder, or the file is empty.
     """
     file = Path(path).absolute()
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; check the path")
     if not file.is_file():
-        raise MediaError(f"{file} is a folder, not a file; name one file inside it")
+        raise MediaError(f"{file} is a folder, expected a file; give the path of one file in it")
     if file.stat().st_size == 0:
         raise MediaError(f"{file} is empty (zero bytes); copy or download it again")
     return file
@@ -46,16 +46,16 @@ def input_file(path: PathLike) -> Path:
 def output_file(
     path: PathLike, *, suffixes: Collection[str], overwrite: bool = False, hint: str = ""
 ) -> Iterator[Path]:
-    """A temporary name beside `path`; renamed to it when the block ends without an error.
+    """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds.
 
     Args:
-        path: where the finished file shall stand. Its folder must exist.
-        suffixes: the file name endings that are allowed, lower case, with the dot.
-        overwrite: replace a file that exists.
-        hint: what to do about another ending.
+        path: path of the finished file. Its folder must exist.
+        suffixes: the allowed file name suffixes, lower case, with the dot.
+        overwrite: replace an existing file.
+        hint: advice in the message about a wrong suffix.
 
     Raises:
-        ValueError: another ending.
+        ValueError: wrong suffix.
         FileExistsError: the file exists and `overwrite` is false.
         FileNotFoundError: the folder does not exist.
     """
@@ -78,25 +78,25 @@ def output_file(
 
 @contextmanager
 def open_container(file: Path) -> Iterator[InputContainer]:
-    """Open a video or sound file for one block; every failure inside becomes a `MediaError`."""
-    with naming_errors(file), open_input(file) as container:
+    """Open a video or audio file for one block; turn FFmpeg errors inside into `MediaError`."""
+    with wrap_ffmpeg_errors(file), open_input(file) as container:
         yield container
 
 
 def check_complete(file: Path) -> None:
-    """Raise `MediaError` when the container says that more bytes should follow."""
-    declared, actual = declared_bytes(file), file.stat().st_size
+    """Raise `MediaError` if the container declares more bytes than the file has."""
+    declared, actual = read_declared_size(file), file.stat().st_size
     if declared > actual:
         raise MediaError(
-            f"{file} is cut off: its container declares {declared} bytes, the file has {actual}; "
+            f"{file} is truncated: its container declares {declared} bytes, the file has {actual}; "
             "copy or download it again"
         )
 
 
 def open_input(file: Path) -> InputContainer:
-    """Open a file that is complete with PyAV, to be closed by the caller.
+    """Open a complete file with PyAV; the caller closes it.
 
-    A file that is a play list may name other files, but never the network.
+    A playlist may refer to other files, but not to the network.
     """
     import av
 
@@ -105,14 +105,14 @@ def open_input(file: Path) -> InputContainer:
 
 
 @contextmanager
-def naming_errors(file: Path) -> Iterator[None]:
-    """Turn what FFmpeg says inside the block into a `MediaError` that names the file."""
+def wrap_ffmpeg_errors(file: Path) -> Iterator[None]:
+    """Turn FFmpeg errors inside the block into a `MediaError` that names the file."""
     from av.error import FFmpegError
 
     try:
         yield
     except FFmpegError as error:
         raise MediaError(
-            f"{file} cannot be read as video or sound ({error.strerror}); "
-            "play it in a media player, and convert or download it again if that fails too"
+            f"{file} cannot be read as video or audio ({error.strerror}); "
+            "try it in a media player, and convert or download it again if that fails too"
         ) from error

@@ -1,7 +1,7 @@
-"""Still images, and the contact sheet: many frames on one picture for the eye.
+"""Read and write still images, and write contact sheets: many frames in one image.
 
-Images are turned as their EXIF data says. Enlarged pixels stay squares, so that what a
-model drew is what a person sees.
+The EXIF orientation is applied when an image is read. A contact sheet is enlarged by repeating
+pixels, so that it shows exactly what the model generated.
 """
 
 from __future__ import annotations
@@ -14,77 +14,92 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqvideo.media.files import MediaError, PathLike, check_complete, input_file, output_file
-from vqvideo.media.pixels import Fit, Size, check_size, check_values, fit_to, from_uint8, to_uint8
+from vqvideo.media.files import (
+    MediaError,
+    PathLike,
+    check_complete,
+    output_file,
+    resolve_input_file,
+)
+from vqvideo.media.pixels import (
+    Fit,
+    ImageSize,
+    check_no_nan,
+    check_size,
+    from_uint8,
+    resize,
+    to_uint8,
+)
 
 _GAP = 2  # pixels between frames on a contact sheet
 _GAP_VALUE = 1.0  # white
-_VISIBLE = 128  # pixels; smaller frames are enlarged to about this
+_MIN_FRAME_SIZE = 128  # pixels; smaller frames are enlarged to about this size
 _FRAMES_PER_ROW = 16
-_WHITE = 65535  # of 16 bits
+_UINT16_WHITE = 65535  # white in 16-bit gray
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-def read_image(path: PathLike, *, size: Size | None = None, fit: Fit = "crop") -> Tensor:
+def read_image(path: PathLike, *, size: ImageSize | None = None, fit: Fit = "crop") -> Tensor:
     """Read a still image.
 
     Args:
-        path: PNG, JPEG or whatever else Pillow reads; of an animation, the first frame.
-        size: (height, width) of the result; None keeps that of the file.
+        path: PNG, JPEG or any other format that Pillow reads; of an animation, the first frame
+            is read.
+        size: (height, width) of the result; None keeps the size of the file.
         fit: `"crop"`, `"pad"` or `"refuse"`, as in `read_video`.
 
     Returns:
-        float32 `[3, h, w]` in [-1, 1]. Gray becomes RGB, what is transparent is laid on white, 16
-        bits become 8.
+        float32 `[3, h, w]` in [-1, 1]. Gray becomes RGB, transparent pixels are composited onto
+        white, 16 bits are reduced to 8.
 
     Raises:
-        FileNotFoundError: no such file.
-        MediaError: not an image, a damaged one, or one of real numbers or of more than 16 bits,
-            whose range nobody knows.
+        FileNotFoundError: the file does not exist.
+        MediaError: the file is not an image, is damaged, or has floating-point or more than
+            16-bit values, whose range is unknown.
         ValueError: `fit="refuse"` and the sizes differ.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     check_size(size, fit)
-    file = input_file(path)
+    file = resolve_input_file(path)
     check_complete(file)
     try:
         with Image.open(file) as opened:
             upright = ImageOps.exif_transpose(opened)
             if upright.mode == "F":
                 raise MediaError(
-                    f"{file} holds real numbers, of which nothing says which is white; convert it "
+                    f"{file} has floating-point values, whose range is unknown; convert it "
                     f"to 8 or 16 bits"
                 )
             is_deep = upright.mode.startswith("I")
-            pixels = _deep_gray_bytes(upright, file) if is_deep else _rgb_bytes(upright)
+            pixels = _gray16_to_rgb_uint8(upright, file) if is_deep else _to_rgb_uint8(upright)
     except UnidentifiedImageError as error:
         raise MediaError(f"{file} is not an image; convert it to PNG or JPEG") from error
     except (OSError, SyntaxError) as error:
         raise MediaError(f"{file} is damaged ({error}); copy or download it again") from error
-    return from_uint8(fit_to(pixels.unsqueeze(0), size, fit)[0]).contiguous()
+    return from_uint8(resize(pixels.unsqueeze(0), size, fit)[0]).contiguous()
 
 
 def write_image(path: PathLike, image: Tensor, *, overwrite: bool = False) -> None:
-    """Write one image as PNG (exact to 8 bits) or JPEG; the file's ending decides.
+    """Write one image as PNG (exact to 8 bits) or JPEG, chosen by the suffix of the path.
 
     Args:
         path: must end in .png, .jpg or .jpeg.
         image: `[3, h, w]` in [-1, 1]; values outside are clamped.
-        overwrite: replace a file that exists.
+        overwrite: replace an existing file.
 
     Raises:
-        ValueError: another shape, no pixels, or NaN.
+        ValueError: wrong shape, no pixels, or NaN.
         FileExistsError: the file exists and `overwrite` is false.
     """
     from PIL import Image
 
     if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
-        raise ValueError(f"image must be [3, h, w] with pixels, got {list(image.shape)}")
-    check_values(image, "row", axis=1)
+        raise ValueError(f"image must be [3, h, w] and not empty, got {list(image.shape)}")
+    check_no_nan(image, "row", dim=1)
     pixels = to_uint8(image.detach().cpu()).permute(1, 2, 0).contiguous().numpy()
     with output_file(path, suffixes=_SUFFIXES, overwrite=overwrite) as temporary:
         Image.fromarray(pixels).save(temporary, quality=95)
@@ -98,31 +113,31 @@ def write_contact_sheet(
     scale: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write clips as one PNG: a row for each clip, its frames from left to right.
+    """Write clips as one PNG: one row per clip, frames from left to right.
 
-    A clip longer than `columns` goes on in the next row. Frames stand 2 white pixels apart.
+    A clip longer than `columns` continues in the next row. Frames are separated by 2 white pixels.
 
     Args:
         path: must end in .png.
         clips: `[n, 3, t, h, w]` in [-1, 1]; values outside are clamped.
-        columns: frames in a row; by default all, but at most 16.
-        scale: each pixel becomes scale x scale; by default as much as makes the smaller
+        columns: frames per row; all by default, but at most 16.
+        scale: each pixel becomes scale x scale pixels; by default the scale that makes the smaller
             side of a frame about 128 pixels.
-        overwrite: replace a file that exists.
+        overwrite: replace an existing file.
 
     Raises:
-        ValueError: another shape, no frames, NaN, or columns or scale below 1.
+        ValueError: wrong shape, no frames, NaN, or columns or scale below 1.
         FileExistsError: the file exists and `overwrite` is false.
     """
     if clips.ndim != 5 or clips.shape[1] != 3 or clips.numel() == 0:
-        raise ValueError(f"clips must be [n, 3, t, h, w] with frames, got {list(clips.shape)}")
+        raise ValueError(f"clips must be [n, 3, t, h, w] and not empty, got {list(clips.shape)}")
     for name, value in (("columns", columns), ("scale", scale)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    check_values(clips, "clip", axis=0)
+    check_no_nan(clips, "clip", dim=0)
     num_clips, _, num_frames, height, width = clips.shape
     columns = min(num_frames, columns or _FRAMES_PER_ROW)
-    scale = scale or max(1, math.ceil(_VISIBLE / min(height, width)))
+    scale = scale or max(1, math.ceil(_MIN_FRAME_SIZE / min(height, width)))
     rows = math.ceil(num_frames / columns)
     step_down, step_right = height * scale + _GAP, width * scale + _GAP
     sheet = torch.full(
@@ -137,8 +152,8 @@ def write_contact_sheet(
     write_image(path, sheet, overwrite=overwrite)
 
 
-def _rgb_bytes(image: PILImage) -> Tensor:
-    """A Pillow image of bytes to uint8 `[3, h, w]`."""
+def _to_rgb_uint8(image: PILImage) -> Tensor:
+    """Convert an 8-bit Pillow image to uint8 `[3, h, w]`."""
     from PIL import Image as PILImages
 
     if image.has_transparency_data:
@@ -148,15 +163,16 @@ def _rgb_bytes(image: PILImage) -> Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
-def _deep_gray_bytes(image: PILImage, file: Path) -> Tensor:
-    """16-bit gray, which Pillow itself would saturate, to uint8 `[3, h, w]`."""
+def _gray16_to_rgb_uint8(image: PILImage, file: Path) -> Tensor:
+    """Convert 16-bit gray, which Pillow itself would saturate, to uint8 `[3, h, w]`."""
     values = np.array(image).astype(np.int64)
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high > _WHITE:  # Pillow's mode of 32-bit integers
+    if low < 0 or high > _UINT16_WHITE:  # Pillow's mode for 32-bit integers
         raise MediaError(
-            f"{file} holds integers from {low} to {high}; read are 16 bits at most, 0 black and "
-            f"{_WHITE} white. Scale its values to that range"
+            f"{file} has integers from {low} to {high}, expected 16 bits: 0 (black) to "
+            f"{_UINT16_WHITE} (white); scale its values to that range"
         )
-    values[values == image.info.get("transparency", -1)] = _WHITE  # laid on white, as all else is
+    # Transparent pixels become white, as in `_to_rgb_uint8`.
+    values[values == image.info.get("transparency", -1)] = _UINT16_WHITE
     gray = torch.from_numpy(values / 257).round().to(torch.uint8)
     return gray.expand(3, -1, -1)

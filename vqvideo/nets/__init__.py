@@ -1,4 +1,4 @@
-"""Networks of any rank: convolutions, encoders, decoders and the causal core."""
+"""Networks of any rank: convolutions, encoders, decoders and causal networks."""
 
 from vqvideo.nets.autoencoder import DECODERS, ENCODERS, Decoder, Encoder
 from vqvideo.nets.spectral import MelEncoder, SpectralDecoder

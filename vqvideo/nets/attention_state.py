@@ -1,6 +1,6 @@
-"""The transformer step by step, with the keys and values of what is done kept.
+"""Step-by-step evaluation of the transformer with a key-value cache.
 
-The state lives here and nowhere in the modules, so any number of samplers can share a network.
+The state is kept outside the modules, so any number of samplers can share a network.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ import math
 import torch
 from torch import Tensor
 
-from vqvideo.nets.attention import AttentionNet, coordinates
+from vqvideo.nets.attention import AttentionNet, compute_coords
 
 
 class AttentionState:
-    """The network over a grid in raster order, as many positions at a time as are waiting.
+    """State of an `AttentionNet` that is evaluated over a grid in raster order.
 
-    Work is done when it is asked for: embeddings that are pushed wait until features are wanted,
-    then all go through the network at once, and their keys and values are kept. The memory for
-    these is laid out for the grid and doubles where the grid goes on.
+    Evaluation is lazy: pushed embeddings are queued until features are requested, then all of
+    them pass through the network at once, and their keys and values are cached. The cache is
+    allocated for the grid and doubles if the grid grows.
 
     Args:
-        net: the network; its weights are read, never changed.
+        net: the network; its weights are not modified.
         batch: number of samples.
-        grid: its first axis may go on, until `max_positions` of the network.
-        told, steps: the condition for the first steps along the first axis; see `tell`.
+        grid: sizes of the axes; the first axis may grow up to `max_positions` of the network.
+        cond, num_steps: the condition of the first steps along the first axis; see
+            `set_condition`.
     """
 
     def __init__(
@@ -32,97 +33,107 @@ class AttentionState:
         net: AttentionNet,
         batch: int,
         grid: tuple[int, ...],
-        told: Tensor | None = None,
-        steps: int | None = None,
+        cond: Tensor | None = None,
+        num_steps: int | None = None,
     ) -> None:
-        net.check(math.prod(grid))
-        self.net, self.inner, self.per_step = net, grid[1:], math.prod(grid[1:])
-        self.position = 0  # the next one
-        self.done = 0  # positions whose keys and values are kept
-        self.waiting = [net.first.expand(batch, 1, -1)]  # inputs of the others, `[b, m, c]` each
-        self.latest: Tensor | None = None  # features of the last one that is done
+        net.check_num_positions(math.prod(grid))
+        self.net, self.inner_shape, self.positions_per_step = net, grid[1:], math.prod(grid[1:])
+        self.position = 0  # index of the next position
+        self.num_cached = 0  # positions whose keys and values are cached
+        # Inputs `[b, m, c]` of the positions that are not cached yet.
+        self.pending = [net.bos_embedding.expand(batch, 1, -1)]
+        self.last_features: Tensor | None = None  # features of the last cached position
         shape = (len(net.blocks), 2, batch, net.num_heads, 0, net.head_dim)
-        self.rooms = torch.empty(shape, dtype=net.first.dtype, device=net.first.device)
-        self._make_room(math.prod(grid))
-        self.tell(told, steps)
+        self.kv_cache = torch.empty(
+            shape, dtype=net.bos_embedding.dtype, device=net.bos_embedding.device
+        )
+        self._resize_cache(math.prod(grid))
+        self.set_condition(cond, num_steps)
 
-    def tell(self, told: Tensor | None, steps: int | None = None) -> None:
-        """The condition `[b, e, t|1, h|1, w|1]` from here on, for so many steps along the first
-        axis; None is for all that follow.
-        """
-        if self.position % self.per_step or self.done > self.position:
-            raise ValueError(
-                "a step along the first axis has begun; what holds for it must be told before its "
-                "first logits are asked for"
-            )
-        if self.done < self.position:
-            self._run(self.position)  # they were told otherwise
-        self.maps = [block.map(told) for block in self.net.blocks]  # type: ignore[operator]
-        self.told_from = self.position // self.per_step
-        self.told_until = math.inf if steps is None else self.told_from + steps
-
-    def features(self) -> Tensor:
-        """Features `[b, c]` of the next position.
+    def set_condition(self, cond: Tensor | None, num_steps: int | None = None) -> None:
+        """Set the condition `[b, e, t|1, h|1, w|1]` of the next `num_steps` steps along the first
+        axis, or of all following steps if `num_steps` is None.
 
         Raises:
-            ValueError: the condition was told for fewer steps, or the grid has grown too large.
+            ValueError: the current step along the first axis has already begun.
         """
-        if self.done <= self.position:
+        if self.position % self.positions_per_step or self.num_cached > self.position:
+            raise ValueError(
+                "the current step along the first axis has already begun; set its condition before "
+                "its first logits are computed"
+            )
+        if self.num_cached < self.position:
+            self._run_network(self.position)  # they use the previous condition
+        self.cond_biases = [block.project_cond(cond) for block in self.net.blocks]  # type: ignore[operator]
+        self.cond_start = self.position // self.positions_per_step
+        self.cond_end = math.inf if num_steps is None else self.cond_start + num_steps
+
+    def compute_features(self) -> Tensor:
+        """Return features `[b, c]` of the next position.
+
+        Raises:
+            ValueError: the condition covers fewer steps, or the grid exceeds `max_positions`.
+        """
+        if self.num_cached <= self.position:
             self._check_grid()
-            self.latest = self._run(self.position + 1)[:, -1]
-        assert self.latest is not None
-        return self.latest
+            self.last_features = self._run_network(self.position + 1)[:, -1]
+        assert self.last_features is not None
+        return self.last_features
 
     def push(self, embedding: Tensor) -> None:
-        """Take the embedding `[b, c]` of this position and go to the next."""
+        """Queue the embedding `[b, c]` of the current position and advance to the next."""
         self._check_grid()
-        self.waiting.append(embedding[:, None])
+        self.pending.append(embedding[:, None])
         self.position += 1
 
-    def prefill(self, embedded: Tensor, positions: int) -> None:
-        """Take the first positions of `[b, *grid, c]`; only at the very start."""
-        assert not (self.position or self.done), "prefill belongs at the start"
-        self.waiting.append(embedded.flatten(1, -2)[:, :positions])
-        self.position = positions
+    def prefill(self, embeddings: Tensor, num_positions: int) -> None:
+        """Queue the first `num_positions` of embeddings `[b, *grid, c]`; only on a new state."""
+        assert not (self.position or self.num_cached), "prefill requires a new state"
+        self.pending.append(embeddings.flatten(1, -2)[:, :num_positions])
+        self.position = num_positions
 
     @torch.no_grad()
-    def _run(self, until: int) -> Tensor:
-        """Features of the positions from `done` to `until`, which are done then."""
-        if (until - 1) // self.per_step >= self.told_until:
+    def _run_network(self, end: int) -> Tensor:
+        """Return features of the positions from `num_cached` to `end` and cache them."""
+        if (end - 1) // self.positions_per_step >= self.cond_end:
             raise ValueError(
-                f"the condition was told for {self.told_until - self.told_from} steps along the "
-                f"first axis of the grid, and all are done; tell what holds for the next ones"
+                f"the condition covers {self.cond_end - self.cond_start} steps along the first "
+                f"axis of the grid, and all are done; set the condition of the next steps"
             )
-        if until > len(self.places):
-            self._make_room(max(until, min(2 * len(self.places), self.net.max_positions)))
-        now, rest = torch.cat(self.waiting, dim=1).tensor_split([until - self.done], dim=1)
-        here = slice(self.done, until)
-        maps = self._maps(self.places[here])
-        features = self.net.run(now, self.turns[:, here], maps, self.rooms[..., :until, :])
-        self.waiting, self.done = [rest] if rest.shape[1] else [], until
+        if end > len(self.coords):
+            self._resize_cache(max(end, min(2 * len(self.coords), self.net.max_positions)))
+        inputs, rest = torch.cat(self.pending, dim=1).tensor_split([end - self.num_cached], dim=1)
+        span = slice(self.num_cached, end)
+        biases = self._gather_cond_biases(self.coords[span])
+        features = self.net.run_blocks(
+            inputs, self.rope[:, span], biases, self.kv_cache[..., :end, :]
+        )
+        self.pending, self.num_cached = [rest] if rest.shape[1] else [], end
         return features
 
-    def _maps(self, places: Tensor) -> list[Tensor | None]:
-        """What the condition adds at places `[m, rank]`, for each block."""
-        axes = list(places.unbind(dim=1))
-        axes[0] = axes[0] - self.told_from
-        axes = axes[:1] * (3 - self.net.rank) + axes  # an axis that a rank lacks has size 1
-        told = []
-        for map_ in self.maps:
-            if map_ is not None:  # what has size 1 is the same all along its axis
-                sizes = map_.shape[1:4]
-                map_ = map_[:, *(a * (size > 1) for a, size in zip(axes, sizes, strict=True))]
-            told.append(map_)
-        return told
+    def _gather_cond_biases(self, coords: Tensor) -> list[Tensor | None]:
+        """Return the biases from the condition at coordinates `[m, rank]`, for each block."""
+        axes = list(coords.unbind(dim=1))
+        axes[0] = axes[0] - self.cond_start
+        axes = axes[:1] * (3 - self.net.rank) + axes  # axes missing at this rank have size 1
+        biases = []
+        for bias in self.cond_biases:
+            if bias is not None:  # axes of size 1 are broadcast
+                sizes = bias.shape[1:4]
+                bias = bias[:, *(a * (size > 1) for a, size in zip(axes, sizes, strict=True))]
+            biases.append(bias)
+        return biases
 
-    def _make_room(self, positions: int) -> None:
-        """Lay out the memory for so many positions and keep what is done."""
-        before = self.rooms
-        self.rooms = before.new_empty(*before.shape[:4], positions, before.shape[5])
-        self.rooms[..., : self.done, :] = before[..., : self.done, :]
-        self.places = coordinates(positions, self.inner)
-        self.turns = self.net.turns(self.places)
-        self.places = self.places.to(before.device)
+    def _resize_cache(self, num_positions: int) -> None:
+        """Reallocate the cache for `num_positions` positions and keep its content."""
+        before = self.kv_cache
+        self.kv_cache = before.new_empty(*before.shape[:4], num_positions, before.shape[5])
+        self.kv_cache[..., : self.num_cached, :] = before[..., : self.num_cached, :]
+        self.coords = compute_coords(num_positions, self.inner_shape)
+        self.rope = self.net.compute_rope(self.coords)
+        self.coords = self.coords.to(before.device)
 
     def _check_grid(self) -> None:
-        self.net.check((self.position // self.per_step + 1) * self.per_step)
+        self.net.check_num_positions(
+            (self.position // self.positions_per_step + 1) * self.positions_per_step
+        )

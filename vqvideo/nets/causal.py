@@ -1,17 +1,18 @@
-"""The causal core: a network over a raster of positions in which each sees only earlier ones.
+"""A causal convolutional network over a grid in raster order: each position depends on earlier
+ones only.
 
-Three stacks of gated convolutions, each feeding the next before its gate in every layer:
+Three stacks of gated convolutions; in every layer each feeds the next before its gate:
 
-    T, time        features of past frames, moved one frame on      rank 3
-    V, vertical    features of the rows above, moved one row on     rank 2 and 3
-    H, horizontal  this row, strictly to the left                   every rank
+    T, time        features of past frames, shifted by one frame     rank 3
+    V, vertical    features of the rows above, shifted by one row    rank 2 and 3
+    H, horizontal  features of this row, strictly to the left        every rank
 
 Rank 1 is H alone, with dilations (WaveNet); rank 2 is V and H (gated PixelCNN, without the blind
-spot of a masked kernel); rank 3 is all three. No weight is ever masked: kernels are cropped to
-what may be seen and features are moved by one step. Inside, positions always have three axes
-`[b, c, t, h, w]`, those a rank lacks being 1, so there is one code path.
+spot of masked kernels); rank 3 is all three. No weights are masked: kernels are cropped to the
+visible positions and features are shifted by one step. Internally, tensors always have three axes
+`[b, c, t, h, w]`; axes missing at a rank have size 1, so there is one code path.
 
-Step-by-step evaluation of the same network is causal_state.py.
+causal_state.py evaluates the same network step by step.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-AT_ONCE = 2**18  # numbers of the input that a pass without gradients works on at once: fresh memory
-# costs more than the work on it, and as much as this is handed out again and again
+# Input elements per chunk of a pass without gradients. Memory of this size is reused by the
+# allocator; allocating more would cost more time than the computation.
+MAX_CHUNK_NUMEL = 2**18
 
 
 class ReceptiveField(NamedTuple):
-    """Which earlier positions can change the output at a position.
+    """Extent of the earlier positions that the output at a position depends on.
 
     Attributes:
-        frames: how many frames back.
-        rows: how many rows up; in past frames, also rows - 1 down.
-        columns: how many columns to either side, in past frames and rows above.
-        left: how many columns to the left in the same row.
+        frames: number of frames back.
+        rows: number of rows up; in past frames, also rows - 1 down.
+        columns: number of columns to either side, in past frames and rows above.
+        left: number of columns to the left in the same row.
     """
 
     frames: int
@@ -43,7 +45,7 @@ class ReceptiveField(NamedTuple):
     left: int
 
     def contains(self, offset: Sequence[int]) -> bool:
-        """Whether the position at `offset` (frame, row, column; negative is earlier) is seen."""
+        """Return whether it contains `offset` (frame, row, column; negative is earlier)."""
         frame, row, column = (0,) * (3 - len(offset)) + tuple(offset)
         if frame:
             return (
@@ -60,15 +62,16 @@ class CausalLayer(nn.Module):
     """One layer of all stacks.
 
     Args:
-        rank: 1, 2 or 3: which stacks there are.
+        rank: 1, 2 or 3; H alone, V and H, or all three stacks.
         width: channels C of every stack.
-        reach: r, how far the layer looks to each side; H sees r + 1 positions, V (r+1) x (2r+1),
-            T time_kernel x (2r+1) x (2r+1).
-        time_kernel: frames that T sees.
-        dilation: step between the positions that H sees; above 1 for rank 1 only.
-        first: H must not see its own position, and there is nothing yet to add to.
-        cond_width: channels of the conditioning maps; 0 for none.
-        dropout: share of gated features dropped in training.
+        kernel_radius: r; the kernel of H covers r + 1 positions, that of V (r+1) x (2r+1), that of
+            T time_kernel_size x (2r+1) x (2r+1).
+        time_kernel_size: number of frames in the kernel of T.
+        dilation: dilation of H; above 1 for rank 1 only.
+        is_first: whether this is the first layer: H excludes its own position and there is no
+            residual connection.
+        cond_width: channels of the condition; 0 for none.
+        dropout: dropout probability of the gated features.
     """
 
     def __init__(
@@ -76,79 +79,90 @@ class CausalLayer(nn.Module):
         *,
         rank: int,
         width: int,
-        reach: int,
-        time_kernel: int,
+        kernel_radius: int,
+        time_kernel_size: int,
         dilation: int,
-        first: bool,
+        is_first: bool,
         cond_width: int,
         dropout: float,
     ) -> None:
         super().__init__()
-        self.rank, self.reach, self.dilation, self.first = rank, reach, dilation, first
-        self.taps = reach if first else reach + 1
-        side = 2 * reach + 1
+        self.rank, self.kernel_radius, self.dilation, self.is_first = (
+            rank,
+            kernel_radius,
+            dilation,
+            is_first,
+        )
+        self.taps = kernel_radius if is_first else kernel_radius + 1
+        side = 2 * kernel_radius + 1
         if rank == 3:
-            self.time = nn.Conv3d(width, 2 * width, (time_kernel, side, side))
+            self.time = nn.Conv3d(width, 2 * width, (time_kernel_size, side, side))
             self.time_to_vertical = nn.Conv3d(2 * width, 2 * width, 1, bias=False)
             self.time_to_horizontal = nn.Conv3d(2 * width, 2 * width, 1, bias=False)
         if rank >= 2:
-            self.vertical = nn.Conv3d(width, 2 * width, (1, reach + 1, side))
+            self.vertical = nn.Conv3d(width, 2 * width, (1, kernel_radius + 1, side))
             self.vertical_to_horizontal = nn.Conv3d(2 * width, 2 * width, 1, bias=False)
         self.horizontal = nn.Conv3d(width, 2 * width, (1, 1, self.taps), dilation=(1, 1, dilation))
         self.out = nn.Conv3d(width, 2 * width, 1)  # residual and skip halves
-        self.cond = nn.Conv3d(cond_width, 2 * width * rank, 1, bias=False) if cond_width else None
+        self.cond_proj = (
+            nn.Conv3d(cond_width, 2 * width * rank, 1, bias=False) if cond_width else None
+        )
         self.dropout = nn.Dropout(dropout)
 
-    def cond_maps(self, cond: Tensor | None) -> Sequence[Tensor | None]:
-        """What the condition `[b, e, t|1, h|1, w|1]` adds before the gates of H, V and T."""
-        if cond is None or self.cond is None:
+    def project_cond(self, cond: Tensor | None) -> Sequence[Tensor | None]:
+        """Project the condition `[b, e, t|1, h|1, w|1]` to biases before the gates of H, V, T."""
+        if cond is None or self.cond_proj is None:
             return [None] * self.rank
-        return self.cond(cond).chunk(self.rank, dim=1)  # type: ignore[no-any-return]
+        return self.cond_proj(cond).chunk(self.rank, dim=1)  # type: ignore[no-any-return]
 
-    def forward(self, streams: list[Tensor], maps: Sequence[Tensor | None]) -> list[Tensor]:
-        """`streams` and `maps` hold one entry for H, V, T as far as the rank has them. The H
-        stream `[b, 2c, t, h, w]` carries the sum of the skip features along in its second half;
-        before the first layer it is the input alone, `[b, c, t, h, w]`.
+    def forward(self, streams: list[Tensor], cond_biases: Sequence[Tensor | None]) -> list[Tensor]:
+        """Return the streams of the next layer.
 
-        Returns the next layer's streams. Without gradients they are those given, added to in
-        place: on a CPU new memory costs more than the sum.
+        Without gradients the given streams are updated in place: on a CPU new memory costs more
+        than the sum.
+
+        Args:
+            streams: one for each of H, V and T that exists at this rank, in this order. The H
+                stream `[b, 2c, t, h, w]` holds the sum of the skip features in its second half;
+                before the first layer it is only the input, `[b, c, t, h, w]`.
+            cond_biases: one entry per stream; see `project_cond`.
         """
-        r, out = self.reach, list(streams)
+        r, out = self.kernel_radius, list(streams)
         left = streams[0].narrow(1, 0, self.horizontal.in_channels)
         left = F.pad(left, (r * self.dilation, 0))
-        pre = self.horizontal(left[..., : -self.dilation] if self.first else left)
+        pre = self.horizontal(left[..., : -self.dilation] if self.is_first else left)
         if self.rank == 3:
-            frames = self.time.kernel_size[0] - 1
-            past = self.time(F.pad(streams[2], (r, r, r, r, frames, 0)))
-            add_one_later(pre, self.time_to_horizontal(past), axis=2)
+            num_frames = self.time.kernel_size[0] - 1
+            past = self.time(F.pad(streams[2], (r, r, r, r, num_frames, 0)))
+            add_shifted(pre, self.time_to_horizontal(past), axis=2)
         if self.rank >= 2:
             above = self.vertical(F.pad(streams[1], (r, r, r, 0)))
             if self.rank == 3:
-                add_one_later(above, self.time_to_vertical(past), axis=2)
-                out[2] = self.join(streams[2], gate(past, maps[2]))
-            add_one_later(pre, self.vertical_to_horizontal(above), axis=3)
-            out[1] = self.join(streams[1], gate(above, maps[1]))
-        out[0] = self.join(streams[0], self.out(self.dropout(gate(pre, maps[0]))))
+                add_shifted(above, self.time_to_vertical(past), axis=2)
+                out[2] = self.add_residual(streams[2], gate(past, cond_biases[2]))
+            add_shifted(pre, self.vertical_to_horizontal(above), axis=3)
+            out[1] = self.add_residual(streams[1], gate(above, cond_biases[1]))
+        out[0] = self.add_residual(streams[0], self.out(self.dropout(gate(pre, cond_biases[0]))))
         return out
 
-    def join(self, stream: Tensor, update: Tensor) -> Tensor:
-        """Residual sum; the first layer starts the stream, since H may not keep its input."""
-        if self.first:
+    def add_residual(self, stream: Tensor, update: Tensor) -> Tensor:
+        """Add the update to the stream; the first layer has no residual, as H drops its input."""
+        if self.is_first:
             return update
         return stream + update if torch.is_grad_enabled() else stream.add_(update)
 
 
 class CausalNet(nn.Module):
-    """A stack of `CausalLayer`: features of each position from strictly earlier ones.
+    """A sequence of `CausalLayer`: features of each position from earlier ones only.
 
     Args:
         rank: 1, 2 or 3.
-        width: channels of the input, of every stack and of the features returned.
-        reaches: one per layer; see `CausalLayer`.
-        dilations: one per layer, of H.
-        time_kernel: frames that T sees per layer.
+        width: channels of the input, of every stack and of the output features.
+        kernel_radii: kernel radius of each layer; see `CausalLayer`.
+        dilations: dilation of H in each layer.
+        time_kernel_size: number of frames in the kernels of T.
         cond_width: channels of the condition; 0 for none.
-        dropout: in training.
+        dropout: dropout probability.
     """
 
     def __init__(
@@ -156,84 +170,93 @@ class CausalNet(nn.Module):
         *,
         rank: int,
         width: int,
-        reaches: Sequence[int],
+        kernel_radii: Sequence[int],
         dilations: Sequence[int],
-        time_kernel: int = 2,
+        time_kernel_size: int = 2,
         cond_width: int = 0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not reaches or min(*reaches, *dilations, time_kernel) < 1:
+        if not kernel_radii or min(*kernel_radii, *dilations, time_kernel_size) < 1:
             raise ValueError(
-                f"a causal core needs at least one layer, and reaches, dilations and time_kernel "
-                f"of at least 1, got {list(reaches)}, {list(dilations)} and {time_kernel}"
+                f"a causal network needs at least one layer, and kernel_radii, dilations and "
+                f"time_kernel_size of at least 1, got {list(kernel_radii)}, {list(dilations)} and "
+                f"{time_kernel_size}"
             )
         self.rank, self.width = rank, width
         self.layers = nn.ModuleList(
             CausalLayer(
                 rank=rank,
                 width=width,
-                reach=reach,
-                time_kernel=time_kernel,
+                kernel_radius=kernel_radius,
+                time_kernel_size=time_kernel_size,
                 dilation=dilation,
-                first=index == 0,
+                is_first=index == 0,
                 cond_width=cond_width,
                 dropout=dropout,
             )
-            for index, (reach, dilation) in enumerate(zip(reaches, dilations, strict=True))
+            for index, (kernel_radius, dilation) in enumerate(
+                zip(kernel_radii, dilations, strict=True)
+            )
         )
-        left = sum(reach * step for reach, step in zip(reaches, dilations, strict=True))
+        left = sum(
+            kernel_radius * step
+            for kernel_radius, step in zip(kernel_radii, dilations, strict=True)
+        )
         self.receptive_field = ReceptiveField(
-            frames=1 + len(reaches) * (time_kernel - 1) if rank == 3 else 0,
+            frames=1 + len(kernel_radii) * (time_kernel_size - 1) if rank == 3 else 0,
             rows=1 + left if rank >= 2 else 0,
             columns=left if rank >= 2 else 0,
             left=left,
         )
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Features `[b, c, *grid]` of `x` `[b, c, *grid]`; `cond` `[b, e, t|1, h|1, w|1]`."""
-        if torch.is_grad_enabled() or x.numel() <= AT_ONCE:
-            return self._features(x, cond)
-        items = max(1, AT_ONCE // x[0].numel())
-        parts = x.split(items)
-        conds = [None] * len(parts) if cond is None else cond.split(items)
-        return torch.cat([self._features(*pair) for pair in zip(parts, conds, strict=True)])
+        """Return features of `x`, both `[b, c, *grid]`; `cond` is `[b, e, t|1, h|1, w|1]`."""
+        if torch.is_grad_enabled() or x.numel() <= MAX_CHUNK_NUMEL:
+            return self._compute_features(x, cond)
+        batch_size = max(1, MAX_CHUNK_NUMEL // x[0].numel())
+        chunks = x.split(batch_size)
+        conds = [None] * len(chunks) if cond is None else cond.split(batch_size)
+        return torch.cat(
+            [self._compute_features(*pair) for pair in zip(chunks, conds, strict=True)]
+        )
 
-    def _features(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        for streams in self.streams(x, cond):  # noqa: B007
+    def _compute_features(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        for streams in self.iter_streams(x, cond):  # noqa: B007
             pass
         skips = streams[0].narrow(1, self.width, self.width)
         return skips.reshape(*skips.shape[:2], *x.shape[2:])
 
-    def streams(self, x: Tensor, cond: Tensor | None = None) -> Iterator[list[Tensor]]:
-        """What goes into each layer, and at last what leaves the last one; see `CausalLayer`. A
-        layer writes into what it was given.
+    def iter_streams(self, x: Tensor, cond: Tensor | None = None) -> Iterator[list[Tensor]]:
+        """Yield the input streams of each layer, then the output streams of the last one.
+
+        See `CausalLayer.forward`: without gradients a layer modifies its input streams.
         """
-        volume = as_volume(x, self.rank).contiguous(memory_format=torch.channels_last_3d)
+        volume = to_volume(x, self.rank).contiguous(memory_format=torch.channels_last_3d)
         streams = [volume] * self.rank
         yield streams
         for layer in self.layers:
-            streams = layer(streams, layer.cond_maps(cond))  # type: ignore[operator]
+            streams = layer(streams, layer.project_cond(cond))  # type: ignore[operator]
             yield streams
 
 
-def gate(x: Tensor, map_: Tensor | None = None, dim: int = 1) -> Tensor:
-    """Tanh of one half of the channels times sigmoid of the other (PixelCNN's gated unit), once
-    `map_` is added.
+def gate(x: Tensor, cond_bias: Tensor | None = None, dim: int = 1) -> Tensor:
+    """Return tanh of the first half of the channels times sigmoid of the second.
 
-    tanh(a) is 2 sigmoid(2 a) - 1, and on a CPU torch's sigmoid takes a fifth of its tanh's time.
+    This is the gated unit of PixelCNN; `cond_bias` is added before it. tanh(a) is
+    2 sigmoid(2 a) - 1, and on a CPU torch's sigmoid takes a fifth of the time of tanh.
     """
-    a, b = (x if map_ is None else x + map_).chunk(2, dim=dim)
-    most = b.sigmoid()
-    return torch.lerp(-most, most, (2 * a).sigmoid())
+    a, b = (x if cond_bias is None else x + cond_bias).chunk(2, dim=dim)
+    scale = b.sigmoid()
+    return torch.lerp(-scale, scale, (2 * a).sigmoid())
 
 
-def add_one_later(x: Tensor, update: Tensor, axis: int) -> None:
-    """Add `update` to `x`, moved one step on along an axis: its last step leaves."""
+def add_shifted(x: Tensor, update: Tensor, axis: int) -> None:
+    """Add `update` to `x`, shifted by one step along an axis; its last step is dropped."""
     steps = x.shape[axis] - 1
     x.narrow(axis, 1, steps).add_(update.narrow(axis, 0, steps))
 
 
-def as_volume(x: Tensor, rank: int) -> Tensor:
-    """`[b, c, *grid]` as `[b, c, t, h, w]`, the axes a rank lacks being 1."""
+def to_volume(x: Tensor, rank: int) -> Tensor:
+    """Reshape `[b, c, *grid]` to `[b, c, t, h, w]`; axes missing at this rank have size 1."""
     return x.reshape(*x.shape[:2], *(1,) * (3 - rank), *x.shape[2:])

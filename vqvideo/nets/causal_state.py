@@ -1,11 +1,12 @@
-"""The causal core one position at a time: T once a frame, V once a row, H once a code.
+"""Step-by-step evaluation of the causal network: T once per frame, V once per row, H once per
+position.
 
-The state lives here and nowhere in the modules, so any number of samplers can share a network.
-Work is done when it is asked for: of a frame that is only pushed T alone takes notice, of a row V,
-and H runs for the positions that stand before one whose features are wanted.
+The state is kept outside the modules, so any number of samplers can share a network. Evaluation is
+lazy: a frame that is only pushed is processed by T alone, a row by V alone, and H runs only up to
+the positions whose features are requested.
 
-The first axis of the grid has no end. Of it is kept what the receptive field reaches, so memory
-does not grow, and the features are those that the whole sequence would give.
+The first axis of the grid may be of any length. Only the receptive field is kept, so memory does
+not grow, and the features equal the ones of a pass over the whole sequence.
 """
 
 from __future__ import annotations
@@ -17,240 +18,256 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqvideo.nets.causal import CausalNet
-from vqvideo.nets.horizontal import Horizontal
-from vqvideo.nets.stacks import Time, Vertical
+from vqvideo.nets.horizontal_stack import HorizontalStack
+from vqvideo.nets.stacks import TimeStack, VerticalStack
 
 
 class CausalState:
-    """Walks a grid in raster order.
+    """State of a `CausalNet` that is evaluated over a grid in raster order.
+
+    Call `compute_features()` for the features of the next position if you need them, then
+    `push()` its embedding.
 
     Args:
-        net: the network; its weights are read, never changed.
+        net: the network; its weights are not modified.
         batch: number of samples.
-        inner: sizes of all axes of the grid but the first.
-        told, steps: the condition for the first steps along the first axis; see `tell`.
-
-    Call `features()` for the features of the next position if they are wanted, then `push()` its
-    embedding.
+        inner_shape: sizes of all axes of the grid except the first.
+        cond, num_steps: the condition of the first steps along the first axis; see
+            `set_condition`.
     """
 
     def __init__(
         self,
         net: CausalNet,
         batch: int,
-        inner: tuple[int, ...],
-        told: Tensor | None = None,
-        steps: int | None = None,
+        inner_shape: tuple[int, ...],
+        cond: Tensor | None = None,
+        num_steps: int | None = None,
     ) -> None:
-        assert len(inner) == net.rank - 1
+        assert len(inner_shape) == net.rank - 1
         self.net, self.rank = net, net.rank
-        self.height, self.width = (0, 0, *inner)[-2:]  # 0 for an axis that is missing or first
-        self.steps = 0  # complete ones along the first axis
-        self.row, self.column = 0, 0  # in this step
-        self.horizontal = Horizontal(net, batch, self.width)
-        self.vertical = Vertical(net, batch, self.width) if net.rank >= 2 else None
-        self.time = Time(net, batch, inner) if net.rank == 3 else None
-        self.rows: list[Tensor] = []  # complete ones, of this frame or not yet seen by V
-        self.seen_rows = 0  # of them
-        self.frame: Tensor | None = None  # complete, not yet seen by T
-        self.known = 0  # features of this row that H has worked out
-        self.told: Tensor | None = None
-        self.weights: Tensor | None = None  # of all layers' conditions
-        self.maps_of: int | None = None  # the step that `maps` are of
-        self.tell(told, steps)
+        # 0 for an axis that is missing or the first one
+        self.height, self.width = (0, 0, *inner_shape)[-2:]
+        self.num_steps = 0  # completed steps along the first axis
+        self.row, self.column = 0, 0  # position within the current step
+        self.horizontal = HorizontalStack(net, batch, self.width)
+        self.vertical = VerticalStack(net, batch, self.width) if net.rank >= 2 else None
+        self.time = TimeStack(net, batch, inner_shape) if net.rank == 3 else None
+        self.pending_rows: list[
+            Tensor
+        ] = []  # completed rows of this frame, or not yet processed by V
+        self.num_processed_rows = 0  # number of pending rows that V has processed
+        self.pending_frame: Tensor | None = None  # completed frame, not yet processed by T
+        self.num_computed = 0  # number of positions of this row that H has computed
+        self.cond: Tensor | None = None
+        self.cond_weights: Tensor | None = None  # condition projections of all layers
+        self.cond_biases_step: int | None = None  # the step that `cond_biases` belong to
+        self.set_condition(cond, num_steps)
 
-    def tell(self, told: Tensor | None, steps: int | None = None) -> None:
-        """The condition `[b, e, t|1, h|1, w|1]` from here on, for so many steps along the first
-        axis; None is for all that follow.
+    def set_condition(self, cond: Tensor | None, num_steps: int | None = None) -> None:
+        """Set the condition `[b, e, t|1, h|1, w|1]` of the next `num_steps` steps along the first
+        axis, or of all following steps if `num_steps` is None.
+
+        Raises:
+            ValueError: the current step along the first axis has already begun.
         """
-        if self.known > self.column or (self.rank > 1 and (self.row or self.column)):
+        if self.num_computed > self.column or (self.rank > 1 and (self.row or self.column)):
             raise ValueError(
-                "a step along the first axis has begun; what holds for it must be told before its "
-                "first logits are asked for"
+                "the current step along the first axis has already begun; set its condition before "
+                "its first logits are computed"
             )
-        self._see_frame()
+        self._process_frame()
         if self.rank == 2:
-            self._see_rows()
-        self.told, self.told_from = told, self.steps
-        self.maps: Tensor | None = None
-        self.told_until = math.inf if steps is None else self.steps + steps
-        self.ready = False  # whether H knows what this row adds
+            self._process_rows()
+        self.cond, self.cond_start = cond, self.num_steps
+        self.cond_biases: Tensor | None = None
+        self.cond_end = math.inf if num_steps is None else self.num_steps + num_steps
+        self.is_row_started = False  # whether H has the biases of this row
 
-    def features(self) -> Tensor:
-        """Features `[b, c]` of the next position."""
+    def compute_features(self) -> Tensor:
+        """Return features `[b, c]` of the next position."""
         self.catch_up()
-        for column in range(self.known, self.column + 1):
+        for column in range(self.num_computed, self.column + 1):
             self.horizontal.step(column)
-        self.known = self.column + 1
+        self.num_computed = self.column + 1
         return self.horizontal.skips
 
     def catch_up(self) -> None:
-        """Let T and V see what is complete, and H what this row adds.
+        """Process completed frames and rows with T and V, and set the biases of H for this row.
 
         Raises:
-            ValueError: the condition was told for fewer steps.
+            ValueError: the condition covers fewer steps.
         """
-        if self.steps >= self.told_until:
+        if self.num_steps >= self.cond_end:
             raise ValueError(
-                f"the condition was told for {self.told_until - self.told_from} steps along the "
-                f"first axis of the grid, and all are done; tell what holds for the next ones"
+                f"the condition covers {self.cond_end - self.cond_start} steps along the first "
+                f"axis of the grid, and all are done; set the condition of the next steps"
             )
-        if not self.ready:
-            self._see_frame()
-            self._see_rows()
-            self._begin_row()
-            self.ready = True
+        if not self.is_row_started:
+            self._process_frame()
+            self._process_rows()
+            self._start_row()
+            self.is_row_started = True
 
-    def settle(self) -> int:
-        """Let every stack see all that stands before the next position; returns how many positions
-        from there on stand side by side in the history, this row's and no more than it has room
-        for.
+    def flush(self) -> int:
+        """Process all positions before the next one with every stack.
+
+        Returns:
+            Number of the next positions of this row that have contiguous slots in the history of
+            H (and, at rank 1, a condition).
         """
         self.catch_up()
-        for column in range(self.known, self.column):
+        for column in range(self.num_computed, self.column):
             self.horizontal.step(column)
-        self.known = self.column
-        room = self.horizontal.history.shape[1] - self.horizontal.place(self.column)
-        if self.rank > 1 or len(self.horizontal.added) == 1:
-            return room
-        return min(room, len(self.horizontal.added) - (self.column - self.told_from))
+        self.num_computed = self.column
+        num_slots = self.horizontal.history.shape[1] - self.horizontal.get_slot(self.column)
+        if self.rank > 1 or len(self.horizontal.row_biases) == 1:
+            return num_slots
+        return min(num_slots, len(self.horizontal.row_biases) - (self.column - self.cond_start))
 
-    def advance(self, positions: int) -> None:
-        """Go on by so many positions of this row, whose history another has filled in."""
-        self.column += positions
-        self.known = self.column
+    def advance(self, num_positions: int) -> None:
+        """Advance by `num_positions` of this row, whose history the caller has filled in."""
+        self.column += num_positions
+        self.num_computed = self.column
         if self.rank == 1:
-            self.steps += positions
+            self.num_steps += num_positions
         elif self.column == self.width:
-            self._end_row(self.horizontal.row())
+            self._end_row(self.horizontal.get_row())
 
     def push(self, embedding: Tensor) -> None:
-        """Take the embedding `[b, c]` of the code at this position and go to the next."""
-        if self.rank == 1 and self.known <= self.column:
-            self.features()  # positions to the right need what every layer saw here
-        self.horizontal.remember(embedding, self.column)
+        """Store the embedding `[b, c]` of the current position and advance to the next."""
+        if self.rank == 1 and self.num_computed <= self.column:
+            self.compute_features()  # positions to the right need every layer's input here
+        self.horizontal.push(embedding, self.column)
         self.column += 1
         if self.rank == 1:
-            self.steps += 1
+            self.num_steps += 1
         elif self.column == self.width:
-            self._end_row(self.horizontal.row())
+            self._end_row(self.horizontal.get_row())
 
-    def prefill(self, embedded: Tensor, positions: int) -> None:
-        """Take the first positions of `[b, *grid, c]` in one pass over the steps they touch; only
-        at the very start.
+    def prefill(self, embeddings: Tensor, num_positions: int) -> None:
+        """Process the first `num_positions` of embeddings `[b, *grid, c]` in one pass.
+
+        Only a new state can be prefilled.
         """
-        assert not (self.steps or self.row or self.column), "prefill belongs at the start"
-        self.steps, rest = divmod(positions, math.prod(embedded.shape[2:-1]))
+        assert not (self.num_steps or self.row or self.column), "prefill requires a new state"
+        self.num_steps, rest = divmod(num_positions, math.prod(embeddings.shape[2:-1]))
         self.row, self.column = divmod(rest, self.width) if self.rank == 3 else (0, rest)
-        touched = self.steps + (rest > 0)
-        told, axis = self.told, 5 - self.rank
-        if told is not None and told.shape[axis] > 1:
-            told = told.narrow(axis, 0, touched)
-        known = embedded[:, :touched].movedim(-1, 1)
-        for index, streams in enumerate(self.net.streams(known, told)):
+        num_touched = self.num_steps + (rest > 0)
+        cond, axis = self.cond, 5 - self.rank
+        if cond is not None and cond.shape[axis] > 1:
+            cond = cond.narrow(axis, 0, num_touched)
+        known = embeddings[:, :num_touched].movedim(-1, 1)
+        for index, streams in enumerate(self.net.iter_streams(known, cond)):
             if index < len(self.net.layers):
-                self._fill(index, [stream.movedim(1, -1) for stream in streams])
+                self._prefill_layer(index, [stream.movedim(1, -1) for stream in streams])
         if self.rank == 1:
-            self.column = positions
-        self.known = self.column
+            self.column = num_positions
+        self.num_computed = self.column
 
-    def _fill(self, index: int, streams: list[Tensor]) -> None:
-        """What layer `index` took in `[b, t, h, w, c]` for H, V and T: as much as each stack has
-        taken notice of. The last complete frame and row wait, as they would after a `push`.
+    def _prefill_layer(self, index: int, streams: list[Tensor]) -> None:
+        """Store the inputs `[b, t, h, w, c]` of layer `index` of H, V and T in their buffers.
+
+        The last completed frame and row stay pending, as after a `push`.
         """
-        left = streams[0][..., : self.net.width]  # the sum of skips stands beside it
-        frame, row = (0, self.steps) if self.rank == 2 else (self.steps, self.row)
+        left = streams[0][..., : self.net.width]  # without the sum of skip features
+        frame, row = (0, self.num_steps) if self.rank == 2 else (self.num_steps, self.row)
         if self.rank == 1:
-            self.horizontal.fill(index, left[:, 0, 0, : self.steps])
+            self.horizontal.prefill(index, left[:, 0, 0, : self.num_steps])
             return
         if self.column:
-            self.horizontal.fill(index, left[:, frame, row, : self.column])
+            self.horizontal.prefill(index, left[:, frame, row, : self.column])
         if row:
             assert self.vertical is not None
-            self.vertical.fill(index, streams[1][:, frame, : row - 1])
+            self.vertical.prefill(index, streams[1][:, frame, : row - 1])
             if index == 0:
-                self.rows, self.seen_rows = list(left[:, frame, :row].unbind(1)), row - 1
+                self.pending_rows, self.num_processed_rows = (
+                    list(left[:, frame, :row].unbind(1)),
+                    row - 1,
+                )
         if self.rank == 3 and frame:
             assert self.time is not None
-            self.time.fill(index, streams[2][:, : frame - 1])
+            self.time.prefill(index, streams[2][:, : frame - 1])
             if index == 0:
-                self.frame = left[:, frame - 1].clone()
+                self.pending_frame = left[:, frame - 1].clone()
 
     def _end_row(self, row: Tensor) -> None:
-        self.column, self.known, self.ready = 0, 0, False
-        self.horizontal.forget()
+        self.column, self.num_computed, self.is_row_started = 0, 0, False
+        self.horizontal.reset()
         if self.rank == 2:
-            self._see_rows()
-            self.rows, self.seen_rows = [row], 0
-            self.steps += 1
+            self._process_rows()
+            self.pending_rows, self.num_processed_rows = [row], 0
+            self.num_steps += 1
             return
-        self.rows.append(row)
+        self.pending_rows.append(row)
         self.row += 1
         if self.row == self.height:
-            self._see_frame()
-            self.frame = torch.stack(self.rows, dim=1)
-            self.rows, self.seen_rows, self.row = [], 0, 0
-            self.steps += 1
+            self._process_frame()
+            self.pending_frame = torch.stack(self.pending_rows, dim=1)
+            self.pending_rows, self.num_processed_rows, self.row = [], 0, 0
+            self.num_steps += 1
             assert self.vertical is not None
-            self.vertical.forget()
+            self.vertical.reset()
 
-    def _see_frame(self) -> None:
-        if self.frame is not None:
+    def _process_frame(self) -> None:
+        if self.pending_frame is not None:
             assert self.time is not None
-            maps = self._maps(self.steps - 1)
-            self.time.step(self.frame, None if maps is None else maps[:, 2, :, 0])
-            self.frame = None
+            biases = self._compute_cond_biases(self.num_steps - 1)
+            self.time.step(self.pending_frame, None if biases is None else biases[:, 2, :, 0])
+            self.pending_frame = None
 
-    def _see_rows(self) -> None:
-        for row in range(self.seen_rows, len(self.rows)):
+    def _process_rows(self) -> None:
+        for row in range(self.num_processed_rows, len(self.pending_rows)):
             assert self.vertical is not None
-            maps = self._maps(self.steps - (self.rank == 2))
+            biases = self._compute_cond_biases(self.num_steps - (self.rank == 2))
             self.vertical.step(
-                self.rows[row],
-                self._from_past("to_vertical", row),
-                None if maps is None else _at(maps[:, 1, :, 0], row),
+                self.pending_rows[row],
+                self._get_time_bias("to_vertical", row),
+                None if biases is None else _select_row(biases[:, 1, :, 0], row),
             )
-        self.seen_rows = len(self.rows)
+        self.num_processed_rows = len(self.pending_rows)
 
-    def _begin_row(self) -> None:
-        parts = [self._from_past("to_horizontal", self.row)]
+    def _start_row(self) -> None:
+        parts = [self._get_time_bias("to_horizontal", self.row)]
         if self.vertical is not None:
-            parts.append(self.vertical.above)
-        maps = self._maps(self.steps)
-        if maps is not None:
-            parts.append(_at(maps[:, 0, :, 0], self.row))
-        added: Tensor | None = None
+            parts.append(self.vertical.to_horizontal)
+        biases = self._compute_cond_biases(self.num_steps)
+        if biases is not None:
+            parts.append(_select_row(biases[:, 0, :, 0], self.row))
+        total: Tensor | None = None
         for part in parts:
-            added = part if added is None else added if part is None else added + part
-        self.horizontal.begin_row(
-            None if added is None else added.permute(2, 0, 1, 3),
-            self.told_from if self.rank == 1 else 0,
+            total = part if total is None else total if part is None else total + part
+        self.horizontal.start_row(
+            None if total is None else total.permute(2, 0, 1, 3),
+            self.cond_start if self.rank == 1 else 0,
         )
 
-    def _from_past(self, name: str, row: int) -> Tensor | None:
-        """What T gives one row of this frame `[layers, b, w, 2c]`; nothing in the first frame."""
-        given = getattr(self.time, name, None)
-        return None if given is None else given[:, :, row]
+    def _get_time_bias(self, name: str, row: int) -> Tensor | None:
+        """Return the output of T for one row, `[layers, b, w, 2c]`; None in the first frame."""
+        output = getattr(self.time, name, None)
+        return None if output is None else output[:, :, row]
 
-    def _maps(self, step: int) -> Tensor | None:
-        """What the condition adds before the gates `[layers, stack, b, t|1, h|1, w|1, 2c]`, in one
-        step along the first axis; at rank 1 in all steps told of. Worked out once for each.
+    def _compute_cond_biases(self, step: int) -> Tensor | None:
+        """Return the biases from the condition, `[layers, stack, b, t|1, h|1, w|1, 2c]`.
+
+        They are added before the gates. They are computed once per step along the first axis, at
+        rank 1 once for all steps of the condition.
         """
-        if self.told is None:
+        if self.cond is None:
             return None
-        told, axis = self.told, 5 - self.rank
-        index = step - self.told_from if self.rank > 1 and told.shape[axis] > 1 else None
-        if self.maps is None or self.maps_of != index:
-            here = told if index is None else told.narrow(axis, index, 1)
-            if self.weights is None:
-                each = [layer.cond.weight.flatten(1) for layer in self.net.layers]  # type: ignore[union-attr, operator]
-                self.weights = torch.cat(each).detach()
-            maps = F.linear(here.movedim(1, -1), self.weights)
-            maps = maps.unflatten(-1, (len(self.net.layers), self.rank, -1))
-            self.maps, self.maps_of = maps.permute(4, 5, 0, 1, 2, 3, 6), index
-        return self.maps
+        cond, axis = self.cond, 5 - self.rank
+        index = step - self.cond_start if self.rank > 1 and cond.shape[axis] > 1 else None
+        if self.cond_biases is None or self.cond_biases_step != index:
+            step_cond = cond if index is None else cond.narrow(axis, index, 1)
+            if self.cond_weights is None:
+                weights = [layer.cond_proj.weight.flatten(1) for layer in self.net.layers]  # type: ignore[union-attr, operator]
+                self.cond_weights = torch.cat(weights).detach()
+            biases = F.linear(step_cond.movedim(1, -1), self.cond_weights)
+            biases = biases.unflatten(-1, (len(self.net.layers), self.rank, -1))
+            self.cond_biases, self.cond_biases_step = biases.permute(4, 5, 0, 1, 2, 3, 6), index
+        return self.cond_biases
 
 
-def _at(maps: Tensor, row: int) -> Tensor:
-    """One row of `[layers, b, h|1, w|1, 2c]`."""
-    return maps[:, :, row if maps.shape[2] > 1 else 0]
+def _select_row(cond_biases: Tensor, row: int) -> Tensor:
+    """Return one row `[layers, b, w|1, 2c]` of biases `[layers, b, h|1, w|1, 2c]`."""
+    return cond_biases[:, :, row if cond_biases.shape[2] > 1 else 0]

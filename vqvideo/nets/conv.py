@@ -1,10 +1,11 @@
-"""Convolutions whose rank is a number: 1 for audio, 2 for images, 3 for video.
+"""Convolutions of any rank: 1 for audio, 2 for images, 3 for video.
 
 Shapes are `[b, c, *axes]`. A strided convolution divides an axis exactly by its stride and a
-transposed one multiplies it, so shapes need no bookkeeping anywhere else.
+transposed one multiplies it, so no other module has to track shapes.
 
-Along the first axis a layer may be causal: it sees this step and earlier ones. Such a layer works
-on a long input piece by piece; what it saw last stands in a `Past`, outside the modules.
+Along the first axis a layer may be causal: its output depends on the current and earlier steps
+only. Such a layer can process a long input chunk by chunk; its last inputs are kept in a
+`StreamingState` outside the modules.
 """
 
 from __future__ import annotations
@@ -23,71 +24,78 @@ CONV_TRANSPOSE: dict[int, type[nn.Module]] = {
 }
 
 
-def pointwise(rank: int, in_channels: int, out_channels: int, bias: bool = True) -> nn.Module:
-    """A 1-wide convolution: the same linear map at every position."""
+def build_pointwise_conv(
+    rank: int, in_channels: int, out_channels: int, bias: bool = True
+) -> nn.Module:
+    """Build a convolution with kernel size 1: the same linear map at every position."""
     return CONV[rank](in_channels, out_channels, 1, bias=bias)
 
 
-class Past:
-    """What the causal layers of a network saw last: its state between two pieces of an input.
+class StreamingState:
+    """The last inputs of the causal layers of a network: its state between two chunks of an input.
 
-    A new one stands before the first piece; a network that is given it writes into it. Layers see
-    zeros before the first step, as convolutions see zeros around their input.
+    Pass a new state with the first chunk; the network updates it in place. The input before the
+    first step is zero, as with zero padding.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[nn.Module, Tensor] = {}
+        self._cache: dict[nn.Module, Tensor] = {}
 
-    def before(self, x: Tensor, steps: int, layer: nn.Module) -> Tensor:
-        """`x` behind the last `steps` steps that `layer` saw; they are replaced by those of `x`."""
-        seen = self._seen.get(layer)
-        if seen is None:
-            seen = x.new_zeros(*x.shape[:2], steps, *x.shape[3:])
-        longer = torch.cat([seen, x], dim=2)
-        self._seen[layer] = longer[:, :, longer.shape[2] - steps :].clone()  # a view keeps it all
-        return longer
+    def prepend(self, x: Tensor, num_steps: int, layer: nn.Module) -> Tensor:
+        """Prepend the last `num_steps` steps of the input of `layer` to `x` and update them."""
+        context = self._cache.get(layer)
+        if context is None:
+            context = x.new_zeros(*x.shape[:2], num_steps, *x.shape[3:])
+        padded = torch.cat([context, x], dim=2)
+        # A copy, since a view would keep all of `padded` in memory.
+        self._cache[layer] = padded[:, :, padded.shape[2] - num_steps :].clone()
+        return padded
 
 
-class Causal(nn.Module):
-    """A layer that never looks ahead along the first axis; called with the past, if there is one.
+class CausalModule(nn.Module):
+    """Base class of layers that are causal along the first axis.
 
-    Without one, `x` is all there is.
+    `forward` takes an optional `StreamingState`; without one, `x` is the whole input.
     """
 
-    def with_before(self, x: Tensor, steps: int, past: Past | None) -> Tensor:
-        """`x` `[b, c, n, ...]` with the `steps` steps before it: `[b, c, steps + n, ...]`."""
-        if past is None:
-            return F.pad(x, (0, 0) * (x.ndim - 3) + (steps, 0))  # F.pad begins at the last axis
-        return past.before(x, steps, self)
+    def prepend_context(self, x: Tensor, num_steps: int, state: StreamingState | None) -> Tensor:
+        """Prepend the previous `num_steps` steps to `x` `[b, c, n, ...]`; zeros without a state."""
+        if state is None:
+            return F.pad(
+                x, (0, 0) * (x.ndim - 3) + (num_steps, 0)
+            )  # F.pad starts with the last axis
+        return state.prepend(x, num_steps, self)
 
 
-class Layers(nn.Sequential):
-    """One layer after the other, the causal ones with what they saw last."""
+class CausalSequential(nn.Sequential):
+    """`nn.Sequential` that passes the streaming state to its causal layers."""
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, state: StreamingState | None = None) -> Tensor:
         for layer in self:
-            x = layer(x, past) if isinstance(layer, Causal) else layer(x)
+            x = layer(x, state) if isinstance(layer, CausalModule) else layer(x)
         return x
 
 
-def down_conv(
+def build_downsample_conv(
     rank: int, in_channels: int, out_channels: int, strides: Sequence[int], causal: bool = False
 ) -> nn.Module:
-    """The paper's strided convolution: kernel twice the stride (4-wide for stride 2), so that
-    every output sees half of its neighbours' input; 3-wide along an axis of stride 1. A causal one
-    sees all of the input of the step before and none of the step after.
+    """Build a strided convolution as in the paper.
+
+    The kernel is twice the stride (4 for stride 2), so that each output covers half of the input of
+    each neighbour; it is 3 along an axis of stride 1. A causal convolution covers all input of the
+    previous step and none of the next.
     """
-    kernel, padding = _overlapping(strides)
+    kernel, padding = _compute_kernel_and_padding(strides)
     if causal:
         return CausalConv(rank, in_channels, out_channels, kernel, strides, padding)
     return CONV[rank](in_channels, out_channels, kernel, stride=tuple(strides), padding=padding)
 
 
-def up_conv(
+def build_upsample_conv(
     rank: int, in_channels: int, out_channels: int, strides: Sequence[int], causal: bool = False
 ) -> nn.Module:
-    """The transposed counterpart of `down_conv`."""
-    kernel, padding = _overlapping(strides)
+    """Build the transposed counterpart of `build_downsample_conv`."""
+    kernel, padding = _compute_kernel_and_padding(strides)
     if causal:
         return CausalUpConv(rank, in_channels, out_channels, strides)
     return CONV_TRANSPOSE[rank](
@@ -96,106 +104,108 @@ def up_conv(
         kernel,
         stride=tuple(strides),
         padding=padding,
-        output_padding=_extra(kernel, padding, strides),
+        output_padding=_compute_output_padding(kernel, padding, strides),
     )
 
 
-class CausalConv(Causal):
-    """A convolution padded as given, but along the first axis on the left alone."""
+class CausalConv(CausalModule):
+    """Convolution with the given padding, but causal (left) padding along the first axis."""
 
     def __init__(
         self,
         rank: int,
         in_channels: int,
         out_channels: int,
-        kernel: Sequence[int],
+        kernel_size: Sequence[int],
         strides: Sequence[int],
         padding: Sequence[int],
     ) -> None:
         super().__init__()
-        self.steps_before = kernel[0] - strides[0]
+        self.left_context = kernel_size[0] - strides[0]
         self.conv = CONV[rank](
-            in_channels, out_channels, tuple(kernel), tuple(strides), (0, *padding[1:])
+            in_channels, out_channels, tuple(kernel_size), tuple(strides), (0, *padding[1:])
         )
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        return self.conv(self.with_before(x, self.steps_before, past))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, state: StreamingState | None = None) -> Tensor:
+        return self.conv(self.prepend_context(x, self.left_context, state))  # type: ignore[no-any-return]
 
 
-class CausalUpConv(Causal):
-    """The transposed counterpart of a causal `down_conv`: data of this code and the one before."""
+class CausalUpConv(CausalModule):
+    """Transposed counterpart of a causal `build_downsample_conv`; uses two codes."""
 
     def __init__(
         self, rank: int, in_channels: int, out_channels: int, strides: Sequence[int]
     ) -> None:
         super().__init__()
-        kernel, padding = _overlapping(strides)
-        self.stride, self.steps_before = strides[0], -(-kernel[0] // strides[0]) - 1
+        kernel, padding = _compute_kernel_and_padding(strides)
+        self.stride, self.left_context = strides[0], -(-kernel[0] // strides[0]) - 1
         self.conv = CONV_TRANSPOSE[rank](
             in_channels,
             out_channels,
             kernel,
             stride=tuple(strides),
             padding=(0, *padding[1:]),
-            output_padding=(0, *_extra(kernel, padding, strides)[1:]),
+            output_padding=(0, *_compute_output_padding(kernel, padding, strides)[1:]),
         )
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        longer: Tensor = self.conv(self.with_before(x, self.steps_before, past))
-        return longer.narrow(2, self.steps_before * self.stride, x.shape[2] * self.stride)
+    def forward(self, x: Tensor, state: StreamingState | None = None) -> Tensor:
+        out: Tensor = self.conv(self.prepend_context(x, self.left_context, state))
+        return out.narrow(2, self.left_context * self.stride, x.shape[2] * self.stride)
 
 
-def _overlapping(strides: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _compute_kernel_and_padding(strides: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     kernel = tuple(2 * s if s > 1 else 3 for s in strides)
     padding = tuple((s + 1) // 2 if s > 1 else 1 for s in strides)
     return kernel, padding
 
 
-def _extra(
+def _compute_output_padding(
     kernel: Sequence[int], padding: Sequence[int], strides: Sequence[int]
 ) -> tuple[int, ...]:
-    """Odd strides pad one step more than they need on one side; a transposed one adds it again."""
+    """Return the output padding: odd strides need one step, as their padding is rounded up."""
     return tuple(2 * p - k + s for p, k, s in zip(padding, kernel, strides, strict=True))
 
 
-def patch_conv(rank: int, in_channels: int, out_channels: int, strides: Sequence[int]) -> nn.Module:
-    """Cut the data into patches of the size of the stride and map each linearly."""
+def build_patch_conv(
+    rank: int, in_channels: int, out_channels: int, strides: Sequence[int]
+) -> nn.Module:
+    """Build a patch embedding: a linear map of non-overlapping patches of stride size."""
     size = tuple(strides)
     return CONV[rank](in_channels, out_channels, size, stride=size)
 
 
-def unpatch_conv(
+def build_unpatch_conv(
     rank: int, in_channels: int, out_channels: int, strides: Sequence[int]
 ) -> nn.Module:
-    """The transposed counterpart of `patch_conv`."""
+    """Build the transposed counterpart of `build_patch_conv`."""
     size = tuple(strides)
     return CONV_TRANSPOSE[rank](in_channels, out_channels, size, stride=size)
 
 
-class ResidualBlock(Causal):
-    """The paper's residual block (section 4.1): ReLU, 3-wide conv, ReLU, 1-wide conv, sum."""
+class ResidualBlock(CausalModule):
+    """Residual block of the paper (section 4.1): ReLU, conv 3, ReLU, conv 1, sum."""
 
     def __init__(self, rank: int, width: int, causal: bool = False) -> None:
         super().__init__()
-        self.steps_before = 2 if causal else 0
+        self.left_context = 2 if causal else 0
         padding = (0 if causal else 1,) + (1,) * (rank - 1)
-        self.wide = CONV[rank](width, width, 3, padding=padding)
-        self.narrow = pointwise(rank, width, width)
+        self.conv1 = CONV[rank](width, width, 3, padding=padding)
+        self.conv2 = build_pointwise_conv(rank, width, width)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, state: StreamingState | None = None) -> Tensor:
         h = F.relu(x)
-        if self.steps_before:
-            h = self.with_before(h, self.steps_before, past)
-        update: Tensor = self.narrow(F.relu(self.wide(h)))
+        if self.left_context:
+            h = self.prepend_context(h, self.left_context, state)
+        update: Tensor = self.conv2(F.relu(self.conv1(h)))
         return x + update
 
 
-class FactorizedBlock(Causal):
-    """A residual block in two steps, first within a frame, then back in time: (2+1)D.
+class FactorizedBlock(CausalModule):
+    """A (2+1)D residual block: a spatial convolution, then a causal temporal one.
 
-    Rank 3 has both steps, rank 2 only the one within a frame, rank 1 only the one in time. The
-    step in time looks at this and the two earlier positions, never ahead, so what comes out at
-    time t depends on nothing later than t.
+    Rank 3 has both, rank 2 only the spatial one, rank 1 only the temporal one. The temporal
+    convolution covers the current and the two previous positions, so the output at time t does
+    not depend on later inputs.
     """
 
     def __init__(self, rank: int, width: int) -> None:
@@ -207,19 +217,21 @@ class FactorizedBlock(Causal):
         if self.has_time:
             self.time = CONV[rank](width, width, (3, 1, 1)[:rank])
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, state: StreamingState | None = None) -> Tensor:
         h = x
         if self.has_space:
-            h = within_frames(self.space, F.relu(h))
+            h = apply_spatial_conv(self.space, F.relu(h))
         if self.has_time:
-            h = back_in_time(self.time, self.with_before(F.relu(h), 2, past))
+            h = apply_temporal_conv(self.time, self.prepend_context(F.relu(h), 2, state))
         result: Tensor = x + h
         return result
 
 
-def begin_linear(layers: Layers) -> None:
-    """Let convolutions and blocks, one after the other, begin as a linear map: convolutions keep
-    lengths as far as their widths allow (Saxe et al. 2014), blocks add nothing yet.
+def init_linear(layers: CausalSequential) -> None:
+    """Initialize a sequence of convolutions and blocks as a linear map.
+
+    Convolutions get orthogonal weights (Saxe et al. 2014); the residual branches of blocks start
+    at zero.
     """
     for layer in layers:
         last = layer
@@ -231,12 +243,12 @@ def begin_linear(layers: Layers) -> None:
         nn.init.zeros_(last.get_parameter("bias"))
 
 
-# Kernels of one frame, or of one pixel, are two-dimensional convolutions, and run as such: torch
-# has no quick path for a three-dimensional one of a single clip that is short or small.
+# Convolutions with a kernel of one frame or of one pixel run as 2D convolutions: torch's 3D
+# convolution is slow for a single short or small clip.
 
 
-def within_frames(conv: nn.Module, x: Tensor) -> Tensor:
-    """A convolution whose kernel spans one frame, of `[b, c, t, h, w]`; of `[b, c, h, w]` as is."""
+def apply_spatial_conv(conv: nn.Module, x: Tensor) -> Tensor:
+    """Apply a convolution with a kernel of one frame to `[b, c, t, h, w]` or `[b, c, h, w]`."""
     if x.ndim == 4:
         return conv(x)  # type: ignore[no-any-return]
     assert isinstance(conv, nn.Conv3d) and isinstance(conv.padding, tuple)
@@ -245,8 +257,8 @@ def within_frames(conv: nn.Module, x: Tensor) -> Tensor:
     return frames.view(x.shape[0], -1, *frames.shape[1:]).transpose(1, 2)
 
 
-def back_in_time(conv: nn.Module, x: Tensor) -> Tensor:
-    """A convolution whose kernel spans one pixel, of `[b, c, t, h, w]`; of `[b, c, t]` as is."""
+def apply_temporal_conv(conv: nn.Module, x: Tensor) -> Tensor:
+    """Apply a convolution with a kernel of one pixel to `[b, c, t, h, w]` or `[b, c, t]`."""
     if x.ndim == 3:
         return conv(x)  # type: ignore[no-any-return]
     assert isinstance(conv, nn.Conv3d)

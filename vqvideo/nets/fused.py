@@ -1,4 +1,4 @@
-"""V of the causal core by a compiled function, on the buffers of `vqvideo.nets.stacks`."""
+"""The vertical stack V of the causal network in a compiled function (numba)."""
 
 from __future__ import annotations
 
@@ -7,36 +7,46 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vqvideo.nets.kernels import F, vertical
-from vqvideo.nets.stacks import Vertical
+from vqvideo.nets.kernels import FLOAT32, step_vertical
+from vqvideo.nets.stacks import VerticalStack
 
 
-class FusedVertical(Vertical):
-    """V a row at a time, a compiled function per layer, on the buffers of another."""
+class FusedVerticalStack(VerticalStack):
+    """`VerticalStack` that calls a compiled function per layer, on the buffers of another stack."""
 
-    def __init__(self, plain: Vertical) -> None:
-        vars(self).update(vars(plain))
-        self.calls = [
+    def __init__(self, stack: VerticalStack) -> None:
+        vars(self).update(vars(stack))
+        self.kernel_args = [
             (
-                array(rows[0]),
-                array(layer.vertical.weight[:, :, 0].permute(2, 3, 1, 0).flatten(1, 2)),
-                array(layer.vertical.bias),  # type: ignore[arg-type]
-                array(layer.vertical_to_horizontal.weight.flatten(1).T),
-                array(above[0]),
-                layer.first,
+                to_numpy(rows[0]),
+                to_numpy(layer.vertical.weight[:, :, 0].permute(2, 3, 1, 0).flatten(1, 2)),
+                to_numpy(layer.vertical.bias),  # type: ignore[arg-type]
+                to_numpy(layer.vertical_to_horizontal.weight.flatten(1).T),
+                to_numpy(above[0]),
+                layer.is_first,
             )
-            for layer, rows, above in zip(plain.layers, plain.rows, plain.above, strict=True)
+            for layer, rows, above in zip(
+                stack.layers, stack.row_buffers, stack.to_horizontal, strict=True
+            )
         ]
-        self.none = np.zeros((0, self.above.shape[-1]), F)
+        self.empty = np.zeros((0, self.to_horizontal.shape[-1]), FLOAT32)
 
-    def step(self, row: Tensor, past: Tensor | None, maps: Tensor | None) -> None:
-        stream = array(row[0]).copy()
-        given = [self.none] * len(self.calls) if past is None else array(past[:, 0])
-        told = [self.none] * len(self.calls) if maps is None else array(maps[:, 0])
-        for layer, from_past, from_cond in zip(self.calls, given, told, strict=True):
-            vertical(*layer, from_past, from_cond, stream)
+    def step(self, row: Tensor, time_bias: Tensor | None, cond_biases: Tensor | None) -> None:
+        stream = to_numpy(row[0]).copy()
+        time_arrays = (
+            [self.empty] * len(self.kernel_args) if time_bias is None else to_numpy(time_bias[:, 0])
+        )
+        cond_arrays = (
+            [self.empty] * len(self.kernel_args)
+            if cond_biases is None
+            else to_numpy(cond_biases[:, 0])
+        )
+        for layer_args, layer_time, layer_cond in zip(
+            self.kernel_args, time_arrays, cond_arrays, strict=True
+        ):
+            step_vertical(*layer_args, layer_time, layer_cond, stream)
 
 
-def array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """A tensor's memory, where it is contiguous, else a copy."""
+def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as a NumPy array, sharing memory if it is contiguous."""
     return tensor.detach().contiguous().numpy()

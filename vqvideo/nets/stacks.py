@@ -1,8 +1,8 @@
-"""T and V of the causal core in their step-by-step form, all layers of a stack together; H is in
-horizontal.py.
+"""Step-by-step evaluation of T and V, the time and vertical stacks of the causal network.
 
-Channels stand last here. What a stack needs of the past is in its own buffers, and its weights
-are laid out once, when it is made, as the matrices that a step multiplies by.
+All layers of a stack are evaluated together. Channels are the last axis here. Each stack keeps the
+past inputs it needs in its own buffers and converts its weights once to the matrices of a step.
+H is in horizontal_stack.py.
 """
 
 from __future__ import annotations
@@ -16,140 +16,158 @@ from torch import Tensor, nn
 from vqvideo.nets.causal import CausalLayer, CausalNet, gate
 
 
-class Time:
-    """T a frame at a time.
+class TimeStack:
+    """T, evaluated one frame at a time.
 
     Attributes:
-        to_vertical, to_horizontal: what the frames seen give the next one `[layers, b, h, w, 2c]`.
+        to_vertical, to_horizontal: contributions of past frames to V and H in the next frame,
+            `[layers, b, h, w, 2c]`.
     """
 
     def __init__(self, net: CausalNet, batch: int, inner: tuple[int, ...]) -> None:
         self.layers: Sequence[CausalLayer] = net.layers  # type: ignore[assignment]
         like, c = next(net.parameters()), net.width
-        self.past = [  # the last frames that a layer took in, oldest first
+        self.frame_buffers = [  # the last input frames of each layer, oldest first
             [like.new_zeros(batch, *inner, c) for _ in range(layer.time.kernel_size[0] - 1)]
             for layer in self.layers
         ]
-        # As a convolution in the plane, the frames side by side among the channels: less work
-        # for a convolution library than one frame of a convolution in space and time.
-        self.weights = [_flat(layer.time.weight.transpose(1, 2)) for layer in self.layers]
-        self.biases = [bias_of(layer.time) for layer in self.layers]
-        self.give = [
+        # As a 2D convolution with the frames concatenated along channels, which is faster than a
+        # 3D convolution that computes one frame.
+        self.weights = [_flatten_kernel(layer.time.weight.transpose(1, 2)) for layer in self.layers]
+        self.biases = [get_bias(layer.time) for layer in self.layers]
+        self.out_weights = [
             torch.cat([layer.time_to_vertical.weight, layer.time_to_horizontal.weight]).flatten(1)
             for layer in self.layers
         ]
 
-    def fill(self, index: int, frames: Tensor) -> None:
-        """What layer `index` took in `[b, t, h, w, c]`, up to now."""
-        past = self.past[index]
-        for place, frame in enumerate(reversed(frames.unbind(1)[-len(past) :] if past else ())):
-            past[-1 - place] = frame.clone()  # the pass that made it goes on writing into it
+    def prefill(self, index: int, frames: Tensor) -> None:
+        """Store the previous inputs `[b, t, h, w, c]` of layer `index`."""
+        frame_buffers = self.frame_buffers[index]
+        for age, frame in enumerate(
+            reversed(frames.unbind(1)[-len(frame_buffers) :] if frame_buffers else ())
+        ):
+            # A copy, since the next layer updates its streams in place.
+            frame_buffers[-1 - age] = frame.clone()
 
     @torch.no_grad()
-    def step(self, frame: Tensor, maps: Tensor | None) -> None:
-        """Take in a frame `[b, h, w, c]`; `maps` `[layers, b, h|1, w|1, 2c]`."""
-        given = []
+    def step(self, frame: Tensor, cond_biases: Tensor | None) -> None:
+        """Process a frame `[b, h, w, c]`; `cond_biases` is `[layers, b, h|1, w|1, 2c]`."""
+        outputs = []
         for index, layer in enumerate(self.layers):
-            frames = [*self.past[index], frame]
-            self.past[index] = frames[1:]
-            side_by_side = torch.cat(frames, dim=-1).movedim(-1, 1)
+            frames = [*self.frame_buffers[index], frame]
+            self.frame_buffers[index] = frames[1:]
+            stacked = torch.cat(frames, dim=-1).movedim(-1, 1)
             pre = F.conv2d(
-                side_by_side, self.weights[index], self.biases[index], padding=layer.reach
+                stacked, self.weights[index], self.biases[index], padding=layer.kernel_radius
             ).movedim(1, -1)
-            given.append(F.linear(pre, self.give[index]))
+            outputs.append(F.linear(pre, self.out_weights[index]))
             if index + 1 < len(self.layers):
-                update = gate(pre, None if maps is None else maps[index], dim=-1)
-                frame = update if layer.first else frame + update
-        self.to_vertical, self.to_horizontal = torch.stack(given).chunk(2, dim=-1)
+                update = gate(pre, None if cond_biases is None else cond_biases[index], dim=-1)
+                frame = update if layer.is_first else frame + update
+        self.to_vertical, self.to_horizontal = torch.stack(outputs).chunk(2, dim=-1)
 
 
-class Vertical:
-    """V a row at a time.
+class VerticalStack:
+    """V, evaluated one row at a time.
 
     Attributes:
-        above: what the rows seen give the next one `[layers, b, w, 2c]`.
+        to_horizontal: contributions of past rows to H in the next row, `[layers, b, w, 2c]`.
     """
 
     def __init__(self, net: CausalNet, batch: int, width: int) -> None:
         self.layers: Sequence[CausalLayer] = net.layers  # type: ignore[assignment]
         layers, like, c = self.layers, next(net.parameters()), net.width
-        self.reaches = [layer.reach for layer in layers]
-        self.width, self.scale = width, doubled_tanh(like, c)
-        self.rows = [  # the last rows that a layer took in and room for one more, between zeros
-            like.new_zeros(batch, reach + 1, width + 2 * reach, c) for reach in self.reaches
+        self.kernel_radii = [layer.kernel_radius for layer in layers]
+        self.width, self.gate_scale = width, build_gate_scale(like, c)
+        self.row_buffers = [  # the last input rows of each layer and the next, zero-padded
+            like.new_zeros(batch, radius + 1, width + 2 * radius, c) for radius in self.kernel_radii
         ]
-        self.above = like.new_zeros(len(layers), batch, width, 2 * c)
-        self.pre = like.new_zeros(len(layers), batch, width, 2 * c)
+        self.to_horizontal = like.new_zeros(len(layers), batch, width, 2 * c)
+        self.pre_activations = like.new_zeros(len(layers), batch, width, 2 * c)
         self.weights: list[Tensor] = []
 
-    def _pack(self) -> None:
-        """Lay out the weights, when they are first wanted: another may step in our place."""
+    def _pack_weights(self) -> None:
+        """Convert the weights on first use, since `FusedVerticalStack` does not need them."""
         self.weights = [
-            _flat(layer.vertical.weight * self.scale.view(-1, 1, 1, 1, 1)) for layer in self.layers
+            _flatten_kernel(layer.vertical.weight * self.gate_scale.view(-1, 1, 1, 1, 1))
+            for layer in self.layers
         ]
-        self.biases = [bias_of(layer.vertical) * self.scale for layer in self.layers]
-        give = torch.stack(
+        self.biases = [get_bias(layer.vertical) * self.gate_scale for layer in self.layers]
+        weights = torch.stack(
             [layer.vertical_to_horizontal.weight.flatten(1) for layer in self.layers]
         )
-        self.give = (give / self.scale).transpose(1, 2)
+        self.out_weights = (weights / self.gate_scale).transpose(1, 2)
 
-    def forget(self) -> None:
-        """Begin a new frame."""
-        self.above.zero_()
-        for rows in self.rows:
+    def reset(self) -> None:
+        """Clear the buffers for a new frame."""
+        self.to_horizontal.zero_()
+        for rows in self.row_buffers:
             rows.zero_()
 
-    def fill(self, index: int, rows: Tensor) -> None:
-        """What layer `index` took in `[b, h, w, c]`, up to now."""
-        reach = self.reaches[index]
-        recent = rows[:, -reach - 1 :]
-        first = reach + 1 - recent.shape[1]
-        self.rows[index][:, first:, reach : reach + self.width] = recent
+    def prefill(self, index: int, rows: Tensor) -> None:
+        """Store the previous inputs `[b, h, w, c]` of layer `index`."""
+        radius = self.kernel_radii[index]
+        recent = rows[:, -radius - 1 :]
+        first = radius + 1 - recent.shape[1]
+        self.row_buffers[index][:, first:, radius : radius + self.width] = recent
 
     @torch.no_grad()
-    def step(self, row: Tensor, past: Tensor | None, maps: Tensor | None) -> None:
-        """Take in a row `[b, w, c]`; `past` `[layers, b, w, 2c]` is what T gives it, `maps`
-        `[layers, b, w|1, 2c]`.
+    def step(self, row: Tensor, time_bias: Tensor | None, cond_biases: Tensor | None) -> None:
+        """Process a row `[b, w, c]`.
+
+        Args:
+            row: inputs of the first layer.
+            time_bias: contribution of T, `[layers, b, w, 2c]`; None without past frames.
+            cond_biases: biases from the condition, `[layers, b, w|1, 2c]`.
         """
         if not self.weights:
-            self._pack()
-        if past is not None:
-            self.pre.copy_(past).mul_(self.scale)
-        for index, (rows, reach, pre) in enumerate(
-            zip(self.rows, self.reaches, self.pre, strict=True)
+            self._pack_weights()
+        if time_bias is not None:
+            self.pre_activations.copy_(time_bias).mul_(self.gate_scale)
+        for index, (rows, radius, pre) in enumerate(
+            zip(self.row_buffers, self.kernel_radii, self.pre_activations, strict=True)
         ):
-            rows[:, :-1] = rows[:, 1:] if reach == 1 else rows[:, 1:].clone()
-            rows[:, -1, reach : reach + self.width] = row
-            seen = F.conv2d(rows.movedim(-1, 1), self.weights[index], self.biases[index])
-            seen = seen[:, :, 0].movedim(1, -1)
-            if past is None:
-                pre.copy_(seen)
+            rows[:, :-1] = rows[:, 1:] if radius == 1 else rows[:, 1:].clone()
+            rows[:, -1, radius : radius + self.width] = row
+            conv_out = F.conv2d(rows.movedim(-1, 1), self.weights[index], self.biases[index])
+            conv_out = conv_out[:, :, 0].movedim(1, -1)
+            if time_bias is None:
+                pre.copy_(conv_out)
             else:
-                pre.add_(seen)
-            if index + 1 < len(self.rows):  # nobody listens to the last
-                told = pre if maps is None else pre.addcmul(maps[index], self.scale)
-                a, b = told.sigmoid().chunk(2, dim=-1)
+                pre.add_(conv_out)
+            if index + 1 < len(self.row_buffers):  # the stream after the last layer is unused
+                biased = (
+                    pre if cond_biases is None else pre.addcmul(cond_biases[index], self.gate_scale)
+                )
+                a, b = biased.sigmoid().chunk(2, dim=-1)
                 negative = torch.addcmul(b, a, b, value=-2)
                 row = -negative if index == 0 else row - negative
-        torch.bmm(self.pre.flatten(1, 2), self.give, out=self.above.flatten(1, 2))
+        torch.bmm(
+            self.pre_activations.flatten(1, 2),
+            self.out_weights,
+            out=self.to_horizontal.flatten(1, 2),
+        )
 
 
-def doubled_tanh(like: Tensor, channels: int) -> Tensor:
-    """Factors `[2c]` of what stands before a gate, whose result is then, with one sigmoid for
-    both halves, -(b - 2 a b): see `vqvideo.nets.causal.gate`.
+def build_gate_scale(like: Tensor, channels: int) -> Tensor:
+    """Return the factors `[2c]` of the pre-activations of a gate: 2 for the first half, 1 for the
+    second.
+
+    With a and b the sigmoids of the two scaled halves, the gate is 2 a b - b; the stacks compute
+    b - 2 a b and negate it. See `vqvideo.nets.causal.gate`.
     """
     return like.new_tensor([2.0] * channels + [1.0] * channels)
 
 
-def _flat(weight: Tensor) -> Tensor:
-    """The weight `[o, ..., kh, kw]` of a convolution with one axis too many, as one in the plane,
-    its input channels last in memory.
+def _flatten_kernel(weight: Tensor) -> Tensor:
+    """Reshape the weight `[o, ..., kh, kw]` of a 3D convolution to that of a 2D convolution, in
+    channels-last memory format.
     """
-    plane = weight.reshape(len(weight), -1, *weight.shape[-2:])
-    return plane.contiguous(memory_format=torch.channels_last)
+    flat = weight.reshape(len(weight), -1, *weight.shape[-2:])
+    return flat.contiguous(memory_format=torch.channels_last)
 
 
-def bias_of(layer: nn.Conv3d) -> Tensor:
-    """The bias of a layer that has one."""
+def get_bias(layer: nn.Conv3d) -> Tensor:
+    """Return the bias of a layer that must have one."""
     assert layer.bias is not None
     return layer.bias.detach()

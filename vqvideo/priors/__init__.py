@@ -1,6 +1,6 @@
 """Priors p(codes | cond), chosen by the rank of the code grid."""
 
-from vqvideo.priors.base import PRIORS, Prior, default_prior
+from vqvideo.priors.base import PRIORS, Prior, get_default_prior
 from vqvideo.priors.causal import CausalPrior
 from vqvideo.priors.masked3d import masked3d
 from vqvideo.priors.pixelcnn import pixelcnn
@@ -14,7 +14,7 @@ __all__ = [
     "Prior",
     "TransformerPrior",
     "VQVAEPrior",
-    "default_prior",
+    "get_default_prior",
     "masked3d",
     "pixelcnn",
     "transformer",

@@ -1,4 +1,4 @@
-"""What every prior is: p(codes | cond) over a code grid, in raster order."""
+"""Interface of priors: p(codes | cond) over a code grid, in raster order."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from vqvideo.sampling import FilterOptions, PriorState, check_codes
 
 
 class Prior(nn.Module, ABC):
-    """Interface of all priors; `vqvideo.testing.check_prior` holds its laws.
+    """Interface of all priors; `vqvideo.testing.check_prior` tests its laws.
 
-    A registered builder takes `rank` and `codebook_size` besides its own options, and
+    A registered builder takes `rank`, `codebook_size` and its own options, and also
     `num_codebooks` if it models several codes per position.
 
     Attributes:
-        rank: axes of the code grid.
+        rank: number of axes of the code grid.
         codebook_size: K; codes lie in [0, K).
-        num_codebooks: s, codes per position; with s > 1 codes carry one more, last axis, and
-            those of a position come in its order.
-        cond: what the prior can be told.
-        receptive_field: which earlier positions a position depends on; None means all.
-        endless: whether the first axis of its grids may go on without end, memory permitting.
-        exact_likelihood: whether `log_prob` is exact or a lower bound.
+        num_codebooks: s, codes per position. If s > 1, codes have an additional last axis, and
+            the codes of a position are modeled in the order of that axis.
+        cond: conditions that the prior accepts.
+        receptive_field: earlier positions that a position depends on; None means all.
+        is_unbounded: whether sampling can continue along the first axis without limit.
+        has_exact_likelihood: whether `log_prob` is exact; otherwise it is a lower bound.
     """
 
     rank: int
@@ -38,35 +38,37 @@ class Prior(nn.Module, ABC):
     num_codebooks: int = 1
     cond: CondSpec
     receptive_field: ReceptiveField | None = None
-    endless: bool = True
-    exact_likelihood: ClassVar[bool] = True
+    is_unbounded: bool = True
+    has_exact_likelihood: ClassVar[bool] = True
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; a prior without weights works on the CPU."""
+        """Device of the weights; the CPU for a prior without weights."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     @abstractmethod
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        """Logits `[b, K, *grid]` of every position given all earlier ones, for codes
-        `[b, *grid]`; strictly causal in raster order (frame, row, column, codebook). With several
-        codebooks `[b, K, *grid, s]` for codes `[b, *grid, s]`. (Of a prior with latents, given
-        those of these codes too; what is strictly causal is its `drawn_from`.)
+        """Return the logits `[b, K, *grid]` of every position, given all earlier positions.
+
+        Codes are `[b, *grid]`; with several codebooks they are `[b, *grid, s]` and the logits are
+        `[b, K, *grid, s]`. Logits are strictly causal in raster order (frame, row, column,
+        codebook). A prior with latents also conditions on the latents of these codes; then only
+        its `code_prior` is strictly causal.
         """
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        """What training minimises: a scalar, here the nats per code that codes take."""
+        """Return the training loss, a scalar: by default the NLL in nats per code."""
         logits = self.logits(codes, cond)
         return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), codes)
 
     @property
-    def drawn_from(self) -> Prior:
-        """The prior that draws codes: this one, unless it draws latents first and another draws
-        codes that is told them.
+    def code_prior(self) -> Prior:
+        """Prior from which codes are sampled: this prior, unless it samples latents first and
+        conditions another prior on them.
         """
         return self
 
-    def draw_latents(
+    def sample_latents(
         self,
         batch: int,
         grid: tuple[int, ...],
@@ -75,54 +77,58 @@ class Prior(nn.Module, ABC):
         seed: int | Sequence[int] = 0,
         **options: Unpack[FilterOptions],
     ) -> Cond | None:
-        """What `drawn_from` is to be told: `cond`, and latents if this prior has some, drawn by
-        these options of `generate`.
+        """Return the conditions for `code_prior`.
+
+        A prior without latents returns `cond`. A prior with latents samples them with these
+        options of `generate` and returns conditions that hold them.
         """
         return cond
 
     def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        """Log p(codes | cond) in nats, `[b]`."""
+        """Return log p(codes | cond) in nats, `[b]`."""
         logits = self.logits(codes, cond)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        nats = F.cross_entropy(logits, codes, reduction="none")
-        return -nats.flatten(1).sum(dim=1)
+        nll = F.cross_entropy(logits, codes, reduction="none")
+        return -nll.flatten(1).sum(dim=1)
 
-    def start(
+    def init_state(
         self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
     ) -> PriorState | None:
-        """A state for step-by-step sampling, or None if there is none."""
+        """Return a state for step-by-step sampling, or None if the prior does not support it."""
         return None
 
-    def _check(self, codes: Tensor) -> None:
-        several = self.num_codebooks > 1
-        fits = codes.ndim == 1 + self.rank + several
-        if several and fits:
-            fits = codes.shape[-1] == self.num_codebooks
-        if not fits or codes.is_floating_point() or codes.dtype == torch.bool:
-            last = f", and {self.num_codebooks} codebooks last" if several else ""
+    def _check_codes(self, codes: Tensor) -> None:
+        has_codebook_axis = self.num_codebooks > 1
+        is_valid = codes.ndim == 1 + self.rank + has_codebook_axis
+        if has_codebook_axis and is_valid:
+            is_valid = codes.shape[-1] == self.num_codebooks
+        if not is_valid or codes.is_floating_point() or codes.dtype == torch.bool:
+            last_axis = (
+                f" and a last axis of {self.num_codebooks} codebooks" if has_codebook_axis else ""
+            )
             raise ValueError(
-                f"codes must be integers [batch, *grid] with {self.rank} grid axes{last}, "
+                f"codes must be integers [batch, *grid] with {self.rank} grid axes{last_axis}, "
                 f"got {codes.dtype} {list(codes.shape)}"
             )
         check_codes("codes", codes, self.codebook_size)
 
 
-PRIORS: Registry[Prior] = Registry("prior", Prior, needs=("rank", "codebook_size"))
+PRIORS: Registry[Prior] = Registry("prior", Prior, required_args=("rank", "codebook_size"))
 
 
-def one_rank_only(name: str, rank: int, works: int) -> None:
-    """Raise `ValueError` when a prior that is made for one rank is asked for another."""
-    if rank != works:
+def require_rank(name: str, rank: int, required: int) -> None:
+    """Raise `ValueError` unless the rank is the one that this prior requires."""
+    if rank != required:
         raise ValueError(
-            f"prior {name!r} is for code grids of rank {works}, not {rank}; "
-            f"for rank {rank} choose {default_prior(rank)!r}"
+            f"prior {name!r} requires code grids of rank {required}, got rank {rank}; "
+            f"for rank {rank} use {get_default_prior(rank)!r}"
         )
 
 
-def default_prior(rank: int) -> str:
-    """The name of the prior for code grids of a rank: WaveNet, PixelCNN, masked 3D convolution.
+def get_default_prior(rank: int) -> str:
+    """Return the name of the default prior for code grids of a rank.
 
-    >>> default_prior(3)
+    >>> get_default_prior(3)
     'masked3d'
     """
     return {1: "wavenet", 2: "pixelcnn", 3: "masked3d"}[rank]

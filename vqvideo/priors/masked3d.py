@@ -1,4 +1,4 @@
-"""The `masked3d` prior: a causal 3D convolution over the codes of a clip (rank 3)."""
+"""The `masked3d` prior: causal 3D convolutions over the codes of a clip (rank 3)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vqvideo.cond import CondSpec
-from vqvideo.priors.base import PRIORS, one_rank_only
-from vqvideo.priors.causal import CausalPrior, reaches
+from vqvideo.priors.base import PRIORS, require_rank
+from vqvideo.priors.causal import CausalPrior, compute_kernel_radii
 
 
 @PRIORS.register("masked3d")
@@ -18,42 +18,42 @@ def masked3d(
     num_codebooks: int = 1,
     width: int = 96,
     num_layers: int = 8,
-    first_kernel: int = 5,
-    kernel: int = 3,
-    time_kernel: int = 2,
+    first_kernel_size: int = 5,
+    kernel_size: int = 3,
+    time_kernel_size: int = 2,
     dropout: float = 0.1,
     cond: CondSpec | Mapping[str, Any] | None = None,
     coordinates: bool = False,
 ) -> CausalPrior:
-    """Gated PixelCNN with a third stack for past frames.
+    """Build a gated PixelCNN with a third stack for past frames.
 
-    A raster-masked 3D kernel would be blind to much of the past; three stacks of cropped kernels
-    see all of it. With S the sum of kernel // 2 over L layers, a position sees frames back to
-    1 + L (time_kernel - 1), in each of them the rows and columns within S (one more row up), and
-    in its own frame what `pixelcnn` sees.
+    A raster-masked 3D kernel would have a blind spot in the past; three stacks of cropped kernels
+    have none. With S the sum of kernel_size // 2 over L layers, the receptive field of a position
+    is 1 + L (time_kernel_size - 1) frames back, in each of them the rows and columns within S (and
+    one more row above), and in its own frame the receptive field of `pixelcnn`.
 
     Args:
-        rank: 3; another raises `ValueError`.
+        rank: 3; any other rank raises `ValueError`.
         codebook_size: K.
         num_codebooks: s, codes per position.
         width: channels.
-        num_layers: L, of the causal core.
-        first_kernel: width of the first layer's kernel in a frame; odd.
-        kernel: width of the other layers' kernels in a frame; odd.
-        time_kernel: frames that each layer's time stack sees.
-        dropout: in training.
-        cond: what the prior can be told.
-        coordinates: whether every position is told its row and column; see `CausalPrior`.
+        num_layers: L, number of layers.
+        first_kernel_size: spatial kernel size of the first layer; odd.
+        kernel_size: spatial kernel size of the other layers; odd.
+        time_kernel_size: number of frames in each layer's time kernel.
+        dropout: dropout rate in training.
+        cond: conditions that the prior accepts.
+        coordinates: whether to condition every position on its row and column; see `CausalPrior`.
     """
-    one_rank_only("masked3d", rank, 3)
+    require_rank("masked3d", rank, 3)
     return CausalPrior(
         rank=3,
         codebook_size=codebook_size,
         num_codebooks=num_codebooks,
         width=width,
-        reaches=reaches(first_kernel, kernel, num_layers),
+        kernel_radii=compute_kernel_radii(first_kernel_size, kernel_size, num_layers),
         dilations=(1,) * num_layers,
-        time_kernel=time_kernel,
+        time_kernel_size=time_kernel_size,
         dropout=dropout,
         cond=cond,
         coordinates=coordinates,

@@ -15,19 +15,21 @@ from vqvideo.priors.network import NetworkPrior
 
 
 class TransformerPrior(NetworkPrior):
-    """Embedding, causal transformer, head. It sees everything earlier, so its time and memory grow
-    with the grid: no grid may have more positions than `max_positions`.
+    """Prior of an embedding, a causal transformer and a head.
+
+    It attends to all earlier positions, so its time and memory grow with the grid; a grid may
+    have at most `max_positions` positions.
 
     Args:
-        rank: axes of the code grid.
+        rank: number of axes of the code grid.
         codebook_size: K.
         width: channels.
-        num_layers: transformer blocks.
-        num_heads: of each block; see `AttentionNet`.
-        max_positions: of a grid; a larger one raises `ValueError`.
-        dropout: in training.
+        num_layers: number of transformer blocks.
+        num_heads: attention heads per block; see `AttentionNet`.
+        max_positions: maximum number of positions of a grid; a larger grid raises `ValueError`.
+        dropout: dropout rate in training.
         num_codebooks: s, codes per position.
-        cond: what the prior can be told.
+        cond: conditions that the prior accepts.
     """
 
     net: AttentionNet
@@ -51,7 +53,7 @@ class TransformerPrior(NetworkPrior):
             num_codebooks=num_codebooks,
             width=width,
             cond=cond,
-            net=lambda cond_width: AttentionNet(
+            build_net=lambda cond_width: AttentionNet(
                 rank=rank,
                 width=width,
                 num_layers=num_layers,
@@ -62,14 +64,14 @@ class TransformerPrior(NetworkPrior):
             ),
         )
 
-    def features(self, embedded: Tensor, told: Tensor | None) -> Tensor:
-        grid = tuple(embedded.shape[1:-1])
-        return self.net(embedded.flatten(1, -2), grid, told).unflatten(1, grid)  # type: ignore[no-any-return]
+    def forward_features(self, embeddings: Tensor, cond: Tensor | None) -> Tensor:
+        grid = tuple(embeddings.shape[1:-1])
+        return self.net(embeddings.flatten(1, -2), grid, cond).unflatten(1, grid)  # type: ignore[no-any-return]
 
-    def walk(
-        self, batch: int, grid: tuple[int, ...], told: Tensor | None, steps: int | None
+    def init_incremental_state(
+        self, batch: int, grid: tuple[int, ...], cond: Tensor | None, num_steps: int | None
     ) -> AttentionState:
-        return AttentionState(self.net, batch, grid, told, steps)
+        return AttentionState(self.net, batch, grid, cond, num_steps)
 
 
 @PRIORS.register("transformer")
@@ -85,22 +87,23 @@ def transformer(
     max_positions: int = 4096,
     cond: CondSpec | Mapping[str, Any] | None = None,
 ) -> TransformerPrior:
-    """Transformer over codes, as VideoGPT has (Yan et al. 2021, arXiv 2104.10157), with rotary
-    positions along each axis of the grid.
+    """Build a transformer over codes as in VideoGPT (Yan et al. 2021, arXiv 2104.10157), with
+    rotary position embeddings along each axis of the grid.
 
-    Every position sees all earlier ones, however far, where the convolutional priors see a
-    neighbourhood; the work of a grid grows with the square of its positions.
+    Every position attends to all earlier positions, where the convolutional priors are limited to
+    a neighbourhood. The cost of a grid grows with the square of its number of positions.
 
     Args:
         rank: 1, 2 or 3.
         codebook_size: K.
         num_codebooks: s, codes per position.
         width: channels.
-        num_layers: transformer blocks.
-        num_heads: of each block; width / num_heads must be even and at least 2 rank.
-        dropout: in training.
-        max_positions: of a grid; a larger one raises `ValueError`. It changes no weight.
-        cond: what the prior can be told.
+        num_layers: number of transformer blocks.
+        num_heads: attention heads per block; width / num_heads must be even and at least 2 rank.
+        dropout: dropout rate in training.
+        max_positions: maximum number of positions of a grid; a larger grid raises `ValueError`.
+            It does not change the weights.
+        cond: conditions that the prior accepts.
     """
     return TransformerPrior(
         rank=rank,

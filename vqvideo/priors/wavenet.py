@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vqvideo.cond import CondSpec
-from vqvideo.priors.base import PRIORS, one_rank_only
+from vqvideo.priors.base import PRIORS, require_rank
 from vqvideo.priors.causal import CausalPrior
 
 
@@ -22,29 +22,29 @@ def wavenet(
     dropout: float = 0.0,
     cond: CondSpec | Mapping[str, Any] | None = None,
 ) -> CausalPrior:
-    """WaveNet over codes (van den Oord et al. 2016, arXiv 1609.03499).
+    """Build a WaveNet over codes (van den Oord et al. 2016, arXiv 1609.03499).
 
-    Kernels of two positions. The first layer sees the code before; from there the dilation
-    doubles from layer to layer, 1, 2, 4, ..., and starts again after `dilation_cycle` layers.
-    20 layers in cycles of 10 see every one of the last 1,535 codes.
+    The kernel size is 2. The first layer sees the previous code. In the layers after it the
+    dilation doubles from layer to layer, 1, 2, 4, ..., and restarts at 1 after `dilation_cycle`
+    layers. 20 layers in cycles of 10 have a receptive field of 1,535 codes, without gaps.
 
     Args:
-        rank: 1; another raises `ValueError`.
+        rank: 1; any other rank raises `ValueError`.
         codebook_size: K.
         num_codebooks: s, codes per position.
         width: channels.
-        num_layers: of the causal core.
-        dilation_cycle: layers after which dilations start from 1 again.
-        dropout: in training.
-        cond: what the prior can be told.
+        num_layers: number of layers.
+        dilation_cycle: number of layers after which dilations restart at 1.
+        dropout: dropout rate in training.
+        cond: conditions that the prior accepts.
     """
-    one_rank_only("wavenet", rank, 1)
+    require_rank("wavenet", rank, 1)
     return CausalPrior(
         rank=1,
         codebook_size=codebook_size,
         num_codebooks=num_codebooks,
         width=width,
-        reaches=(1,) * num_layers,
+        kernel_radii=(1,) * num_layers,
         dilations=[1] + [2 ** (layer % dilation_cycle) for layer in range(num_layers - 1)],
         dropout=dropout,
         cond=cond,

@@ -1,7 +1,7 @@
-"""What every quantizer is: vectors in, codes and the vectors they stand for out.
+"""Interface of quantizers, which map vectors to codes and quantized vectors.
 
-A quantizer sees only vectors. It knows no rank, no modality and no path, which is why one
-serves audio, images and video alike.
+A quantizer operates only on vectors and does not depend on rank or modality, so the same quantizer
+serves audio, images and video.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from vqvideo.registry import Registry
 
 
 class NotFiniteError(ValueError):
-    """NaN or infinity where a quantizer needs numbers; the message says where."""
+    """Error raised when z_e contains NaN or infinity; the message gives the first position."""
 
 
 class Quantized(NamedTuple):
-    """What a quantizer returns, in training and in evaluation alike.
+    """Output of a quantizer, the same in training and in evaluation.
 
     Attributes:
-        z_q: `[b, z_channels, *grid]`, what the codes stand for; its gradient passes to z_e.
+        z_q: `[b, z_channels, *grid]`, the quantized vectors; their gradient passes to z_e.
         codes: int64 `[b, *grid]`, or `[b, *grid, s]` with several codebooks.
-        commitment_loss: scalar, mean of (z_e - sg[e])^2, third term of eq. 3 before beta; zero
-            where there is no codebook to commit to.
-        codebook_loss: scalar, mean of (sg[z_e] - e)^2, second term of eq. 3; zero where the
+        commitment_loss: scalar, mean of (z_e - sg[e])^2, the third term of eq. 3 without beta; zero
+            if there is no codebook to commit to.
+        codebook_loss: scalar, mean of (sg[z_e] - e)^2, the second term of eq. 3; zero if the
             codebook is not trained by gradient.
-        perplexity: scalar in [1, K], of this batch; with several codebooks their mean.
+        perplexity: scalar in [1, K], the perplexity of the codes of this batch, averaged over the
+            codebooks if there are several.
     """
 
     z_q: Tensor
@@ -40,70 +41,69 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(nn.Module, ABC):
-    """Interface of all quantizers; `vqvideo.testing.check_quantizer` holds its laws.
+    """Base class of all quantizers; `vqvideo.testing.check_quantizer` checks a subclass.
 
-    A subclass implements `quantize` and `dequantize`, and `step` if it has a codebook that moves.
+    A subclass implements `quantize` and `dequantize`, and `update_codebook` if its codebook is
+    updated outside the optimizer.
 
     Attributes:
         z_channels: channels of z_e and z_q.
         codebook_size: K, entries per codebook; codes lie in [0, K).
-        num_codebooks: s; with s > 1 codes carry one more, last axis.
-        plain_lookup: whether z_q is the entry nearest to z_e and nothing else: then the gradient
-            passes unchanged and the losses are those of eq. 3 to the letter.
-        auto_step: whether a training forward calls `step()` itself, for people with a loop of
-            their own. A loop that accumulates gradients sets it to False and calls `step()`
-            after each optimizer step.
+        num_codebooks: s; with s > 1 codes have an additional last axis.
+        is_nearest_neighbor: whether z_q is exactly the entry nearest to z_e; if so, the gradient
+            passes unchanged and the losses are exactly the terms of eq. 3.
+        auto_update: whether `forward` in training mode calls `update_codebook()` itself, as a
+            custom training loop expects. A loop that accumulates gradients sets it to False and
+            calls `update_codebook()` after each optimizer step.
     """
 
     z_channels: int
     codebook_size: int
     num_codebooks: int = 1
-    plain_lookup: bool = False
-    auto_step: bool = True
+    is_nearest_neighbor: bool = False
+    auto_update: bool = True
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         """Quantize `z_e` `[b, z_channels, *grid]`, in float32 under any autocast.
 
         Args:
-            z_e: vectors along axis 1; any rank, any grid, an empty batch too.
-            mask: bool `[b, *grid]`; positions where it is false count in no statistic and in no
-                loss, and may hold anything. Their codes are to be ignored.
+            z_e: vectors along axis 1, with a grid of any rank and size; the batch may be empty.
+            mask: bool `[b, *grid]`; positions where it is False are excluded from all statistics
+                and losses, and may contain any value. Ignore their codes.
 
         Returns:
-            `Quantized`; z_q has the type of z_e, and is float32 under autocast.
+            `Quantized`; z_q has the dtype of z_e, or float32 under autocast.
 
         Raises:
-            NotFiniteError: z_e holds NaN or infinity; the message says where first.
-            ValueError: another shape or type than the above.
+            NotFiniteError: z_e contains NaN or infinity; the message gives the first position.
+            ValueError: the shape or dtype of z_e or of the mask is wrong.
         """
-        self._check(z_e, mask)
+        self._check_z_e(z_e, mask)
         device = z_e.device.type
         z_type = torch.float32 if torch.is_autocast_enabled(device) else z_e.dtype
         with torch.autocast(device, enabled=False):
-            wide = z_e if z_e.dtype == torch.float64 else z_e.float()
-            quantized = self.quantize(wide, mask)
-            if self.training and self.auto_step:
-                self.step()
+            upcast = z_e if z_e.dtype == torch.float64 else z_e.float()
+            quantized = self.quantize(upcast, mask)
+            if self.training and self.auto_update:
+                self.update_codebook()
         return quantized._replace(z_q=quantized.z_q.to(z_type))
 
     @abstractmethod
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
-        """What `forward` does once z_e is known to be finite, of the right shape and wide.
+        """Quantize a validated z_e: finite, of the right shape, in float32 or float64.
 
-        In training it gathers statistics, and moves nothing.
+        In training, accumulate statistics, but do not update the codebook.
         """
 
     @abstractmethod
     def dequantize(self, codes: Tensor) -> Tensor:
-        """What `decode` does once the codes are known to be integers in [0, K): z_q as wide as
-        `quantize` makes it.
-        """
+        """Return z_q of validated codes, int64 in [0, K), in `compute_dtype`."""
 
     def decode(self, codes: Tensor) -> Tensor:
-        """z_q `[b, z_channels, *grid]` of codes; to the bit what `forward` gave with them.
+        """Return z_q `[b, z_channels, *grid]` of codes, bit-identical to that of `forward`.
 
         Raises:
-            ValueError: codes are no integers in [0, K).
+            ValueError: the codes are not integers in [0, K).
         """
         self._check_codes(codes)
         device = codes.device.type
@@ -113,43 +113,43 @@ class Quantizer(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights: float32 unless the model was brought to another type."""
+        """Dtype of the weights: float32 unless the model was converted."""
         tensors = [*self.parameters(), *self.buffers()]
-        return next((each.dtype for each in tensors if each.is_floating_point()), torch.float32)
+        return next((x.dtype for x in tensors if x.is_floating_point()), torch.float32)
 
     @property
-    def wide(self) -> torch.dtype:
-        """What is calculated in: float32, or float64 in a float64 model."""
+    def compute_dtype(self) -> torch.dtype:
+        """Dtype of the computation: float32, or float64 in a float64 model."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
-    def step(self) -> None:
-        """Move the codebook by all that `forward` gathered in training, then forget it.
+    def update_codebook(self) -> None:
+        """Update the codebook with the statistics of the training steps, then reset them.
 
-        Here it does nothing, as is right where there is no codebook.
+        The base class has no codebook and does nothing.
         """
 
     @property
-    def warming_up(self) -> bool:
-        """Whether z_e still passes unquantized in training, the codebook not yet started."""
+    def is_warming_up(self) -> bool:
+        """Return whether z_e still passes unquantized, before the codebook is initialized."""
         return False
 
-    def _check(self, z_e: Tensor, mask: Tensor | None) -> None:
+    def _check_z_e(self, z_e: Tensor, mask: Tensor | None) -> None:
         if z_e.ndim < 3 or z_e.shape[1] != self.z_channels:
             raise ValueError(
                 f"z_e must be [batch, z_channels={self.z_channels}, *grid], got {list(z_e.shape)}"
             )
         if not z_e.is_floating_point():
-            raise ValueError(f"z_e must be floats, got {z_e.dtype}")
+            raise ValueError(f"z_e must have a floating-point dtype, got {z_e.dtype}")
         grid = [z_e.shape[0], *z_e.shape[2:]]
         if mask is not None and (mask.dtype != torch.bool or list(mask.shape) != grid):
             raise ValueError(f"mask must be bool {grid}, got {mask.dtype} {list(mask.shape)}")
-        if not torch.isfinite(z_e.detach().sum(dtype=torch.float32)):  # no NaN hides in a sum
-            lost = ~torch.isfinite(z_e.detach())
-            bad = torch.nonzero(lost if mask is None else lost & mask[:, None])
-            if len(bad):
+        if not torch.isfinite(z_e.detach().sum(dtype=torch.float32)):  # a NaN makes the sum NaN
+            is_invalid = ~torch.isfinite(z_e.detach())
+            positions = torch.nonzero(is_invalid if mask is None else is_invalid & mask[:, None])
+            if len(positions):
                 raise NotFiniteError(
-                    f"z_e holds {len(bad)} values that are NaN or infinite, "
-                    f"the first at [batch, channel, *grid] = {bad[0].tolist()}"
+                    f"z_e holds {len(positions)} values that are NaN or infinite, "
+                    f"the first at [batch, channel, *grid] = {positions[0].tolist()}"
                 )
 
     def _check_codes(self, codes: Tensor) -> None:

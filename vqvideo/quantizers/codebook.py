@@ -1,14 +1,14 @@
-"""A table of K vectors that finds nearest entries, starts from data and keeps itself in use.
+"""Base class of quantizers with a codebook: nearest-neighbor search, data-dependent
+initialization and revival of dead codes.
 
-`CodebookQuantizer` does all that the `vector` and the `ema` quantizer have in common: projection
-to the space of the codebook, search, the straight-through gradient, start, the count of how much
-each entry is used and the revival of entries that no longer are. A subclass says only how entries
-move.
+`CodebookQuantizer` implements what the `vector` and the `ema` quantizer share: projection to the
+codebook space, search, the straight-through gradient, initialization, usage statistics and the
+replacement of dead codes. A subclass only defines how entries are updated.
 
-In training, `forward` chooses codes with the codebook as it was and adds to what the step has
-seen; `step()` adds that up over all processes, moves the codebook and forgets it. What a step has
-seen is no buffer: a checkpoint is taken between steps, and wrappers for several processes copy
-the buffers of the first process over those of the others.
+In training, `forward` chooses codes with the current codebook and adds to the statistics of the
+step; `update_codebook()` sums these over all processes, updates the codebook and clears them. The
+statistics of a step are not buffers: checkpoints are saved between steps, and
+DistributedDataParallel overwrites the buffers of all processes by the first one's.
 
 Not here: beta, the weight of the commitment loss (vqvae.py).
 """
@@ -23,50 +23,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqvideo.distributed import all_reduce_sum, broadcast_from_main, is_distributed
 from vqvideo.metrics import code_histogram, perplexity
-from vqvideo.processes import are_several, of_the_first, summed
 from vqvideo.quantizers.base import Quantized, Quantizer
 from vqvideo.quantizers.kmeans import kmeans
-from vqvideo.quantizers.sample import Sample
+from vqvideo.quantizers.reservoir import VectorReservoir
 from vqvideo.quantizers.search import nearest_codes
-from vqvideo.quantizers.straight_through import Commitment
+from vqvideo.quantizers.straight_through import CommitmentLoss
 
-LOAD_SHARE = 0.05  # of the newest step in an entry's load, where entries win one vector or more
-VECTORS_PER_CLUSTER = 16  # that k-means looks at
-Start = Literal["data", "kmeans"]
+USAGE_EMA_RATE = 0.05  # weight of the newest step in `usage_ema` if entries win one vector or more
+VECTORS_PER_CLUSTER = 16  # vectors given to k-means, per cluster
+CodebookInit = Literal["data", "kmeans"]
 
 
-class Seen:
-    """What the forward calls of one step have seen.
+class StepStatistics:
+    """Statistics of the forward calls of one step.
 
     Attributes:
-        counts: `[K]`, vectors won by each entry.
-        sums: `[K, d]`, their sums.
-        sample: some of the vectors.
+        cluster_size: `[K]`, number of vectors assigned to each entry.
+        embed_sum: `[K, d]`, sums of these vectors.
+        reservoir: a sample of the vectors.
     """
 
-    def __init__(self, entries: Tensor, sample_size: int, seed: int) -> None:
-        self.counts = entries.new_zeros(len(entries))
-        self.sums = torch.zeros_like(entries)
-        self.sample = Sample(sample_size, seed, entries)
+    def __init__(self, entries: Tensor, reservoir_size: int, seed: int) -> None:
+        self.cluster_size = entries.new_zeros(len(entries))
+        self.embed_sum = torch.zeros_like(entries)
+        self.reservoir = VectorReservoir(reservoir_size, seed, entries)
 
 
 class CodebookQuantizer(Quantizer):
-    """One codebook: search, statistics, revival. Subclasses implement how entries move.
+    """One codebook: search, statistics, revival. Subclasses implement the update of entries.
 
     Attributes:
         codebook: `[K, code_dim]`.
-        load: float `[K]` buffer, moving average of how many vectors each entry wins per step,
-            over some twenty steps, or as many as an entry needs for twenty vectors: revival must
-            be quicker than the codebook is.
-        steps: int buffer, how many steps have seen vectors.
-        started: bool buffer; false until `step()` has filled the codebook from data.
+        usage_ema: float `[K]` buffer, moving average of the number of vectors assigned to each
+            entry per step, over about 20 steps, or over as many as an entry needs for 20 vectors
+            on average. It is shorter than that of the codebook, so dead codes are found early.
+        steps: int buffer, number of steps with at least one vector.
+        initialized: bool buffer; false until `update_codebook()` has filled the codebook from
+            data.
     """
 
     codebook: Tensor
-    load: Tensor
+    usage_ema: Tensor
     steps: Tensor
-    started: Tensor
+    initialized: Tensor
 
     def __init__(
         self,
@@ -75,9 +76,9 @@ class CodebookQuantizer(Quantizer):
         code_dim: int,
         z_channels: int | None,
         cosine: bool,
-        start: Start,
+        init: CodebookInit,
         warmup_steps: int,
-        revive_below: float,
+        dead_code_threshold: float,
     ) -> None:
         super().__init__()
         sizes = {"codebook_size": codebook_size, "code_dim": code_dim, "z_channels": z_channels}
@@ -86,178 +87,195 @@ class CodebookQuantizer(Quantizer):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if warmup_steps < 1:
             raise ValueError(
-                f"warmup_steps must be at least 1, got {warmup_steps}: the codebook starts from "
-                f"the vectors of its last warm-up step"
+                f"warmup_steps must be at least 1, got {warmup_steps}: the codebook is initialized "
+                f"from the vectors of the last warm-up step"
             )
-        if start not in ("data", "kmeans"):
-            raise ValueError(f"start must be 'data' or 'kmeans', got {start!r}")
-        if not 0 <= revive_below < 1:
-            raise ValueError(f"revive_below must lie in [0, 1), got {revive_below}; 0 means never")
+        if init not in ("data", "kmeans"):
+            raise ValueError(f"init must be 'data' or 'kmeans', got {init!r}")
+        if not 0 <= dead_code_threshold < 1:
+            raise ValueError(
+                f"dead_code_threshold must lie in [0, 1), got {dead_code_threshold}; "
+                f"0 disables revival"
+            )
         self.codebook_size, self.code_dim = codebook_size, code_dim
         self.z_channels = code_dim if z_channels is None else z_channels
-        self.cosine, self.start, self.warmup_steps = cosine, start, warmup_steps
-        self.revive_below = revive_below
+        self.cosine, self.init, self.warmup_steps = cosine, init, warmup_steps
+        self.dead_code_threshold = dead_code_threshold
         self.project_in = self.project_out = None
         if self.z_channels != code_dim:
             self.project_in = nn.Linear(self.z_channels, code_dim)
             self.project_out = nn.Linear(code_dim, self.z_channels)
-        self.plain_lookup = not cosine and self.project_in is None
-        self.register_buffer("load", torch.zeros(codebook_size))
+        self.is_nearest_neighbor = not cosine and self.project_in is None
+        self.register_buffer("usage_ema", torch.zeros(codebook_size))
         self.register_buffer("steps", torch.tensor(0))
-        self.register_buffer("started", torch.tensor(False))
-        self.seen: Seen | None = None
+        self.register_buffer("initialized", torch.tensor(False))
+        self.step_statistics: StepStatistics | None = None
 
-    # -- how entries move: the part in which quantizers differ ------------------------------
+    # -- the update of entries, implemented by subclasses -----------------------------------
 
     @abstractmethod
     def _codebook_loss(self, vectors: Tensor, codes: Tensor, entries: Tensor) -> Tensor:
-        """Second term of eq. 3 for vectors `[n, d]` that won the `codes` `[n]` of `entries`
-        `[K, d]`, or zero.
+        """Return the second term of eq. 3, or zero.
+
+        Args:
+            vectors: `[n, d]`.
+            codes: int64 `[n]`, the entry of each vector.
+            entries: `[K, d]`.
         """
 
     @abstractmethod
-    def _move(self, counts: Tensor, sums: Tensor) -> None:
-        """Move the codebook by the vectors of one step: `counts` `[K]`, `sums` `[K, d]`."""
+    def _update_entries(self, cluster_size: Tensor, embed_sum: Tensor) -> None:
+        """Update the codebook with one step's statistics: `cluster_size` `[K]`, `embed_sum`
+        `[K, d]`.
+        """
 
     @abstractmethod
-    def _place(self, entries: Tensor, vectors: Tensor, load: Tensor) -> None:
-        """Put `vectors` `[m, d]` at the indices `entries` `[m]`, all memory of the old gone, as
-        if they had been winning `load` `[m]` vectors per step.
+    def _replace_entries(self, indices: Tensor, vectors: Tensor, cluster_size: Tensor) -> None:
+        """Replace the entries at `indices` `[m]` by `vectors` `[m, d]` and reset their statistics
+        as if `cluster_size` `[m]` vectors per step had been assigned to them.
         """
 
     # -- the interface ----------------------------------------------------------------------
 
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
-        """See `Quantizer`."""
+        """Implement `Quantizer.quantize`."""
         rows = z_e.movedim(1, -1)
-        vectors = self._projected(rows.reshape(-1, self.z_channels))
-        entries = self._entries().to(vectors.dtype)
+        vectors = self._project(rows.reshape(-1, self.z_channels))
+        entries = self._get_entries().to(vectors.dtype)
         codes = nearest_codes(vectors.detach(), entries.detach())
-        if self.training and self.warming_up:
+        if self.training and self.is_warming_up:
             nearest = vectors.detach().clone()
         else:
             nearest = entries.detach().index_select(0, codes)
-        counted = None if mask is None else mask.flatten()
-        z_q, commitment_loss = Commitment.apply(vectors, nearest, counted)
+        flat_mask = None if mask is None else mask.flatten()
+        z_q, commitment_loss = CommitmentLoss.apply(vectors, nearest, flat_mask)
         if self.project_out is not None:
-            z_q = _linear(z_q, self.project_out)
-        seen, won = vectors.detach(), codes
-        if counted is not None:
-            seen, won = seen[counted], won[counted]
-        counts = code_histogram(won, self.codebook_size)
+            z_q = _apply_linear(z_q, self.project_out)
+        valid_vectors, valid_codes = vectors.detach(), codes
+        if flat_mask is not None:
+            valid_vectors, valid_codes = valid_vectors[flat_mask], valid_codes[flat_mask]
+        counts = code_histogram(valid_codes, self.codebook_size)
         if self.training:
-            step = self.seen = self.seen or self._new_step(vectors)
-            step.counts += counts
-            step.sums.index_add_(0, won, seen)
+            step = self.step_statistics = self.step_statistics or self._build_step_statistics(
+                vectors
+            )
+            step.cluster_size += counts
+            step.embed_sum.index_add_(0, valid_codes, valid_vectors)
             items = vectors.detach().view(*rows.shape[:-1], self.code_dim).flatten(1, -2)
-            step.sample.add(items, None if mask is None else mask.flatten(1))
+            step.reservoir.add(items, None if mask is None else mask.flatten(1))
         return Quantized(
             z_q=z_q.view(rows.shape).movedim(-1, 1),
             codes=codes.view(rows.shape[:-1]),
             commitment_loss=commitment_loss,
-            codebook_loss=self._codebook_loss(seen, won, entries),
+            codebook_loss=self._codebook_loss(valid_vectors, valid_codes, entries),
             perplexity=perplexity(counts),
         )
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """See `Quantizer`."""
-        z_q = self._entries().to(self.wide)[codes.flatten()]
+        """Implement `Quantizer.dequantize`."""
+        z_q = self._get_entries().to(self.compute_dtype)[codes.flatten()]
         if self.project_out is not None:
-            z_q = _linear(z_q, self.project_out)
+            z_q = _apply_linear(z_q, self.project_out)
         return z_q.view(*codes.shape, self.z_channels).movedim(-1, 1)
 
     @property
-    def warming_up(self) -> bool:
-        """See `Quantizer`."""
-        return not self.started
+    def is_warming_up(self) -> bool:
+        """Return whether z_e still passes unquantized in training; see `Quantizer`."""
+        return not self.initialized
 
     @torch.no_grad()
-    def step(self) -> None:
-        """See `Quantizer`. On several processes all must call it."""
-        seen, self.seen = self.seen, None
-        if seen is None:
-            if not are_several():
+    def update_codebook(self) -> None:
+        """Update the codebook; see `Quantizer`. All processes must call it."""
+        statistics, self.step_statistics = self.step_statistics, None
+        if statistics is None:
+            if not is_distributed():
                 return
-            seen = self._new_step(self.codebook.to(self.wide))  # the others wait for this one
-        counts = summed(seen.counts).to(self.load.dtype)
-        if not counts.any():
+            # Empty statistics, since the other processes wait for this one.
+            statistics = self._build_step_statistics(self.codebook.to(self.compute_dtype))
+        cluster_size = all_reduce_sum(statistics.cluster_size).to(self.usage_ema.dtype)
+        if not cluster_size.any():
             return
         self.steps += 1
-        if not self.warming_up:
-            # Where they win less, the load looks further back: silence is no death then.
-            self.load.lerp_(counts, LOAD_SHARE * min(1.0, counts.mean().item()))
-            self._move(counts, summed(seen.sums).to(self.codebook.dtype))
-            self._revive(seen.sample)
+        if not self.is_warming_up:
+            # With less than one vector per entry, average over more steps: an entry without
+            # vectors in a few steps is not dead then.
+            self.usage_ema.lerp_(
+                cluster_size, USAGE_EMA_RATE * min(1.0, cluster_size.mean().item())
+            )
+            self._update_entries(
+                cluster_size, all_reduce_sum(statistics.embed_sum).to(self.codebook.dtype)
+            )
+            self._revive_dead_codes(statistics.reservoir)
         elif self.steps >= self.warmup_steps:
-            self._begin(seen.sample, int(counts.sum()))
+            self._init_codebook(statistics.reservoir, int(cluster_size.sum()))
 
-    # -- the space of the codebook ----------------------------------------------------------
+    # -- codebook space ---------------------------------------------------------------------
 
-    def _projected(self, vectors: Tensor) -> Tensor:
-        """Rows of z_e `[n, z_channels]` where the codebook is: `[n, code_dim]`."""
+    def _project(self, vectors: Tensor) -> Tensor:
+        """Project rows of z_e `[n, z_channels]` to the codebook space `[n, code_dim]`."""
         if self.project_in is not None:
-            vectors = _linear(vectors, self.project_in)
+            vectors = _apply_linear(vectors, self.project_in)
         return F.normalize(vectors, dim=1) if self.cosine else vectors
 
-    def _entries(self) -> Tensor:
+    def _get_entries(self) -> Tensor:
         return F.normalize(self.codebook, dim=1) if self.cosine else self.codebook
 
-    # -- statistics, start and revival ------------------------------------------------------
+    # -- statistics, initialization and revival ---------------------------------------------
 
-    def _new_step(self, like: Tensor) -> Seen:
+    def _build_step_statistics(self, like: Tensor) -> StepStatistics:
         entries = like.new_empty(self.codebook_size, self.code_dim)
-        return Seen(entries, self._sample_size(), int(self.steps))
+        return StepStatistics(entries, self._get_reservoir_size(), int(self.steps))
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self.seen = None  # it was seen by the codebook that was here before
+        self.step_statistics = None  # gathered with the codebook that was replaced
 
-    def _sample_size(self) -> int:
-        if not self.warming_up:
-            return self.codebook_size if self.revive_below else 0
+    def _get_reservoir_size(self) -> int:
+        if not self.is_warming_up:
+            return self.codebook_size if self.dead_code_threshold else 0
         if self.steps + 1 < self.warmup_steps:
             return 0
-        return self.codebook_size * (VECTORS_PER_CLUSTER if self.start == "kmeans" else 1)
+        return self.codebook_size * (VECTORS_PER_CLUSTER if self.init == "kmeans" else 1)
 
-    def _begin(self, sample: Sample, number: int) -> None:
-        """Fill the codebook from the `number` vectors of this step."""
-        vectors = sample.drawn(sample.size)
+    def _init_codebook(self, reservoir: VectorReservoir, num_vectors: int) -> None:
+        """Initialize the codebook from the reservoir of a step of `num_vectors` vectors."""
+        vectors = reservoir.sample(reservoir.size)
         missing = self.codebook_size - len(vectors)
         if missing > 0:
             warnings.warn(
-                f"the codebook starts from a step of {len(vectors)} vectors for "
-                f"{self.codebook_size} codes, so {missing} entries start as noisy copies; larger "
-                f"batches or a smaller codebook_size would start them all from data",
+                f"the codebook is initialized from a step of {len(vectors)} vectors for "
+                f"{self.codebook_size} codes, so {missing} entries start as noisy copies; use "
+                f"larger batches or a smaller codebook_size to initialize all of them from data",
                 stacklevel=2,
             )
-            vectors = torch.cat([vectors, _noisy_copies(vectors, missing)])
-        if self.start == "kmeans":
+            vectors = torch.cat([vectors, _make_noisy_copies(vectors, missing)])
+        if self.init == "kmeans":
             vectors = kmeans(vectors, self.codebook_size)
-        vectors = of_the_first(vectors)  # k-means need not end alike on two devices
-        self.load.fill_(number / self.codebook_size)
-        everywhere = torch.arange(self.codebook_size, device=vectors.device)
-        self._place(everywhere, vectors.to(self.codebook.dtype), self.load)
-        self.started.fill_(True)
+        vectors = broadcast_from_main(vectors)  # k-means may differ between devices
+        self.usage_ema.fill_(num_vectors / self.codebook_size)
+        all_indices = torch.arange(self.codebook_size, device=vectors.device)
+        self._replace_entries(all_indices, vectors.to(self.codebook.dtype), self.usage_ema)
+        self.initialized.fill_(True)
 
-    def _revive(self, sample: Sample) -> None:
-        """Replace entries whose load fell below `revive_below` times the mean load."""
-        mean_load = self.load.mean()
-        dead = torch.nonzero(self.load < self.revive_below * mean_load).flatten()
+    def _revive_dead_codes(self, reservoir: VectorReservoir) -> None:
+        """Replace entries whose `usage_ema` is below `dead_code_threshold` times its mean."""
+        mean_usage = self.usage_ema.mean()
+        dead = torch.nonzero(self.usage_ema < self.dead_code_threshold * mean_usage).flatten()
         if len(dead):
-            vectors = sample.drawn(len(dead)).to(self.codebook.dtype)
+            vectors = reservoir.sample(len(dead)).to(self.codebook.dtype)
             dead = dead[: len(vectors)]
-            self.load[dead] = mean_load
-            self._place(dead, vectors, self.load[dead])
+            self.usage_ema[dead] = mean_usage
+            self._replace_entries(dead, vectors, self.usage_ema[dead])
 
 
-def _linear(vectors: Tensor, layer: nn.Linear) -> Tensor:
-    """A layer in the type of the vectors: a quantizer is float32 in a bfloat16 model too."""
+def _apply_linear(vectors: Tensor, layer: nn.Linear) -> Tensor:
+    """Apply a linear layer in the dtype of the vectors: float32 also in a bfloat16 model."""
     return F.linear(vectors, layer.weight.to(vectors.dtype), layer.bias.to(vectors.dtype))
 
 
-def _noisy_copies(vectors: Tensor, number: int) -> Tensor:
-    """`number` vectors near the given ones, the same on every process."""
-    draw = torch.Generator().manual_seed(number)
-    noise = torch.randn(number, vectors.shape[1], generator=draw).to(vectors)
-    copies = vectors[torch.arange(number, device=vectors.device) % len(vectors)]
+def _make_noisy_copies(vectors: Tensor, num_copies: int) -> Tensor:
+    """Return `num_copies` copies of the vectors with noise, the same on every process."""
+    generator = torch.Generator().manual_seed(num_copies)
+    noise = torch.randn(num_copies, vectors.shape[1], generator=generator).to(vectors)
+    copies = vectors[torch.arange(num_copies, device=vectors.device) % len(vectors)]
     return copies + 0.1 * vectors.std(dim=0, correction=0) * noise

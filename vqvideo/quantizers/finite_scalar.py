@@ -1,7 +1,7 @@
-"""The `finite_scalar` quantizer: no codebook, each channel rounded to a few levels.
+"""The `finite-scalar` quantizer: no codebook, each channel is rounded to a few levels.
 
-Mentzer et al. 2023, Finite Scalar Quantization (arXiv 2309.15505). Nothing can collapse and no
-state moves, so there is nothing to start, revive or share between processes.
+Mentzer et al. 2023, Finite Scalar Quantization (arXiv 2309.15505). There is no codebook to
+initialize, revive or synchronize between processes.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from vqvideo.metrics import code_histogram, perplexity
 from vqvideo.quantizers.base import QUANTIZERS, Quantized, Quantizer
 from vqvideo.quantizers.straight_through import StraightThrough
 
-MARGIN = 1e-3  # the outermost levels are reached a little before infinity
+BOUND_MARGIN = 1e-3  # the outermost levels are reached at finite z_e
 
 
-@QUANTIZERS.register("finite_scalar")
+@QUANTIZERS.register("finite-scalar")
 class FiniteScalarQuantizer(Quantizer):
-    """Bounds each channel by tanh and rounds it to one of its levels.
+    """Finite scalar quantizer: bounds each channel by tanh and rounds it to one of its levels.
 
-    z_q lies in [-1, 1]; the codes are the mixed-radix numbers of the levels, the first channel
-    counting least. The gradient passes through the rounding unchanged, and through tanh.
+    z_q lies in [-1, 1]; the codes are the mixed-radix numbers of the levels, with the first
+    channel as the least significant digit. The rounding uses a straight-through gradient.
 
     Args:
         levels: number of levels of each channel, each at least 2. Their product is K; the paper
             recommends at least 5 for most channels: (8, 5, 5, 5) for about 2^10, (8, 8, 8, 5, 5,
-            5) for about 2^16. A channel of 2 levels changes at z_e = -3.8, far from where an
-            encoder starts; take 3.
+            5) for about 2^16. With 2 levels the boundary lies at z_e = -3.8, far from the
+            initial outputs of an encoder; use 3 instead.
 
     >>> quantizer = FiniteScalarQuantizer(levels=(3, 5)).eval()
     >>> quantizer.codebook_size, quantizer.z_channels
@@ -40,43 +40,44 @@ class FiniteScalarQuantizer(Quantizer):
     """
 
     levels: Tensor
-    places: Tensor
-    one: Tensor
+    basis: Tensor
+    dtype_reference: Tensor
 
     def __init__(self, *, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
         super().__init__()
         if not levels or min(levels) < 2:
-            raise ValueError(f"levels must be one or more numbers of at least 2, got {levels}")
+            raise ValueError(f"levels must be one or more integers >= 2, got {levels}")
         self.z_channels = len(levels)
         self.codebook_size = math.prod(levels)
-        places = [math.prod(levels[:channel]) for channel in range(len(levels))]
+        basis = [math.prod(levels[:channel]) for channel in range(len(levels))]
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
-        self.register_buffer("places", torch.tensor(places), persistent=False)
-        self.register_buffer("one", torch.ones(()), persistent=False)  # has the model's type
+        self.register_buffer("basis", torch.tensor(basis), persistent=False)
+        # Converted with the model, so that `dtype` returns the model's dtype.
+        self.register_buffer("dtype_reference", torch.ones(()), persistent=False)
 
     def extra_repr(self) -> str:
         return f"levels={tuple(self.levels.tolist())}"
 
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
-        """See `Quantizer`."""
+        """Implement `Quantizer.quantize`."""
         rows = z_e.movedim(1, -1)
-        # With an even number of levels, 0 lies between two of them: shift it onto the upper.
-        half = (self.levels - 1) * (1 + MARGIN) / 2
+        # With an even number of levels, 0 lies between two of them: shift it to the upper one.
+        half = (self.levels - 1) * (1 + BOUND_MARGIN) / 2
         offset = (self.levels % 2 == 0) * 0.5
         bounded = torch.tanh(rows + torch.atanh(offset / half)) * half - offset
         level = bounded.detach().round().long() + self.levels // 2
         level = level.clamp(min=torch.zeros_like(self.levels), max=self.levels - 1)
-        codes = (level * self.places).sum(dim=-1)
-        z_q = StraightThrough.apply(bounded / (self.levels // 2), self._values(level))
+        codes = (level * self.basis).sum(dim=-1)
+        z_q = StraightThrough.apply(bounded / (self.levels // 2), self._levels_to_values(level))
         counts = code_histogram(codes if mask is None else codes[mask], self.codebook_size)
-        nothing = torch.zeros((), device=z_e.device)
-        return Quantized(z_q.movedim(-1, 1), codes, nothing, nothing, perplexity(counts))
+        zero = torch.zeros((), device=z_e.device)
+        return Quantized(z_q.movedim(-1, 1), codes, zero, zero, perplexity(counts))
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """See `Quantizer`."""
-        level = codes[..., None] // self.places % self.levels
-        return self._values(level).movedim(-1, 1)
+        """Implement `Quantizer.dequantize`."""
+        level = codes[..., None] // self.basis % self.levels
+        return self._levels_to_values(level).movedim(-1, 1)
 
-    def _values(self, level: Tensor) -> Tensor:
-        half_width = (self.levels // 2).to(self.wide)
+    def _levels_to_values(self, level: Tensor) -> Tensor:
+        half_width = (self.levels // 2).to(self.compute_dtype)
         return (level - half_width) / half_width

@@ -1,4 +1,4 @@
-"""Centres of clusters, for a codebook to start from."""
+"""K-means clustering for the initialization of codebooks."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor
 from vqvideo.quantizers.search import nearest_codes
 
 
-def kmeans(vectors: Tensor, number: int, *, iterations: int = 10) -> Tensor:
-    """Lloyd's algorithm from the first `number` of the vectors: centres `[number, d]`.
+def kmeans(vectors: Tensor, num_clusters: int, *, num_iters: int = 10) -> Tensor:
+    """Return the centres `[num_clusters, d]` found by Lloyd's algorithm.
 
-    A cluster that loses all its vectors keeps its centre. The outcome depends on the vectors and
-    their order alone.
+    The first `num_clusters` vectors are the initial centres. A cluster that loses all its vectors
+    keeps its centre. The result depends only on the vectors and their order.
 
     >>> kmeans(torch.tensor([[0.0], [9.0], [2.0], [11.0]]), 2).tolist()
     [[1.0], [10.0]]
     """
-    centres = vectors[:number].clone()
-    for _ in range(iterations):
+    centres = vectors[:num_clusters].clone()
+    for _ in range(num_iters):
         codes = nearest_codes(vectors, centres)
-        counts = torch.bincount(codes, minlength=number)[:, None]
+        counts = torch.bincount(codes, minlength=num_clusters)[:, None]
         sums = torch.zeros_like(centres).index_add_(0, codes, vectors)
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
     return centres

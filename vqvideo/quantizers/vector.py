@@ -7,31 +7,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqvideo.quantizers.base import QUANTIZERS
-from vqvideo.quantizers.codebook import CodebookQuantizer, Start
+from vqvideo.quantizers.codebook import CodebookInit, CodebookQuantizer
 
 
 @QUANTIZERS.register("vector")
 class VectorQuantizer(CodebookQuantizer):
-    """Nearest-code quantizer whose entries are parameters.
+    """Nearest-neighbor quantizer whose entries are parameters.
 
-    The second term of eq. 3, ||sg[z_e] - e||^2, is returned as `codebook_loss` and pulls each
-    entry towards the vectors it wins; the optimizer moves it. `step()` only counts how much each
-    entry is used, starts the codebook and revives dead entries. A loop calls it after the
-    optimizer, which knows nothing of a revival; and whoever averages weights begins after the
-    start, since an average of the entries would remember those that were there before.
+    The second term of eq. 3, ||sg[z_e] - e||^2, is returned as `codebook_loss`; its gradient
+    moves each entry towards the vectors assigned to it. `update_codebook()` only counts how often
+    entries are used, initializes the codebook and revives dead entries. A training loop calls it
+    after the optimizer step, which would otherwise move revived entries. Start a weight average
+    after the initialization, or it includes entries from before.
 
     Args:
         codebook_size: K, the number of entries.
-        code_dim: d, the length of an entry.
-        z_channels: channels of z_e and z_q; None is code_dim. Any other number is brought to
-            code_dim and back by learned linear layers, and losses are taken between.
-        cosine: choose by angle: z_e and entries are brought to length 1 first.
-        start: from what the codebook starts: "data", vectors of a step, or "kmeans", the centres
-            of clusters of them.
-        warmup_steps: training steps, at least 1, in which z_e passes unquantized; the last of
-            them starts the codebook.
-        revive_below: an entry is dead when it wins fewer than this share of the mean number of
-            vectors per entry; it is replaced by a vector of the step. 0 turns revival off.
+        code_dim: d, the dimension of an entry.
+        z_channels: channels of z_e and z_q; None means code_dim. Any other number is projected to
+            code_dim and back by learned linear layers; losses are computed in code_dim.
+        cosine: choose by cosine similarity: z_e and entries are L2-normalized first.
+        init: initialization of the codebook: "data", vectors of a step, or "kmeans", centres of
+            clusters of such vectors.
+        warmup_steps: training steps, at least 1, in which z_e passes unquantized; the codebook is
+            initialized in the last of them.
+        dead_code_threshold: an entry is dead if it gets less than this fraction of the mean
+            number of vectors per entry; it is replaced by a vector of the step. 0 disables
+            revival.
 
     >>> quantizer = VectorQuantizer(codebook_size=8, code_dim=4).eval()
     >>> quantizer(torch.zeros(2, 4, 3, 5)).codes.shape
@@ -45,29 +46,29 @@ class VectorQuantizer(CodebookQuantizer):
         code_dim: int = 64,
         z_channels: int | None = None,
         cosine: bool = False,
-        start: Start = "data",
+        init: CodebookInit = "data",
         warmup_steps: int = 1,
-        revive_below: float = 0.02,
+        dead_code_threshold: float = 0.02,
     ) -> None:
         super().__init__(
             codebook_size=codebook_size,
             code_dim=code_dim,
             z_channels=z_channels,
             cosine=cosine,
-            start=start,
+            init=init,
             warmup_steps=warmup_steps,
-            revive_below=revive_below,
+            dead_code_threshold=dead_code_threshold,
         )
         self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim))
 
     def _codebook_loss(self, vectors: Tensor, codes: Tensor, entries: Tensor) -> Tensor:
-        if self.training and self.warming_up:
-            return 0 * entries.sum()  # 0, but a parameter without a gradient stops DDP
+        if self.training and self.is_warming_up:
+            return 0 * entries.sum()  # zero, since DDP raises for parameters without a gradient
         nearest = F.embedding(codes, entries)
         return F.mse_loss(nearest, vectors, reduction="sum") / max(vectors.numel(), 1)
 
-    def _move(self, counts: Tensor, sums: Tensor) -> None:
-        """Nothing: the optimizer has moved the entries by the gradient of the codebook loss."""
+    def _update_entries(self, cluster_size: Tensor, embed_sum: Tensor) -> None:
+        """Do nothing: the optimizer updates the entries with the gradient of the codebook loss."""
 
-    def _place(self, entries: Tensor, vectors: Tensor, load: Tensor) -> None:
-        self.codebook.data[entries] = vectors
+    def _replace_entries(self, indices: Tensor, vectors: Tensor, cluster_size: Tensor) -> None:
+        self.codebook.data[indices] = vectors

@@ -1,4 +1,4 @@
-"""What is wrong with a codebook and what to do about it, in one sentence."""
+"""Advice on a codebook, in one sentence: the worst problem and its remedy."""
 
 from __future__ import annotations
 
@@ -11,120 +11,132 @@ from vqvideo.quantizers import (
     Quantizer,
     ResidualQuantizer,
 )
-from vqvideo.report.figures import CodebookFigures
-from vqvideo.report.seen import parts_of
+from vqvideo.report.codebook_metrics import CodebookMetrics
+from vqvideo.report.codebook_statistics import list_codebooks
 
 HEALTHY = "healthy"
-CODES_PER_ENTRY = 10  # fewer say little about which entries are dead
+MIN_CODES_PER_ENTRY = 10  # with fewer codes, unused entries are not evidence of dead ones
 
 
-class Case(NamedTuple):
-    """One codebook to judge.
+class CodebookCase(NamedTuple):
+    """One codebook to check.
 
     Attributes:
-        figures: of the codebook.
-        quantizer: that has it, and no other.
-        z_q_follows: whether z_q can be expected to be about as long as z_e. What the parts of a
-            residual are given beyond the first is what no entry was near to, so it cannot there;
-            nor where z_e is bounded, normalised or projected before an entry is chosen.
+        metrics: metrics of the codebook.
+        quantizer: the quantizer of this codebook only.
+        is_norm_comparable: whether the norms of z_q and z_e should be similar. They need not be
+            in the later stages of a residual quantizer, whose inputs are quantization errors, or
+            if z_e is bounded, normalized or projected before the lookup.
     """
 
-    figures: CodebookFigures
+    metrics: CodebookMetrics
     quantizer: Quantizer
-    z_q_follows: bool
+    is_norm_comparable: bool
 
 
-def advise(codebooks: Sequence[CodebookFigures], quantizer: Quantizer) -> str:
-    """The gravest of what can be said of a quantizer's codebooks; "healthy" if there is nothing."""
-    parts = parts_of(quantizer)
-    residual = isinstance(quantizer, ResidualQuantizer)
+def advise(codebooks: Sequence[CodebookMetrics], quantizer: Quantizer) -> str:
+    """Return the advice on the worst problem of a quantizer's codebooks, or "healthy"."""
+    parts = list_codebooks(quantizer)
+    is_residual = isinstance(quantizer, ResidualQuantizer)
     cases = [
-        Case(figures, part, part.plain_lookup and not (residual and index))
-        for index, (figures, part) in enumerate(zip(codebooks, parts, strict=True))
+        CodebookCase(metrics, part, part.is_nearest_neighbor and not (is_residual and index))
+        for index, (metrics, part) in enumerate(zip(codebooks, parts, strict=True))
     ]
-    for rule in RULES:
+    for check in CHECKS:
         for index, case in enumerate(cases):
-            advice = rule(case)
+            advice = check(case)
             if advice is not None:
-                several = len(cases) > 1
-                return f"codebook {index + 1} of {len(cases)}: {advice}" if several else advice
+                is_multiple = len(cases) > 1
+                return f"codebook {index + 1} of {len(cases)}: {advice}" if is_multiple else advice
     return HEALTHY
 
 
-def _too_few(case: Case) -> str | None:
-    seen, size = case.figures.num_codes, case.figures.codebook_size
-    if seen >= CODES_PER_ENTRY * size:
+def _check_num_codes(case: CodebookCase) -> str | None:
+    num_codes, size = case.metrics.num_codes, case.metrics.codebook_size
+    if num_codes >= MIN_CODES_PER_ENTRY * size:
         return None
     return (
-        f"{seen:,} codes are too few to judge {size:,} entries by; "
-        f"give more data, at least {CODES_PER_ENTRY * size:,} codes"
+        f"{num_codes:,} codes are too few to assess {size:,} entries; "
+        f"provide more data, at least {MIN_CODES_PER_ENTRY * size:,} codes"
     )
 
 
-def _not_started(case: Case) -> str | None:
-    if not case.quantizer.warming_up:
+def _check_initialized(case: CodebookCase) -> str | None:
+    if not case.quantizer.is_warming_up:
         return None
-    return "the codebook has not started yet; train the model first"
+    return "the codebook is not initialized yet; train the model first"
 
 
-def _collapsed(case: Case) -> str | None:
-    it, size = case.figures, case.figures.codebook_size
-    if it.usage >= 0.1 and it.perplexity >= 0.05 * size:
+def _check_collapse(case: CodebookCase) -> str | None:
+    metrics, size = case.metrics, case.metrics.codebook_size
+    if metrics.usage >= 0.1 and metrics.perplexity >= 0.05 * size:
         return None
     return (
-        f"collapsed to a perplexity of {it.perplexity:.1f}, with {size - it.num_dead:,} of "
-        f"{size:,} entries in use; train again with {_remedy(case.quantizer)}"
+        f"collapsed to a perplexity of {metrics.perplexity:.1f}, with "
+        f"{size - metrics.num_dead:,} of {size:,} entries in use; "
+        f"train again with {_suggest_remedy(case.quantizer)}"
     )
 
 
-def _many_dead(case: Case) -> str | None:
-    it = case.figures
-    if it.usage >= 0.9:
+def _check_dead_entries(case: CodebookCase) -> str | None:
+    metrics = case.metrics
+    if metrics.usage >= 0.9:
         return None
     return (
-        f"{it.num_dead:,} of {it.codebook_size:,} entries are dead, never used; "
-        f"train again with {_remedy(case.quantizer)}"
+        f"{metrics.num_dead:,} of {metrics.codebook_size:,} entries are dead, never used; "
+        f"train again with {_suggest_remedy(case.quantizer)}"
     )
 
 
-def _far_from_z_e(case: Case) -> str | None:
-    ratio = case.figures.norm_ratio
-    if not case.z_q_follows or 0.5 <= ratio <= 2:
-        return None
-    return f"z_e is {ratio:.2g} times as long as z_q; train again with a higher commitment_weight"
-
-
-def _duplicates(case: Case) -> str | None:
-    it = case.figures
-    if it.num_duplicates <= 0.05 * it.codebook_size:
+def _check_norm_ratio(case: CodebookCase) -> str | None:
+    ratio = case.metrics.norm_ratio
+    if not case.is_norm_comparable or 0.5 <= ratio <= 2:
         return None
     return (
-        f"{it.num_duplicates:,} of {it.codebook_size:,} entries are duplicates of others; "
-        f"train again with a smaller codebook_size"
+        f"the norm of z_e is {ratio:.2g} times that of z_q; "
+        f"train again with a higher commitment_weight"
     )
 
 
-def _flat(case: Case) -> str | None:
-    it = case.figures
-    if it.effective_dimension >= it.code_dim / 16:
+def _check_duplicates(case: CodebookCase) -> str | None:
+    metrics = case.metrics
+    if metrics.num_duplicates <= 0.05 * metrics.codebook_size:
         return None
     return (
-        f"the entries spread over {it.effective_dimension:.1f} of {it.code_dim} dimensions; "
-        f"train again with a smaller code_dim"
+        f"{metrics.num_duplicates:,} of {metrics.codebook_size:,} entries are duplicates of "
+        f"others; train again with a smaller codebook_size"
     )
 
 
-RULES = (_too_few, _not_started, _collapsed, _many_dead, _far_from_z_e, _duplicates, _flat)
-"""The gravest first; each gives its sentence, or None where it has nothing to say."""
+def _check_dimension(case: CodebookCase) -> str | None:
+    metrics = case.metrics
+    if metrics.effective_dimension >= metrics.code_dim / 16:
+        return None
+    return (
+        f"the entries spread over {metrics.effective_dimension:.1f} of {metrics.code_dim} "
+        f"dimensions; train again with a smaller code_dim"
+    )
 
 
-def _remedy(quantizer: Quantizer) -> str:
-    """What brings more of the entries into use."""
+CHECKS = (
+    _check_num_codes,
+    _check_initialized,
+    _check_collapse,
+    _check_dead_entries,
+    _check_norm_ratio,
+    _check_duplicates,
+    _check_dimension,
+)
+"""Checks by severity, the worst first; each returns its advice or None."""
+
+
+def _suggest_remedy(quantizer: Quantizer) -> str:
+    """Return the options that increase the number of used entries."""
     if isinstance(quantizer, FiniteScalarQuantizer):
         return "fewer levels"
     if not isinstance(quantizer, CodebookQuantizer):
         return "a smaller codebook_size"
-    revive = f"a revive_below above {quantizer.revive_below:g}"
-    if quantizer.start == "kmeans":
-        return f"a smaller codebook_size or {revive}"
-    return f'a smaller codebook_size, {revive} or start="kmeans"'
+    threshold = f"a dead_code_threshold above {quantizer.dead_code_threshold:g}"
+    if quantizer.init == "kmeans":
+        return f"a smaller codebook_size or {threshold}"
+    return f'a smaller codebook_size, {threshold} or init="kmeans"'

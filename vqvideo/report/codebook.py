@@ -1,8 +1,9 @@
-"""Whether a codebook is healthy: one pass over data, figures, a sentence of advice, a picture.
+"""Codebook report: metrics, one sentence of advice and a plot, from one pass over data.
 
-    data -> encoder -> z_e -> quantizer -> codes -> Seen -> CodebookFigures -> advice
+    data -> encoder -> z_e -> quantizer -> codes -> CodebookStatistics -> CodebookMetrics -> advice
 
-Not here: the figures (figures.py), the rules of advice (advice.py), the picture (picture.py).
+The statistics are in codebook_statistics.py, the metrics in codebook_metrics.py, the rules of the
+advice in advice.py and the plot in codebook_plot.py.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.data.clips import Sample
 from vqvideo.generator import Generator
-from vqvideo.modes import evaluating
+from vqvideo.modes import eval_mode
 from vqvideo.quantizers import Quantizer
 from vqvideo.report.advice import advise
-from vqvideo.report.figures import CodebookFigures, figures_of
-from vqvideo.report.picture import write_picture
-from vqvideo.report.seen import Seen, given_to_parts, parts_of
+from vqvideo.report.codebook_metrics import CodebookMetrics, compute_codebook_metrics
+from vqvideo.report.codebook_plot import write_codebook_plot
+from vqvideo.report.codebook_statistics import CodebookStatistics, list_codebooks, split_inputs
 from vqvideo.vqvae import VQVAE
 
 BATCH_SIZE = 8
@@ -32,37 +33,37 @@ Data = Iterable[Tensor] | Iterable[Sample] | Dataset[Sample]
 
 @dataclasses.dataclass(frozen=True)
 class CodebookReport:
-    """How the codebooks of a model fared with some data.
+    """State of the codebooks of a model on some data.
 
     Attributes:
-        codebooks: figures of each; one unless the quantizer is a product or a residual.
-        advice: one sentence, what is wrong and what to do, or "healthy"; of several codebooks
-            the gravest, with the number of its codebook.
-        seen: what the picture is drawn from.
+        codebooks: metrics of each codebook; one unless the quantizer is a product or a residual.
+        advice: "healthy", or one sentence with the worst problem and its remedy; with several
+            codebooks it names the codebook.
+        statistics: data of the plot, one entry per codebook.
     """
 
-    codebooks: tuple[CodebookFigures, ...]
+    codebooks: tuple[CodebookMetrics, ...]
     advice: str
-    seen: tuple[Seen, ...] = dataclasses.field(repr=False, compare=False)
+    statistics: tuple[CodebookStatistics, ...] = dataclasses.field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Advice and figures as plain data that JSON can hold."""
+        """Return advice and metrics as plain, JSON-serializable data."""
         return {
             "advice": self.advice,
-            "codebooks": [dataclasses.asdict(figures) for figures in self.codebooks],
+            "codebooks": [dataclasses.asdict(metrics) for metrics in self.codebooks],
         }
 
-    def write_picture(self, path: str | Path) -> None:
-        """Draw how often each entry is used, and where entries and z_e lie, as a PNG.
+    def write_plot(self, path: str | Path) -> None:
+        """Plot the usage of the entries, and a projection of entries and z_e, as a PNG.
 
-        One row a codebook, at most four. To the left entries by how often they were used; to the
-        right entries and some of the z_e, seen along the two directions in which used entries
-        differ most.
+        One row per codebook, at most four. Left: usage counts of the entries, sorted. Right:
+        entries and a sample of z_e, projected onto the first two principal components of the used
+        entries.
 
         Raises:
-            ImportError: matplotlib is not installed; the message says how to.
+            ImportError: matplotlib is not installed; the message says how to install it.
         """
-        write_picture(path, self.advice, self.codebooks, self.seen)
+        write_codebook_plot(path, self.advice, self.codebooks, self.statistics)
 
 
 def codebook_report(
@@ -71,87 +72,95 @@ def codebook_report(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> CodebookReport:
-    """Tell whether the codebook of a model is healthy, by a full pass over data.
+    """Assess the codebook of a model by a full pass over data.
 
-    The pass is in evaluation mode and without gradients; nothing of the model moves, nor does
-    the random state of torch. Entries are what `quantizer.decode` gives for each code: with a
-    projection, the projected ones.
+    The pass runs in evaluation mode and without gradients; it changes neither the model nor the
+    random state of torch. Entries are the outputs of `quantizer.decode` for each code; with a
+    projection, they are the projected entries.
 
     Args:
-        model: its first stage is looked at.
-        data: batches `[b, c, *axes]` in [-1, 1], or a data set of samples `{"x": [c, *axes]}`,
-            which is batched by 8. Some ten codes per entry are needed at least.
-        progress: called with (items done, items in all) after each batch of a data set.
+        model: the model; only its first stage is used.
+        data: batches `[b, c, *axes]` in [-1, 1], or a dataset of samples `{"x": [c, *axes]}`,
+            which is loaded in batches of 8. At least about ten codes per entry are needed.
+        progress: called with (items done, total items) after each batch of a dataset.
 
     Raises:
-        ValueError: no data at all, data that is not for this model, or a quantizer of several
-            codebooks that is neither a product nor a residual.
+        ValueError: the data is empty or does not fit the model, or the quantizer has several
+            codebooks and is neither a product nor a residual.
 
     >>> import vqvideo
     >>> generator = vqvideo.build("image", quantizer={"codebook_size": 8})
     >>> report = codebook_report(generator, [torch.zeros(4, 3, 32, 32)])
     >>> report.advice
-    'the codebook has not started yet; train the model first'
+    'the codebook is not initialized yet; train the model first'
     """
     vqvae = model.vqvae if isinstance(model, Generator) else model
     device = next(vqvae.parameters()).device
-    with torch.no_grad(), evaluating(vqvae):
-        watch = CodebookWatch(vqvae.quantizer, device)
-        for x in _batches(data, progress):
-            z_e = vqvae.z_e(x.to(device))
-            watch.add(z_e, vqvae.quantizer(z_e).codes)
-        return watch.report()
+    with torch.no_grad(), eval_mode(vqvae):
+        monitor = CodebookMonitor(vqvae.quantizer, device)
+        for x in _iter_batches(data, progress):
+            z_e = vqvae.compute_z_e(x.to(device))
+            monitor.update(z_e, vqvae.quantizer(z_e).codes)
+        return monitor.compute()
 
 
-class CodebookWatch:
-    """What `codebook_report` keeps of a pass, for a pass that does other things too.
+class CodebookMonitor:
+    """Incremental `codebook_report`, for passes over data that also compute other things.
 
-    To be used in evaluation mode and without gradients.
+    Use it in evaluation mode and without gradients.
 
     Args:
-        quantizer: the one to judge.
-        device: where it is.
+        quantizer: the quantizer to assess.
+        device: device of the quantizer.
 
     Raises:
-        ValueError: it has several codebooks and is neither a product nor a residual.
+        ValueError: the quantizer has several codebooks and is neither a product nor a residual.
     """
 
     def __init__(self, quantizer: Quantizer, device: torch.device) -> None:
-        self.quantizer, self.parts = quantizer, parts_of(quantizer)
-        self.seen = tuple(Seen(part, device) for part in self.parts)
+        self.quantizer, self.quantizers = quantizer, list_codebooks(quantizer)
+        self.statistics = tuple(CodebookStatistics(part, device) for part in self.quantizers)
 
-    def add(self, z_e: Tensor, codes: Tensor) -> None:
-        """Take in a batch: z_e `[b, z_channels, *grid]` and its codes `[b, *grid]`, of several
-        codebooks `[b, *grid, s]`.
+    def update(self, z_e: Tensor, codes: Tensor) -> None:
+        """Add a batch: z_e `[b, z_channels, *grid]` and its codes `[b, *grid]`.
+
+        With several codebooks, codes are `[b, *grid, s]`.
         """
-        given = given_to_parts(self.quantizer, z_e, codes)
-        for each, part_z_e, part_codes in zip(self.seen, *given, strict=True):
-            each.add(part_z_e, part_codes)
+        inputs = split_inputs(self.quantizer, z_e, codes)
+        for statistics, part_z_e, part_codes in zip(self.statistics, *inputs, strict=True):
+            statistics.update(part_z_e, part_codes)
 
-    def report(self) -> CodebookReport:
-        """On all that was taken in; raises `ValueError` where that is nothing."""
-        if not self.seen[0].counts.any():
-            raise ValueError("the data holds nothing to judge a codebook by")
-        codebooks = tuple(figures_of(*each) for each in zip(self.parts, self.seen, strict=True))
-        return CodebookReport(codebooks, advise(codebooks, self.quantizer), self.seen)
+    def compute(self) -> CodebookReport:
+        """Return the report on all batches.
+
+        Raises:
+            ValueError: there were no batches.
+        """
+        if not self.statistics[0].counts.any():
+            raise ValueError("the data is empty; a codebook report needs at least one batch")
+        codebooks = tuple(
+            compute_codebook_metrics(*each)
+            for each in zip(self.quantizers, self.statistics, strict=True)
+        )
+        return CodebookReport(codebooks, advise(codebooks, self.quantizer), self.statistics)
 
 
-def _batches(data: Data, progress: Callable[[int, int], None] | None) -> Iterator[Tensor]:
+def _iter_batches(data: Data, progress: Callable[[int, int], None] | None) -> Iterator[Tensor]:
     if not isinstance(data, Dataset):
         for batch in data:
             yield batch["x"] if isinstance(batch, Mapping) else batch
         return
-    # A loader without a generator of its own draws a number from that of torch.
+    # Without its own generator, a loader would advance the global random state.
     loader: DataLoader[Any] = DataLoader(
-        data, batch_size=BATCH_SIZE, collate_fn=_stacked, generator=torch.Generator()
+        data, batch_size=BATCH_SIZE, collate_fn=_collate, generator=torch.Generator()
     )
-    done = 0
+    num_done = 0
     for x in loader:
         yield x
-        done += len(x)
+        num_done += len(x)
         if progress is not None:
-            progress(done, len(data))  # type: ignore[arg-type]
+            progress(num_done, len(data))  # type: ignore[arg-type]
 
 
-def _stacked(samples: list[Sample]) -> Tensor:
+def _collate(samples: list[Sample]) -> Tensor:
     return torch.stack([sample["x"] for sample in samples])

@@ -1,7 +1,6 @@
-"""What pages are put together from: pieces of HTML, and one file of them all.
+"""HTML elements of the report pages.
 
-Everything that is shown is escaped here, and pictures are put into the page, so that it can be sent
-to others as it is.
+All text is escaped here, and media are embedded, so that a page is a single, self-contained file.
 """
 
 from __future__ import annotations
@@ -26,63 +25,63 @@ pre { background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 14px }
 """
 
 
-def whole(title: str, parts: Iterable[str]) -> str:
-    """A page of that title, which stands above its parts."""
-    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
+def render_page(title: str, sections: Iterable[str]) -> str:
+    """Render a page of a title and sections."""
+    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *sections])
     return (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n{body}\n</html>\n"
     )
 
 
-def heading(title: str) -> str:
-    """Of a section."""
+def render_heading(title: str) -> str:
+    """Render the heading of a section."""
     return f"<h2>{html.escape(title)}</h2>"
 
 
-def sentence(words: str) -> str:
-    """A paragraph.
+def render_paragraph(text: str) -> str:
+    """Render a paragraph.
 
-    >>> sentence("0 < 1")
+    >>> render_paragraph("0 < 1")
     '<p>0 &lt; 1</p>'
     """
-    return f"<p>{html.escape(words)}</p>"
+    return f"<p>{html.escape(text)}</p>"
 
 
-def text(lines: str) -> str:
-    """As it is, line by line."""
-    return f"<pre>{html.escape(lines)}</pre>"
+def render_preformatted(text: str) -> str:
+    """Render preformatted text."""
+    return f"<pre>{html.escape(text)}</pre>"
 
 
-def table(rows: Mapping[str, Any], head: Sequence[str] = ()) -> str:
-    """A row for each name: the name and its value, or, of a tuple, its values side by side.
+def render_table(rows: Mapping[str, Any], head: Sequence[str] = ()) -> str:
+    """Render a table with a row per name: the name and its value, or the values of a tuple.
 
-    >>> table({"a": (1, 2.0)})
+    >>> render_table({"a": (1, 2.0)})
     '<table><tr><td>a</td><td>1</td><td>2</td></tr></table>'
     """
-    above = [_row("th", head)] if head else []
-    each = (_row("td", [name, *_values(value)]) for name, value in rows.items())
-    return f"<table>{''.join([*above, *each])}</table>"
+    header = [_render_row("th", head)] if head else []
+    body = (_render_row("td", [name, *_to_tuple(value)]) for name, value in rows.items())
+    return f"<table>{''.join([*header, *body])}</table>"
 
 
-def picture(file: Path, title: str) -> str:
-    """A picture (.png), a film (.mp4) or a sound (.wav), its bytes put into the page."""
-    data = base64.b64encode(file.read_bytes()).decode()
-    if file.suffix == ".mp4":
+def render_media(path: Path, title: str) -> str:
+    """Render an image (.png), a video (.mp4) or audio (.wav), embedded into the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    if path.suffix == ".mp4":
         return f'<video src="data:video/mp4;base64,{data}" controls loop autoplay muted></video>'
-    if file.suffix == ".wav":
+    if path.suffix == ".wav":
         return f'<audio src="data:audio/wav;base64,{data}" controls></audio>'
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(title)}">'
 
 
-def _row(kind: str, cells: Iterable[Any]) -> str:
-    inner = "".join(f"<{kind}>{html.escape(_shown(cell))}</{kind}>" for cell in cells)
-    return f"<tr>{inner}</tr>"
+def _render_row(kind: str, cells: Iterable[Any]) -> str:
+    content = "".join(f"<{kind}>{html.escape(_format_cell(cell))}</{kind}>" for cell in cells)
+    return f"<tr>{content}</tr>"
 
 
-def _values(value: Any) -> tuple[Any, ...]:
+def _to_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _shown(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

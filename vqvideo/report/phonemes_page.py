@@ -1,6 +1,6 @@
-"""The page of `vqvideo phonemes`: its figures, in words where they need them, and its pictures.
+"""HTML page of `vqvideo phonemes`: metrics with explanations, and plots.
 
-It is made from the files of the folder alone, so that it can be made again later.
+It depends only on the files of the folder, so that it can be written again later.
 """
 
 from __future__ import annotations
@@ -10,98 +10,111 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqvideo.report.elements import heading, picture, sentence, table, text, whole
+from vqvideo.report.elements import (
+    render_heading,
+    render_media,
+    render_page,
+    render_paragraph,
+    render_preformatted,
+    render_table,
+)
 
-FIGURES, PAGE = "phonemes.json", "index.html"
-PICTURES = ("confusion.png", "codes.png")
-ABOUT = ("model", "data", "test_data", "seconds_per_frame", "codebook_size")
-COUNTS = {
+METRICS_NAME, PAGE_NAME = "phonemes.json", "index.html"
+PLOT_NAMES = ("confusion.png", "codes.png")
+SUMMARY_KEYS = ("model", "data", "test_data", "seconds_per_frame", "codebook_size")
+COUNT_TITLES = {
     "num_frames": "test frames",
-    "num_labels": "different phones among them",
-    "num_codes_used": "different codes among them",
+    "num_labels": "distinct phones in them",
+    "num_codes_used": "distinct codes in them",
     "num_train_frames": "training frames",
 }
-RATES = {
+ACCURACY_TITLES = {
     "accuracy": "accuracy",
-    "commonest_accuracy": "if the commonest phone were said of every frame",
-    "drawn_codes_accuracy": "if codes were drawn from how often each occurs",
+    "majority_accuracy": "baseline: the most frequent phone for every frame",
+    "random_codes_accuracy": "baseline: codes sampled from their marginal distribution",
 }
-TIMES = {"times_commonest": "accuracy, times the first", "times_drawn_codes": "times the second"}
-BITS = {
-    "mutual_information_bits": "bits that a code tells of its phone (mutual information)",
-    "phone_entropy_bits": "bits to be told (entropy of the phones)",
+RATIO_TITLES = {
+    "times_majority": "accuracy / first baseline",
+    "times_random_codes": "accuracy / second baseline",
 }
-Figures = Mapping[str, Any]
+BIT_TITLES = {
+    "mutual_information_bits": "mutual information of code and phone, bits",
+    "phone_entropy_bits": "entropy of the phones, bits",
+}
+Metrics = Mapping[str, Any]
 
 
-def write_phonemes(folder: str | Path) -> Path:
-    """Write `index.html` of `phonemes.json` and the pictures beside it; returns the page."""
+def write_phonemes_page(folder: str | Path) -> Path:
+    """Write `index.html` from `phonemes.json` and the plots of a folder; return its path."""
     folder = Path(folder)
-    figures = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
-    parts = [*_summary(figures), *_accuracy(figures), *_speakers(figures)]
-    parts += [*_pictures(folder), *_recall(figures)]
-    parts += [heading("Command"), text(figures["command"])]
-    parts += [heading("Versions and machine"), table(figures["setting"])]
-    title = f"Phones in the codes of {Path(figures['model']).name}"
-    (folder / PAGE).write_text(whole(title, parts), encoding="utf-8")
-    return folder / PAGE
+    metrics = json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
+    parts = [*_render_summary(metrics), *_render_accuracy(metrics), *_render_speakers(metrics)]
+    parts += [*_render_plots(folder), *_render_recall(metrics)]
+    parts += [render_heading("Command"), render_preformatted(metrics["command"])]
+    parts += [render_heading("Versions and machine"), render_table(metrics["environment"])]
+    title = f"Phones in the codes of {Path(metrics['model']).name}"
+    (folder / PAGE_NAME).write_text(render_page(title, parts), encoding="utf-8")
+    return folder / PAGE_NAME
 
 
-def _summary(figures: Figures) -> Iterator[str]:
-    said = {name.replace("_", " "): figures[name] for name in ABOUT}
-    yield table({**said, "silence": " ".join(figures["silence"])})
-    yield sentence(
-        "Each code stands for the phone that it has most often in the training frames. Whether it "
-        "has that phone in the test frames too is what is counted (van den Oord et al. 2017, "
+def _render_summary(metrics: Metrics) -> Iterator[str]:
+    summary = {name.replace("_", " "): metrics[name] for name in SUMMARY_KEYS}
+    yield render_table({**summary, "silence": " ".join(metrics["silence"])})
+    yield render_paragraph(
+        "Each code is mapped to its most frequent phone in the training frames. The accuracy is "
+        "the share of test frames whose phone equals that of their code (van den Oord et al. 2017, "
         "section 4.3)."
     )
 
 
-def _accuracy(figures: Figures) -> Iterator[str]:
-    yield heading("Accuracy")
+def _render_accuracy(metrics: Metrics) -> Iterator[str]:
+    yield render_heading("Accuracy")
     columns = ("", "_with_silence")
 
-    def shown(name: str, form: str) -> tuple[str, ...]:
-        found = (figures[name + column] for column in columns)
-        return tuple("–" if value is None else format(value, form) for value in found)
+    def format_values(name: str, form: str) -> tuple[str, ...]:
+        values = (metrics[name + column] for column in columns)
+        return tuple("–" if value is None else format(value, form) for value in values)
 
-    rows = {title: shown(name, ".1%") for name, title in RATES.items()}
-    rows |= {title: shown(name, ".2f") for name, title in (TIMES | BITS).items()}
-    rows |= {title: shown(name, ",") for name, title in COUNTS.items()}
-    yield table(rows, ("", "without silence", "with silence"))
-    unseen = figures["labels_unseen_in_training"]
+    rows = {title: format_values(name, ".1%") for name, title in ACCURACY_TITLES.items()}
+    rows |= {
+        title: format_values(name, ".2f") for name, title in (RATIO_TITLES | BIT_TITLES).items()
+    }
+    rows |= {title: format_values(name, ",") for name, title in COUNT_TITLES.items()}
+    yield render_table(rows, ("", "without silence", "with silence"))
+    unseen = metrics["labels_unseen_in_training"]
     if unseen:
-        yield sentence(
-            f"No training frame has {', '.join(unseen)}, so every test frame that has is wrong."
+        yield render_paragraph(
+            f"No training frame has {', '.join(unseen)}, so every test frame with such a phone is "
+            f"wrong."
         )
 
 
-def _speakers(figures: Figures) -> Iterator[str]:
-    yield heading("Speakers")
-    shared = figures["num_speakers_shared"]
-    yield sentence(
-        f"{figures['num_speakers']} speakers are named in the test files; {shared} of them "
+def _render_speakers(metrics: Metrics) -> Iterator[str]:
+    yield render_heading("Speakers")
+    shared = metrics["num_speakers_shared"]
+    yield render_paragraph(
+        f"{metrics['num_speakers']} speakers are named in the test files; {shared} of them "
         f"{'is' if shared == 1 else 'are'} in the training files too."
     )
-    over = figures["accuracy_over_speakers"]
-    if over and over["ci95"]:
-        low, high = over["ci95"]
-        yield sentence(
-            f"Each counted alike, their mean accuracy is {over['mean']:.1%}, 95 % confidence "
-            f"interval over speakers {low:.1%} to {high:.1%}."
+    over_speakers = metrics["accuracy_over_speakers"]
+    if over_speakers and over_speakers["ci95"]:
+        low, high = over_speakers["ci95"]
+        yield render_paragraph(
+            f"The mean of the speakers' accuracies is {over_speakers['mean']:.1%}, with a 95 % "
+            f"confidence interval over speakers of {low:.1%} to {high:.1%}."
         )
 
 
-def _pictures(folder: Path) -> Iterator[str]:
-    yield heading("What is taken for what")
-    for name in PICTURES:
-        yield picture(folder / name, name)
+def _render_plots(folder: Path) -> Iterator[str]:
+    yield render_heading("Confusions and codes")
+    for name in PLOT_NAMES:
+        yield render_media(folder / name, name)
 
 
-def _recall(figures: Figures) -> Iterator[str]:
-    yield heading("Phones")
+def _render_recall(metrics: Metrics) -> Iterator[str]:
+    yield render_heading("Phones")
     rows = {
-        phone: (f"{found['recall']:.1%}", f"{found['num_frames']:,}")
-        for phone, found in figures["recall"].items()
+        phone: (f"{values['recall']:.1%}", f"{values['num_frames']:,}")
+        for phone, values in metrics["recall"].items()
     }
-    yield table(rows, ("phone", "recall", "test frames"))
+    yield render_table(rows, ("phone", "recall", "test frames"))

@@ -1,32 +1,38 @@
-"""Drawing codes from a prior."""
+"""Sampling codes from a prior."""
 
-from vqvideo.sampling.choice import GumbelNoise, Sampling
 from vqvideo.sampling.generate import (
-    SamplingOptions,
+    GenerateOptions,
     StreamOptions,
+    describe_auto_method,
     generate,
-    method_for,
-    single_samples,
+    select_method,
 )
-from vqvideo.sampling.states import Drawer, FilterOptions, PriorState, SamplesCodes, check_codes
-from vqvideo.sampling.stream import stream, stream_blocks
-from vqvideo.sampling.walk import Method, Progress
+from vqvideo.sampling.gumbel_max import GumbelNoise, SamplingParams
+from vqvideo.sampling.loop import ProgressCallback, SamplingMethod
+from vqvideo.sampling.states import (
+    FilterOptions,
+    FusedSampler,
+    GenerativePrior,
+    PriorState,
+    check_codes,
+)
+from vqvideo.sampling.stream import stream, stream_chunks
 
 __all__ = [
-    "Drawer",
     "FilterOptions",
+    "FusedSampler",
+    "GenerateOptions",
+    "GenerativePrior",
     "GumbelNoise",
-    "Method",
     "PriorState",
-    "Progress",
-    "SamplesCodes",
-    "Sampling",
-    "SamplingOptions",
+    "ProgressCallback",
+    "SamplingMethod",
+    "SamplingParams",
     "StreamOptions",
     "check_codes",
+    "describe_auto_method",
     "generate",
-    "method_for",
-    "single_samples",
+    "select_method",
     "stream",
-    "stream_blocks",
+    "stream_chunks",
 ]

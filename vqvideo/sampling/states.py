@@ -1,4 +1,4 @@
-"""What sampling needs of a prior, and a prior under guidance."""
+"""Interfaces of priors for sampling, and classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -10,80 +10,91 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
-from vqvideo.sampling.choice import Sampling
+from vqvideo.sampling.gumbel_max import SamplingParams
 
 
 class FilterOptions(TypedDict, total=False):
-    """How codes are chosen among those that may come; see `generate`."""
+    """Options of the distribution that codes are sampled from; see `generate`."""
 
     temperature: float
     top_k: int | None
     top_p: float | None
-    guidance: float | None
+    guidance_scale: float | None
 
 
-class Drawer(Protocol):
-    """Draws codes of one sample by itself.
+class FusedSampler(Protocol):
+    """Sampler that evaluates the prior and samples codes in one compiled loop, for one sample.
 
     Attributes:
-        name: what it is, and by what means.
+        name: description of the implementation, such as "fused (numba 0.60.0)".
     """
 
     name: str
 
-    def draw(self, noise: Tensor, sampling: Sampling, codes: Tensor) -> int:
-        """Fill in the next codes `[n]`, given noise `[n, K]`, and go on behind them; returns how
-        many it drew, 0 where the state has to decide.
+    def sample(self, noise: Tensor, sampling: SamplingParams, codes: Tensor) -> int:
+        """Sample the next codes into `codes` `[n]`, given noise `[n, K]`, and advance.
+
+        Return the number of codes sampled; 0 if the step-by-step state must sample the next code.
         """
 
 
 class PriorState(Protocol):
-    """A prior evaluated code by code, in raster order; with several codebooks the codes of a
-    position one after the other.
+    """State for evaluating a prior code by code, in raster order; with several codebooks, the
+    codes of a position follow one another.
 
-    It was started for a grid, but the first axis of a grid need not end there: it goes on as far
-    as the prior can, told of what follows by `tell` if that varies along that axis.
+    The state is initialized for a grid, but it can continue beyond the grid's first axis if the
+    prior is unbounded. `set_condition` then provides conditions that vary along that axis.
     """
 
     def logits(self) -> Tensor:
-        """Logits `[b, K]` of the next code."""
+        """Return the logits `[b, K]` of the next code."""
 
     def push(self, codes: Tensor) -> None:
-        """Fix that code, `[b]`, and go to the next."""
+        """Append the next code, `[b]`, and advance."""
 
-    def prefill(self, codes: Tensor, positions: int) -> None:
-        """Fix the first positions of `codes` `[b, *grid(, s)]` at once; only at the start."""
+    def prefill(self, codes: Tensor, num_positions: int) -> None:
+        """Process the first positions of `codes` `[b, *grid(, s)]` in one pass; valid only at the
+        start.
+        """
 
-    def tell(self, cond: Cond | None, steps: int) -> None:
-        """What holds for the next steps along the first axis; only where one begins."""
+    def set_condition(self, cond: Cond | None, num_steps: int) -> None:
+        """Set the condition for the next steps along the first axis; valid only at the start of a
+        step.
+        """
 
-    def fused(self) -> Drawer:
-        """What draws codes faster than step by step; `ValueError` says why there is none."""
+    def build_fused_sampler(self) -> FusedSampler:
+        """Return a fused sampler.
+
+        Raises:
+            ValueError: the fused sampler is not available; the message gives the reason.
+        """
 
 
-class GivesLogits(Protocol):
-    """What draws codes, given all that it is told."""
+class AutoregressiveModel(Protocol):
+    """Model that gives the logits of each code, given all codes before it and conditions."""
 
     rank: int
     codebook_size: int
     num_codebooks: int
-    endless: bool
+    is_unbounded: bool
 
     @property
     def device(self) -> torch.device: ...
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor: ...
 
-    def start(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None: ...
+    def init_state(
+        self, batch: int, grid: tuple[int, ...], cond: Cond | None
+    ) -> PriorState | None: ...
 
 
-class SamplesCodes(GivesLogits, Protocol):
-    """What `generate` needs of a prior."""
+class GenerativePrior(AutoregressiveModel, Protocol):
+    """Prior that `generate` can sample from: optional latents, then codes from `code_prior`."""
 
     @property
-    def drawn_from(self) -> GivesLogits: ...
+    def code_prior(self) -> AutoregressiveModel: ...
 
-    def draw_latents(
+    def sample_latents(
         self,
         batch: int,
         grid: tuple[int, ...],
@@ -95,79 +106,104 @@ class SamplesCodes(GivesLogits, Protocol):
 
 
 def is_integer(codes: Tensor) -> bool:
-    """Whether the numbers are integers, and no truth values."""
+    """Return whether a tensor has an integer dtype; bool is not one."""
     return not (codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool)
 
 
-def check_codes(what: str, codes: Tensor, codebook_size: int) -> None:
+def check_codes(name: str, codes: Tensor, codebook_size: int) -> None:
     """Raise `ValueError` unless all codes lie in [0, K)."""
     if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
         raise ValueError(
-            f"{what} must lie in [0, {codebook_size}), "
+            f"{name} must lie in [0, {codebook_size}), "
             f"got values from {int(codes.min())} to {int(codes.max())}"
         )
 
 
-def under_guidance(prior: GivesLogits, guidance: float | None, cond: object | None) -> GivesLogits:
-    """The prior, or what stands for it under guidance; `cond` is only asked whether it is there."""
-    if guidance is None:
+def apply_guidance(
+    prior: AutoregressiveModel, guidance_scale: float | None, cond: object | None
+) -> AutoregressiveModel:
+    """Return the prior with classifier-free guidance, or the prior itself if no guidance applies.
+
+    Raises:
+        ValueError: the scale is not finite, or there is no `cond`.
+    """
+    if guidance_scale is None:
         return prior
-    if cond is None or not math.isfinite(guidance):
-        told = "no cond" if cond is None else "a cond"
-        raise ValueError(f"guidance must be a finite number beside a cond, got {guidance}, {told}")
-    return prior if guidance == 1 else Guided(prior, guidance)
+    if cond is None or not math.isfinite(guidance_scale):
+        suffix = "without a cond" if cond is None else "with a cond"
+        raise ValueError(
+            f"guidance_scale must be a finite number and requires a cond, "
+            f"got {guidance_scale} {suffix}"
+        )
+    return prior if guidance_scale == 1 else GuidedPrior(prior, guidance_scale)
 
 
-class Guided:
-    """A prior whose logits lean from the unconditional ones towards, or past, the conditional."""
+class GuidedPrior:
+    """Prior with classifier-free guidance: logits interpolate or extrapolate from the unconditional
+    logits to the conditional logits.
+    """
 
-    def __init__(self, prior: GivesLogits, guidance: float) -> None:
-        self.prior, self.guidance = prior, guidance
+    def __init__(self, prior: AutoregressiveModel, guidance_scale: float) -> None:
+        self.prior, self.guidance_scale = prior, guidance_scale
         self.codebook_size, self.num_codebooks = prior.codebook_size, prior.num_codebooks
-        self.rank, self.device, self.endless = prior.rank, prior.device, prior.endless
+        self.rank, self.device, self.is_unbounded = prior.rank, prior.device, prior.is_unbounded
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        free = self.prior.logits(codes, None)
-        return free + self.guidance * (self.prior.logits(codes, cond) - free)
+        uncond = self.prior.logits(codes, None)
+        return uncond + self.guidance_scale * (self.prior.logits(codes, cond) - uncond)
 
-    def start(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None:
-        told, free = (self.prior.start(batch, grid, each) for each in (cond, None))
-        return None if told is None or free is None else _GuidedState(told, free, self.guidance)
-
-
-class _GuidedState:
-    """Two states in step; see `PriorState`."""
-
-    def __init__(self, told: PriorState, free: PriorState, guidance: float) -> None:
-        self.told, self.free, self.guidance = told, free, guidance
-
-    def logits(self) -> Tensor:
-        free = self.free.logits()
-        return free + self.guidance * (self.told.logits() - free)
-
-    def push(self, codes: Tensor) -> None:
-        self.told.push(codes)
-        self.free.push(codes)
-
-    def prefill(self, codes: Tensor, positions: int) -> None:
-        self.told.prefill(codes, positions)
-        self.free.prefill(codes, positions)
-
-    def tell(self, cond: Cond | None, steps: int) -> None:
-        self.told.tell(cond, steps)
-        self.free.tell(None, steps)
-
-    def fused(self) -> Drawer:
-        raise ValueError("it knows no guidance")
+    def init_state(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None:
+        cond_state, uncond_state = (self.prior.init_state(batch, grid, c) for c in (cond, None))
+        return (
+            None
+            if cond_state is None or uncond_state is None
+            else _GuidedPriorState(cond_state, uncond_state, self.guidance_scale)
+        )
 
 
-class Recomputed:
-    """A prior without a state, or one to be checked: all logits anew for each code. Goes no
-    further than its grid; see `PriorState`.
+class _GuidedPriorState:
+    """State of a prior under guidance: a conditional and an unconditional state in parallel; see
+    `PriorState`.
     """
 
     def __init__(
-        self, prior: GivesLogits, batch: int, shape: tuple[int, ...], cond: Cond | None
+        self, cond_state: PriorState, uncond_state: PriorState, guidance_scale: float
+    ) -> None:
+        self.cond_state, self.uncond_state, self.guidance_scale = (
+            cond_state,
+            uncond_state,
+            guidance_scale,
+        )
+
+    def logits(self) -> Tensor:
+        uncond = self.uncond_state.logits()
+        return uncond + self.guidance_scale * (self.cond_state.logits() - uncond)
+
+    def push(self, codes: Tensor) -> None:
+        self.cond_state.push(codes)
+        self.uncond_state.push(codes)
+
+    def prefill(self, codes: Tensor, num_positions: int) -> None:
+        self.cond_state.prefill(codes, num_positions)
+        self.uncond_state.prefill(codes, num_positions)
+
+    def set_condition(self, cond: Cond | None, num_steps: int) -> None:
+        self.cond_state.set_condition(cond, num_steps)
+        self.uncond_state.set_condition(None, num_steps)
+
+    def build_fused_sampler(self) -> FusedSampler:
+        raise ValueError("it does not support guidance")
+
+
+class UncachedPriorState:
+    """State without a cache, which recomputes all logits for each code; see `PriorState`.
+
+    It serves priors without a step-by-step state and as the reference for those with one. It cannot
+    continue beyond its grid.
+    """
+
+    def __init__(
+        self, prior: AutoregressiveModel, batch: int, shape: tuple[int, ...], cond: Cond | None
     ) -> None:
         self.prior, self.cond, self.index = prior, cond, 0
         self.codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
@@ -179,12 +215,15 @@ class Recomputed:
         self.codes.flatten(1)[:, self.index] = codes
         self.index += 1
 
-    def prefill(self, codes: Tensor, positions: int) -> None:
-        self.index = positions * self.prior.num_codebooks
+    def prefill(self, codes: Tensor, num_positions: int) -> None:
+        self.index = num_positions * self.prior.num_codebooks
         self.codes.flatten(1)[:, : self.index] = codes.flatten(1)[:, : self.index]
 
-    def tell(self, cond: Cond | None, steps: int) -> None:
-        raise ValueError(f"{type(self.prior).__name__} has no step-by-step state to go on with")
+    def set_condition(self, cond: Cond | None, num_steps: int) -> None:
+        raise ValueError(
+            f"{type(self.prior).__name__} has no step-by-step state, so it cannot continue beyond "
+            f"its grid"
+        )
 
-    def fused(self) -> Drawer:
-        raise ValueError("all is recomputed")
+    def build_fused_sampler(self) -> FusedSampler:
+        raise ValueError("it requires a step-by-step state")

@@ -1,4 +1,4 @@
-"""Drawing codes without end, one step along the first axis of the grid at a time."""
+"""Streaming sampling: codes of one step along the first axis at a time, without limit."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
-from vqvideo.modes import evaluating
-from vqvideo.sampling.choice import GumbelNoise, Sampling
+from vqvideo.modes import eval_mode
+from vqvideo.sampling.gumbel_max import GumbelNoise, SamplingParams
+from vqvideo.sampling.loop import SamplingMethod, SamplingState, fused_sampler, sample_loop
 from vqvideo.sampling.states import (
-    GivesLogits,
+    AutoregressiveModel,
+    GenerativePrior,
     PriorState,
-    SamplesCodes,
+    apply_guidance,
     check_codes,
     is_integer,
-    under_guidance,
 )
-from vqvideo.sampling.walk import Method, Task, drawer_of, walk
 
 
-def stream(prior: SamplesCodes, inner: tuple[int, ...], **options: Any) -> Iterator[Tensor]:
-    """Codes `[batch, *inner(, s)]` of one step along the first axis after the other: at rank 3 a
-    frame, at rank 2 a row, at rank 1 a single code `[batch]`.
+def stream(
+    prior: GenerativePrior, inner_shape: tuple[int, ...], **options: Any
+) -> Iterator[Tensor]:
+    """Return an iterator over the codes `[batch, *inner_shape(, s)]` of successive steps along the
+    first axis: a frame at rank 3, a row at rank 2, a single code `[batch]` at rank 1.
 
-    The steps are those of `generate` on a longer grid: same seed, same codes, exactly, however many
-    are asked for. Memory does not grow, where the prior looks back no further than its receptive
-    field (`wavenet`, `pixelcnn`, `masked3d`); then what lies further back is forgotten, as it is by
-    `generate`. Each step is drawn when it is asked for.
+    The codes equal the output of `generate` with the same seed on a longer grid, for any number of
+    steps. Memory is bounded if the prior has a finite receptive field (`wavenet`, `pixelcnn`,
+    `masked3d`). Steps are sampled lazily.
 
     Args:
-        prior, inner, options: as `stream_blocks` takes them.
+        prior, inner_shape, options: see `stream_chunks`.
 
     Raises:
-        ValueError: as `stream_blocks`.
+        ValueError: see `stream_chunks`.
     """
-    blocks = stream_blocks(prior, inner, **options)
-    return itertools.chain.from_iterable(block.unbind(1) for block in blocks)
+    chunks = stream_chunks(prior, inner_shape, **options)
+    return itertools.chain.from_iterable(chunk.unbind(1) for chunk in chunks)
 
 
-def stream_blocks(
-    prior: SamplesCodes,
-    inner: tuple[int, ...],
+def stream_chunks(
+    prior: GenerativePrior,
+    inner_shape: tuple[int, ...],
     *,
     batch: int = 1,
     known: Tensor | None = None,
@@ -55,120 +56,131 @@ def stream_blocks(
     temperature: float | Iterable[float] = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    guidance: float | None = None,
+    guidance_scale: float | None = None,
     seed: int | Sequence[int] = 0,
-    method: Method = "auto",
+    method: SamplingMethod = "auto",
 ) -> Iterator[Tensor]:
-    """What `stream` gives, as many steps `[batch, n, *inner(, s)]` at once as a condition is about.
+    """Return an iterator over chunks of codes, `[batch, n, *inner_shape(, s)]`, one chunk of n
+    steps along the first axis per condition.
 
     Args:
         prior: p(codes | cond).
-        inner: sizes of the grid's axes but the first.
+        inner_shape: shape of the grid without its first axis.
         batch: number of samples.
-        known: codes `[batch, n, *inner(, s)]` of the first n steps; the steps after them come.
-        cond: what holds for the known steps, and for all that follow if `conds` is None; so it may
-            then hold nothing that differs from step to step.
-        conds: what holds for the steps that follow, asked for when they begin, each for as many
-            steps as its local map has, for one if it has none; the stream ends where they end. For
-            what is known only as it comes.
-        temperature: as for `generate`, or one for each condition, asked for after it: for what
-            changes as it goes.
-        top_k, top_p, guidance, seed, method: as for `generate`.
+        known: codes `[batch, n, *inner_shape(, s)]` of the first n steps; sampling continues after
+            them.
+        cond: conditions of the known steps. If `conds` is None, they hold for all following steps
+            too and must not vary from step to step.
+        conds: conditions of the following steps, read lazily. Each holds for as many steps as its
+            local map has, or for one step without a local map. The stream ends with them.
+        temperature: see `generate`; or an iterable with one value per condition, each read after
+            its condition.
+        top_k, top_p, guidance_scale, seed, method: see `generate`.
 
     Raises:
-        ValueError: something does not fit, or the prior cannot go on; before the first step where
-            it can be known by then.
+        ValueError: an argument is invalid, or the prior does not support streaming. Errors that do
+            not depend on `conds` and on the prior's state are raised before the first step.
     """
     if method not in ("auto", "fused", "cached"):
-        raise ValueError(f"a stream is drawn by auto, fused or cached, not by {method!r}")
-    if prior.drawn_from is not prior:
+        raise ValueError(f"method must be auto, fused or cached for a stream, got {method!r}")
+    if prior.code_prior is not prior:
         raise ValueError(
-            "this prior draws latents for a whole grid, so its codes do not go on without end; "
+            "this prior samples latents for a whole grid, so it does not support streaming; "
             "generate a grid of fixed size"
         )
-    if not prior.endless:
+    if not prior.is_unbounded:
         raise ValueError(
-            "this prior is told the rows of its grids (coordinates) and knows none beyond; "
-            "generate a grid of fixed size, or train one without coordinates"
+            "this prior is conditioned on the rows of its grid (coordinates), so it does not "
+            "support streaming; generate a grid of fixed size, or train a prior without coordinates"
         )
     if conds is None and cond is not None and (cond.actions is not None or cond.local is not None):
         raise ValueError(
-            "actions and local maps differ from step to step: give those of the steps to come as "
-            "conds, one Cond for each step; cond holds those of the known steps"
+            "actions and local maps vary from step to step: pass the following steps as conds, one "
+            "Cond for each step; cond is for the known steps"
         )
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     if isinstance(temperature, Iterable):
-        sampling, temperatures = Sampling(top_k=top_k, top_p=top_p), temperature
+        sampling, temperatures = SamplingParams(top_k=top_k, top_p=top_p), temperature
     else:
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
         temperatures = itertools.repeat(temperature)
     sampling.check(prior.codebook_size)
-    guided = under_guidance(prior, guidance, cond if conds is None else conds)
-    inner = tuple(inner)
-    if len(inner) != prior.rank - 1:
-        raise ValueError(f"inner must have {prior.rank - 1} axes, got {inner}")
-    each = (prior.num_codebooks,) if prior.num_codebooks > 1 else ()
+    guided = apply_guidance(prior, guidance_scale, cond if conds is None else conds)
+    inner_shape = tuple(inner_shape)
+    if len(inner_shape) != prior.rank - 1:
+        raise ValueError(f"inner_shape must have {prior.rank - 1} axes, got {inner_shape}")
+    codebook_shape = (prior.num_codebooks,) if prior.num_codebooks > 1 else ()
     if known is not None and known.shape[1:2] == (0,):
         known = None
     if known is not None:
-        _check_known(known, batch, inner, each, prior.codebook_size)
+        _check_known(known, batch, inner_shape, codebook_shape, prior.codebook_size)
     noise = GumbelNoise(seed, batch, prior.codebook_size, prior.device)
     noise.skip(0 if known is None else known[0].numel())
 
-    def blocks() -> Iterator[Tensor]:
+    def iterate_chunks() -> Iterator[Tensor]:
         state: PriorState | None = None
-        each_told = itertools.repeat(cond) if conds is None else conds
-        for told, warmth in zip(each_told, temperatures, strict=False):
-            local = None if conds is None or told is None else told.local
-            number = 1 if local is None else local.shape[2]
-            shape = (batch, number, *inner, *each)
+        chunk_conds = itertools.repeat(cond) if conds is None else conds
+        for chunk_cond, chunk_temperature in zip(chunk_conds, temperatures, strict=False):
+            local = None if conds is None or chunk_cond is None else chunk_cond.local
+            num_steps = 1 if local is None else local.shape[2]
+            shape = (batch, num_steps, *inner_shape, *codebook_shape)
             codes = torch.zeros(shape, dtype=torch.int64, device=prior.device)
-            free = torch.zeros(math.prod(shape[1:]), dtype=torch.bool)
-            now = replace(sampling, temperature=warmth)
-            task = Task(now, codes, free, noise, lambda done, total: None)
-            with evaluating(prior), torch.inference_mode():
-                begins = state is None
+            known_mask = torch.zeros(math.prod(shape[1:]), dtype=torch.bool)
+            chunk_sampling = replace(sampling, temperature=chunk_temperature)
+            sampling_state = SamplingState(
+                chunk_sampling, codes, known_mask, noise, lambda num_done, total: None
+            )
+            with eval_mode(prior), torch.inference_mode():
+                is_first = state is None
                 if state is None:
-                    at_first = told if known is None else cond
-                    state = _begin(guided, batch, inner, known, number, at_first)
-                    drawer = drawer_of(state, method, sampling)
-                if conds is not None and not (begins and known is None):
-                    state.tell(told, number)
-                walk(task, state, drawer, prior.num_codebooks)
+                    init_cond = chunk_cond if known is None else cond
+                    state = _init_state(guided, batch, inner_shape, known, num_steps, init_cond)
+                    sampler = fused_sampler(state, method, sampling)
+                if conds is not None and not (is_first and known is None):
+                    state.set_condition(chunk_cond, num_steps)
+                sample_loop(sampling_state, state, sampler, prior.num_codebooks)
             yield codes
 
-    return blocks()
+    return iterate_chunks()
 
 
-def _begin(
-    prior: GivesLogits,
+def _init_state(
+    prior: AutoregressiveModel,
     batch: int,
-    inner: tuple[int, ...],
+    inner_shape: tuple[int, ...],
     known: Tensor | None,
-    number: int,
+    num_steps: int,
     cond: Cond | None,
 ) -> PriorState:
-    """The state behind the known steps, or before the first ones, so many, told `cond` of them."""
-    steps = number if known is None else known.shape[1]
-    state = prior.start(batch, (steps, *inner), cond)
+    """Return a state after the known steps; without known steps, before the first `num_steps`.
+
+    `cond` holds for these steps.
+    """
+    cond_steps = num_steps if known is None else known.shape[1]
+    state = prior.init_state(batch, (cond_steps, *inner_shape), cond)
     if state is None:
         raise ValueError(
-            "this prior has no step-by-step state, so it cannot go on without end; generate a grid "
-            "of fixed size"
+            "this prior has no step-by-step state, so it does not support streaming; generate a "
+            "grid of fixed size"
         )
     if known is not None:
-        state.prefill(known.to(prior.device), steps * math.prod(inner))
+        state.prefill(known.to(prior.device), cond_steps * math.prod(inner_shape))
     return state
 
 
 def _check_known(
-    known: Tensor, batch: int, inner: tuple[int, ...], each: tuple[int, ...], codebook_size: int
+    known: Tensor,
+    batch: int,
+    inner_shape: tuple[int, ...],
+    codebook_shape: tuple[int, ...],
+    codebook_size: int,
 ) -> None:
-    fits = known.ndim == 2 + len(inner) + len(each) and is_integer(known)
-    if not fits or (known.shape[0], *known.shape[2:]) != (batch, *inner, *each):
+    is_valid = known.ndim == 2 + len(inner_shape) + len(codebook_shape) and is_integer(known)
+    if not is_valid or (known.shape[0], *known.shape[2:]) != (batch, *inner_shape, *codebook_shape):
         raise ValueError(
-            f"known must be integers [{batch}, steps, {', '.join(map(str, (*inner, *each)))}], got "
-            f"{known.dtype} {list(known.shape)}"
+            f"known must be integers "
+            f"[{batch}, steps, {', '.join(map(str, (*inner_shape, *codebook_shape)))}], "
+            f"got {known.dtype} {list(known.shape)}"
         )
     check_codes("known codes", known, codebook_size)

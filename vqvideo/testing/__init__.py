@@ -1,8 +1,8 @@
-"""The laws every part must keep, ours and a plugin's.
+"""The laws that every part must keep, built-in or from a plugin.
 
-Each `check_...` function takes something that builds the part, runs every law on it and raises
-`AssertionError` saying whose part broke which law, what was found instead, and where to read on.
-In a downstream project:
+Each `check_...` function takes a callable that builds the part, checks every law on it and raises
+`AssertionError` on the first that breaks. The message names the part and the law, says what was
+expected and what was got, and points to the relevant documentation. In a downstream project:
 
     from vqvideo.testing import check_model, check_quantizer
 
@@ -12,13 +12,14 @@ In a downstream project:
     def test_my_model_keeps_the_laws():
         check_model("my-model", sample_shape=(8, 16, 16))
 
-Laws are functions in order, so that the first that breaks says most; `vqvideo.testing.quantizers`,
-`.priors`, `.likelihoods`, `.autoencoders`, `.models` and `.entropy` list them.
+Laws are functions, ordered so that the first failure is the most informative one;
+`vqvideo.testing.quantizers`, `.priors`, `.likelihoods`, `.autoencoders`, `.models` and `.entropy`
+list them.
 
-Answers are computed a second, dumber way; grids have a different size on every axis, so that a
-transposed axis fails; noise is put on all weights of a prior first, since a layer that starts at
-zero would make any law hold. What must hold in training is looked at in training mode; what is
-loaded goes into a part built under another seed, so that nothing is right by chance.
+Expected values are computed by a second, simpler method. Grids have a different size on every
+axis, so that a transposed axis fails. Noise is added to all weights of a prior first, since a
+layer initialized to zero would satisfy any law. Laws about training are checked in training mode.
+A state dict is loaded into a part built under another seed, so that nothing matches by chance.
 """
 
 from vqvideo.testing.autoencoders import check_decoder, check_encoder

@@ -1,4 +1,4 @@
-"""The laws of encoders and decoders, in the order in which a fault is best understood."""
+"""The laws of encoders and decoders, ordered so that the first failure is most informative."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vqvideo.nets.autoencoder import Decoder, Encoder
+from vqvideo.testing.autoencoder_chunks import (
+    a_causal_network_ignores_later_steps,
+    chunks_and_tiles_match_the_whole,
+    splitting_the_input_changes_no_bit,
+)
 from vqvideo.testing.autoencoder_outputs import (
     a_loaded_network_is_the_one_that_was_saved,
-    an_encoder_says_what_it_is,
     an_item_does_not_depend_on_its_batch,
-    every_channel_is_heard,
+    encoder_attributes_match_its_options,
+    every_channel_gets_a_gradient,
     the_input_decides_the_output,
     the_output_fits_the_grid,
 )
-from vqvideo.testing.autoencoder_pieces import (
-    a_causal_network_sees_nothing_later,
-    blocks_and_tiles_are_the_whole,
-    pieces_change_no_bit,
-)
-from vqvideo.testing.autoencoder_setup import STRIDES, Z_CHANNELS, Case
+from vqvideo.testing.autoencoder_setup import STRIDES, Z_CHANNELS, AutoencoderCase
 from vqvideo.testing.grids import check_rank
-from vqvideo.testing.laws import hold, named, noting
+from vqvideo.testing.laws import build_and_get_name, check_laws, note_on_error
 
-LAWS_OF_AN_ENCODER = (an_encoder_says_what_it_is,)
+ENCODER_LAWS = (encoder_attributes_match_its_options,)
 LAWS = (
     the_output_fits_the_grid,
     the_input_decides_the_output,
     an_item_does_not_depend_on_its_batch,
-    every_channel_is_heard,
+    every_channel_gets_a_gradient,
     a_loaded_network_is_the_one_that_was_saved,
-    blocks_and_tiles_are_the_whole,
-    pieces_change_no_bit,
-    a_causal_network_sees_nothing_later,
+    chunks_and_tiles_match_the_whole,
+    splitting_the_input_changes_no_bit,
+    a_causal_network_ignores_later_steps,
 )
 
 
@@ -44,21 +44,22 @@ def check_encoder(
     *,
     channels: int = 3,
 ) -> None:
-    """All laws of an encoder of one rank.
+    """Check all laws of an encoder of one rank.
 
     Args:
         build: called as `build(rank=..., channels=..., z_channels=..., strides=...)`. Make it
             small.
-        rank: a rank that it supports.
-        strides: that it supports; None takes two levels whose strides differ from axis to axis.
-        channels: that it supports, of the data or of the likelihood's parameters.
+        rank: a rank that the network supports.
+        strides: strides that the network supports; None takes two levels with strides that differ
+            between axes.
+        channels: number of channels of the data, or of the likelihood parameters for a decoder.
     """
-    strides, sizes = _sizes(rank, strides, channels)
-    name = named(build, Encoder, **sizes)
-    with noting(f"raised by {name} as it was made ready for its laws"):
-        case = Case.of_encoder(functools.partial(build, **sizes), strides, channels)
-    hold(LAWS_OF_AN_ENCODER, name, case.net, rank, channels, case.in_steps)
-    hold(LAWS, name, case)
+    strides, sizes = _get_build_options(rank, strides, channels)
+    name = build_and_get_name(build, Encoder, **sizes)
+    with note_on_error(f"raised by {name} while it was prepared for its laws"):
+        case = AutoencoderCase.from_encoder(functools.partial(build, **sizes), strides, channels)
+    check_laws(ENCODER_LAWS, name, case.net, rank, channels, case.in_steps)
+    check_laws(LAWS, name, case)
 
 
 def check_decoder(
@@ -68,18 +69,18 @@ def check_decoder(
     *,
     channels: int = 3,
 ) -> None:
-    """All laws of a decoder of one rank; the arguments are those of `check_encoder`."""
-    strides, sizes = _sizes(rank, strides, channels)
-    name = named(build, Decoder, **sizes)
-    with noting(f"raised by {name} as it was made ready for its laws"):
-        case = Case.of_decoder(functools.partial(build, **sizes), strides, channels)
-    hold(LAWS, name, case)
+    """Check all laws of a decoder of one rank, with the arguments of `check_encoder`."""
+    strides, sizes = _get_build_options(rank, strides, channels)
+    name = build_and_get_name(build, Decoder, **sizes)
+    with note_on_error(f"raised by {name} while it was prepared for its laws"):
+        case = AutoencoderCase.from_decoder(functools.partial(build, **sizes), strides, channels)
+    check_laws(LAWS, name, case)
 
 
-def _sizes(
+def _get_build_options(
     rank: int, strides: Sequence[Sequence[int]] | None, channels: int
 ) -> tuple[Sequence[Sequence[int]], dict[str, Any]]:
-    """The strides, and with them all that a builder is told."""
+    """Return the strides, and all options for the builder."""
     check_rank(rank)
     strides = STRIDES[rank] if strides is None else strides
     sizes = {"rank": rank, "channels": channels, "z_channels": Z_CHANNELS, "strides": strides}

@@ -1,8 +1,8 @@
-"""What is said when a law breaks: whose part broke it, which law that is, where to read on.
+"""Runner and error messages for laws: a message names the part, the law and the documentation.
 
-A law is a function. Its name says what holds, its docstring says it again in more words, and it
-raises `AssertionError` with what was found instead. `READ`, at the head of a file of laws, names
-the class or function whose docstring states what the part has promised.
+A law is a function. Its name and, in more detail, its docstring state what must hold; it raises
+`AssertionError` with the actual result. `REFERENCE`, at the top of a module of laws, names the
+class or function whose docstring documents the interface under test.
 """
 
 from __future__ import annotations
@@ -17,70 +17,73 @@ from typing import Any
 Law = Callable[..., None]
 
 
-def hold(laws: Iterable[Law], name: str, *given: Any) -> None:
-    """Check laws of a part called `name`, one after the other, each on what is `given`.
+def check_laws(laws: Iterable[Law], name: str, *args: Any) -> None:
+    """Check the laws of a part called `name` in order, calling each with `args`.
 
     Raises:
-        AssertionError: the first that breaks, told as above. Any other error that the part raises
-            meanwhile goes through, with a note that says which law was being checked.
+        AssertionError: a law is broken; the message names the part and the law. Any other error
+            raised by the part propagates, with a note that names the law being checked.
     """
     for law in laws:
         try:
-            with noting(f"raised by {name} under the law {law.__name__}\n{_more(law)}"):
-                law(*given)
-        except AssertionError as broken:
-            said = f"{broken}" or _failed(broken)
-            broken.args = (f"{name} breaks the law {law.__name__}: {said}\n{_more(law)}",)
+            with note_on_error(
+                f"raised by {name} under the law {law.__name__}\n{_format_law(law)}"
+            ):
+                law(*args)
+        except AssertionError as error:
+            message = f"{error}" or _format_assert(error)
+            error.args = (f"{name} breaks the law {law.__name__}: {message}\n{_format_law(law)}",)
             raise
 
 
 @contextmanager
-def noting(what: str) -> Iterator[None]:
-    """Errors that are raised within go through with a note; a broken law needs none."""
+def note_on_error(note: str) -> Iterator[None]:
+    """Add a note to any error raised inside the context, except a broken law."""
     try:
         yield
     except AssertionError:
         raise
     except Exception as error:
-        error.add_note(what)
+        error.add_note(note)
         raise
 
 
-def named(build: Callable[..., object], interface: type, **sizes: object) -> str:
-    """The class of what `build(**sizes)` makes, by whose name laws speak of it.
+def build_and_get_name(build: Callable[..., object], interface: type, **sizes: object) -> str:
+    """Return the class name of the part that `build(**sizes)` returns.
 
     Raises:
-        AssertionError: it has not the interface of its kind. An error of the builder itself goes
-            through with a note.
+        AssertionError: the part does not implement `interface`. An error raised by the builder
+            propagates with a note.
     """
-    asked = f" with {', '.join(f'{k}={v!r}' for k, v in sizes.items())}" if sizes else ""
-    maker = build.func if isinstance(build, functools.partial) else build
-    with noting(
-        f"raised by {getattr(maker, '__name__', maker)}, asked{asked} for a {_kind(interface)} to "
-        f"check the laws of"
+    options = f" with {', '.join(f'{k}={v!r}' for k, v in sizes.items())}" if sizes else ""
+    builder = build.func if isinstance(build, functools.partial) else build
+    with note_on_error(
+        f"raised by {getattr(builder, '__name__', builder)}, called{options} to build a "
+        f"{_format_interface(interface)} and check its laws"
     ):
-        return name_of(build(**sizes), interface)
+        return get_checked_name(build(**sizes), interface)
 
 
-def name_of(part: object, interface: type) -> str:
-    """The class of a part; raises `AssertionError` unless it has the interface of its kind."""
-    kind = _kind(interface)
+def get_checked_name(part: object, interface: type) -> str:
+    """Return the class name of a part; raise `AssertionError` if it is not an `interface`."""
+    interface_name = _format_interface(interface)
     assert isinstance(part, interface), (
-        f"{type(part).__name__} is no {kind}: derive it from vqvideo.{kind}"
+        f"{type(part).__name__} is not a {interface_name}; derive it from vqvideo.{interface_name}"
     )
     return type(part).__name__
 
 
-def _kind(interface: type) -> str:
+def _format_interface(interface: type) -> str:
     return f"{interface.__module__.split('.')[1]}.{interface.__name__}"
 
 
-def _failed(broken: AssertionError) -> str:
-    """The line of an assert that says nothing, as a part may hold one."""
-    last = traceback.extract_tb(broken.__traceback__)[-1]
+def _format_assert(error: AssertionError) -> str:
+    """Return the source line of an assert statement without a message."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.line!r} failed in {last.name}"
 
 
-def _more(law: Law) -> str:
-    said = (inspect.getdoc(law) or "").split("\n\n")[0]
-    return f"The law: {' '.join(said.split())}\nRead on: {inspect.unwrap(law).__globals__['READ']}"
+def _format_law(law: Law) -> str:
+    summary = (inspect.getdoc(law) or "").split("\n\n")[0]
+    reference = inspect.unwrap(law).__globals__["REFERENCE"]
+    return f"The law: {' '.join(summary.split())}\nSee: {reference}"

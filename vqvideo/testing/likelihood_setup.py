@@ -1,4 +1,4 @@
-"""The likelihoods that laws are checked on, with parameters and data for them."""
+"""The likelihoods that laws are checked on, with parameters and data."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from vqvideo.testing.grids import GRIDS
 Build = Callable[..., Likelihood]
 
 
-def made_for(build: Build, rank: int, channels: int) -> Build:
-    """The builder told what it takes of rank and channels, to be called with nothing else."""
-    taken = inspect.signature(build).parameters
-    given = {"rank": rank, "channels": channels}
-    return functools.partial(build, **{name: n for name, n in given.items() if name in taken})
+def bind_sizes(build: Build, rank: int, channels: int) -> Build:
+    """Bind rank and channels to a builder, as far as it has such parameters."""
+    parameters = inspect.signature(build).parameters
+    kwargs = {"rank": rank, "channels": channels}
+    return functools.partial(build, **{k: v for k, v in kwargs.items() if k in parameters})
 
 
-def built(build: Build, rank: int, channels: int, seed: int = 0) -> Likelihood:
-    """A likelihood in evaluation mode."""
+def build_likelihood(build: Build, rank: int, channels: int, seed: int = 0) -> Likelihood:
+    """Build a likelihood in evaluation mode."""
     torch.manual_seed(rank + 10 * seed)
-    return made_for(build, rank, channels)().eval()
+    return bind_sizes(build, rank, channels)().eval()
 
 
-def case_of(build: Build, rank: int) -> tuple[Likelihood, Tensor, Tensor]:
-    """A likelihood, parameters and data of three channels."""
-    likelihood = built(build, rank, 3)
+def build_case(build: Build, rank: int) -> tuple[Likelihood, Tensor, Tensor]:
+    """Return a likelihood, with random parameters and data of three channels."""
+    likelihood = build_likelihood(build, rank, 3)
     shape = (2, 3, *GRIDS[rank])
     if likelihood.num_values is None:
         x = torch.rand(shape) * 2 - 1
@@ -40,16 +40,14 @@ def case_of(build: Build, rank: int) -> tuple[Likelihood, Tensor, Tensor]:
     return likelihood, torch.randn(2, likelihood.num_parameters(3), *GRIDS[rank]), x
 
 
-def every_value(likelihood: Likelihood, rank: int, channels: int) -> tuple[Tensor, Tensor]:
-    """All numbers `[n, c]` that the channels of a position can have, and the data `[n, c, 1...]`
-    that they stand for.
-    """
-    assert likelihood.num_values is not None, "a density takes all values"
-    every = torch.tensor(list(itertools.product(range(likelihood.num_values), repeat=channels)))
-    return every, likelihood.from_levels(every).reshape(-1, channels, *(1,) * rank)
+def enumerate_values(likelihood: Likelihood, rank: int, channels: int) -> tuple[Tensor, Tensor]:
+    """Return all levels `[n, c]` of the channels of a position, and their data `[n, c, 1...]`."""
+    assert likelihood.num_values is not None, "a density has no finite set of values"
+    levels = torch.tensor(list(itertools.product(range(likelihood.num_values), repeat=channels)))
+    return levels, likelihood.from_levels(levels).reshape(-1, channels, *(1,) * rank)
 
 
-def of_one_position(likelihood: Likelihood, rank: int, channels: int) -> Tensor:
-    """Random parameters of a single position, in float64."""
-    number = likelihood.num_parameters(channels)
-    return torch.randn(1, number, *(1,) * rank, dtype=torch.float64)
+def make_position_parameters(likelihood: Likelihood, rank: int, channels: int) -> Tensor:
+    """Return random parameters of a single position, in float64."""
+    num_parameters = likelihood.num_parameters(channels)
+    return torch.randn(1, num_parameters, *(1,) * rank, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Laws of training a whole model: whom its losses teach."""
+"""Laws of training a whole model: which parameters its losses reach."""
 
 from __future__ import annotations
 
@@ -6,44 +6,46 @@ import copy
 
 import torch
 
-from vqvideo.testing.model_setup import Case
+from vqvideo.testing.model_setup import ModelCase
 
-READ = "vqvideo.vqvae.VQVAE"
+REFERENCE = "vqvideo.vqvae.VQVAE"
 
 
-def training_reaches_every_parameter(case: Case) -> None:
-    """A step of training gives a finite gradient to every parameter that is to be trained: by the
-    loss of the first stage, and by that of the prior.
+def training_reaches_every_parameter(case: ModelCase) -> None:
+    """In a training step, every trainable parameter gets a finite gradient from the loss of the
+    first stage or the loss of the prior.
     """
     generator, x = copy.deepcopy(case.generator), case.x
     codes = generator.vqvae.encode(x)
     generator.train()
     torch.manual_seed(0)
-    first = generator.vqvae.loss(x, cond=generator.for_decoder(case.cond)).total
-    second = case._replace(generator=generator).prior(codes, generator.for_prior(case.cond))
+    first = generator.vqvae.loss(x, cond=generator.select_decoder_cond(case.cond)).total
+    second = case._replace(generator=generator).prior(codes, generator.select_prior_cond(case.cond))
     assert first.isfinite() and second.isfinite(), (
         f"the loss is {first.item()} for the first stage and {second.item()} for the prior"
     )
     (first + second).backward()
     trained = {n: p for n, p in generator.named_parameters() if p.requires_grad}
-    unreached = [name for name, p in trained.items() if p.grad is None]
-    assert not unreached, f"{len(unreached)} parameters get no gradient: {_some(unreached)}"
-    spoilt = [n for n, p in trained.items() if p.grad is not None and not p.grad.isfinite().all()]
-    assert not spoilt, (
-        f"{len(spoilt)} parameters get a gradient with NaN or infinity: {_some(spoilt)}"
+    missing = [name for name, p in trained.items() if p.grad is None]
+    assert not missing, f"{len(missing)} parameters get no gradient: {_format_names(missing)}"
+    invalid = [n for n, p in trained.items() if p.grad is not None and not p.grad.isfinite().all()]
+    assert not invalid, (
+        f"{len(invalid)} parameters get a gradient with NaN or infinity: {_format_names(invalid)}"
     )
 
 
-def reconstruction_and_commitment_teach_the_encoder(case: Case) -> None:
-    """In training the reconstruction term gives z_e, and so the encoder, a gradient through codes
-    and decoder; and so does the commitment loss, unless it is zero.
+def reconstruction_and_commitment_teach_the_encoder(case: ModelCase) -> None:
+    """In training, the reconstruction term gives z_e, and so the encoder, a gradient through the
+    decoder and the codes. The commitment loss does so too, unless it is zero.
     """
     vqvae = copy.deepcopy(case.generator.vqvae).train()
-    z_e = vqvae.z_e(case.x).detach().requires_grad_()
+    z_e = vqvae.compute_z_e(case.x).detach().requires_grad_()
     quantized = vqvae.quantizer(z_e)
-    parameters = vqvae.parameters_of(quantized.z_q, case.generator.for_decoder(case.cond))
-    nats = -vqvae.likelihood.log_prob(parameters, case.x).mean()
-    for name, loss in (("reconstruction", nats), ("commitment", quantized.commitment_loss)):
+    parameters = vqvae.predict_parameters(
+        quantized.z_q, case.generator.select_decoder_cond(case.cond)
+    )
+    nll = -vqvae.likelihood.log_prob(parameters, case.x).mean()
+    for name, loss in (("reconstruction", nll), ("commitment", quantized.commitment_loss)):
         if name == "commitment" and loss == 0:
             continue
         gradient = None
@@ -54,5 +56,5 @@ def reconstruction_and_commitment_teach_the_encoder(case: Case) -> None:
         )
 
 
-def _some(names: list[str]) -> str:
+def _format_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""The laws of whole models: what must hold of parts together, from data to a sample."""
+"""The laws of whole models: all parts together, from data to a sample."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from torch import Tensor
 import vqvideo
 from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.generator import Generator
-from vqvideo.grid import downsampling
-from vqvideo.testing.autoencoder_pieces import is_cut
-from vqvideo.testing.grids import require_equal, share
-from vqvideo.testing.laws import hold, noting
-from vqvideo.testing.model_setup import Build, Case, untrained, used
+from vqvideo.grid import compute_downsampling
+from vqvideo.testing.autoencoder_chunks import is_chunkable
+from vqvideo.testing.grids import assert_equal, format_mismatch
+from vqvideo.testing.laws import check_laws, note_on_error
+from vqvideo.testing.model_setup import Build, ModelCase, build_untrained_case, build_warmed_up_case
 from vqvideo.testing.model_training import (
     reconstruction_and_commitment_teach_the_encoder,
     training_reaches_every_parameter,
 )
-from vqvideo.testing.prior_setup import item_of, seeded
+from vqvideo.testing.prior_setup import run_seeded, select_item
 
-READ = "vqvideo.Generator"
+REFERENCE = "vqvideo.Generator"
 
 
 def check_model(model: str | Callable[[], GeneratorConfig], **changes: Any) -> None:
-    """All laws of a model.
+    """Check all laws of a model.
 
-    Parts have laws of their own; here they are together, at the size that the model has.
+    The parts have laws of their own; this function checks them together, at the size of the model.
 
     Args:
-        model: a name (see `vqvideo.list_models`), or the function that is registered, which
-            returns a config.
-        changes: entries of its config, as for `vqvideo.build`: a small `sample_shape`, narrow
-            networks, so that it takes seconds.
+        model: a name (see `vqvideo.list_models`), or the registered function that returns a
+            config.
+        changes: config overrides, as for `vqvideo.build`. Choose a small `sample_shape` and narrow
+            networks, so that the check takes seconds.
 
     >>> narrow = {"width": 4, "num_blocks": 1}
     >>> check_model("image", sample_shape=(8, 12), encoder=narrow, decoder=narrow,
     ...             prior={"width": 4, "num_layers": 2})
     """
     name = model if isinstance(model, str) else getattr(model, "__name__", "the model")
-    build = functools.partial(_built, model, changes)
-    hold(LAWS_OF_A_CONFIG, name, build)
-    with noting(f"raised by {name} as its first stage was shown data, before its other laws"):
-        case = used(build)
-    hold(LAWS, name, case)
+    build = functools.partial(_build_model, model, changes)
+    check_laws(CONFIG_LAWS, name, build)
+    with note_on_error(f"raised by {name} while its first stage was run on data"):
+        case = build_warmed_up_case(build)
+    check_laws(LAWS, name, case)
 
 
-def it_builds(build: Build) -> None:
-    """A config with these parts and options can be built."""
+def the_config_builds(build: Build) -> None:
+    """The config can be built with these parts and options."""
     try:
         build()
     except AssertionError:
@@ -63,194 +63,194 @@ def it_builds(build: Build) -> None:
         raise AssertionError(f"building it raises {type(error).__name__}: {error}") from error
 
 
-def its_config_survives_json(build: Build) -> None:
-    """The config is plain data: read back from JSON, as from a checkpoint, it is the same."""
+def the_config_survives_json(build: Build) -> None:
+    """The config is plain data: a round trip through JSON, as in a checkpoint, preserves it."""
     config = build().config
     try:
-        again = GeneratorConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+        restored = GeneratorConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"its config does not go through JSON: {error}") from error
-    changed = [name for name in vars(config) if getattr(config, name) != getattr(again, name)]
+        raise AssertionError(f"the config does not survive JSON: {error}") from error
+    changed = [name for name in vars(config) if getattr(config, name) != getattr(restored, name)]
     assert not changed, (
-        f"JSON gives back another {changed[0]}: {getattr(again, changed[0])}, not "
+        f"JSON changes {changed[0]} to {getattr(restored, changed[0])}, expected "
         f"{getattr(config, changed[0])}"
     )
 
 
 @torch.no_grad()
-def its_parts_fit(build: Build) -> None:
-    """Encoder, decoder and prior have the sizes that config, quantizer and likelihood ask for."""
-    case = untrained(build)
+def parts_have_matching_sizes(build: Build) -> None:
+    """Encoder, decoder and prior have the sizes that config, quantizer and likelihood require."""
+    case = build_untrained_case(build)
     vqvae, config = case.generator.vqvae, case.generator.config
-    down = downsampling(config.strides)
+    down = compute_downsampling(config.strides)
     encoder, quantizer = vqvae.encoder, vqvae.quantizer
-    said = (encoder.rank, encoder.channels, tuple(encoder.downsampling))
-    stated = (config.rank, config.channels, down)
-    assert said == stated, (
-        f"its encoder says rank, channels and downsampling are {said}, its config {stated}"
+    actual = (encoder.rank, encoder.channels, tuple(encoder.downsampling))
+    configured = (config.rank, config.channels, down)
+    assert actual == configured, (
+        f"the encoder has rank, channels and downsampling {actual}, but the config has {configured}"
     )
     z_e, z_shape = encoder(case.x), [len(case.x), quantizer.z_channels, *case.grid]
     assert list(z_e.shape) == z_shape, f"z_e must be {z_shape}, got {list(z_e.shape)}"
     channels = vqvae.likelihood.num_parameters(config.channels)
     shape = [len(case.x), channels, *case.x.shape[2:]]
-    parameters = vqvae.parameters_of(z_e, case.generator.for_decoder(case.cond))
-    assert list(parameters.shape) == shape, (
-        f"the decoder must give {shape}, got {list(parameters.shape)}"
+    parameters = vqvae.predict_parameters(z_e, case.generator.select_decoder_cond(case.cond))
+    got = list(parameters.shape)
+    assert got == shape, f"the decoder must return {shape}, got {got}"
+    num_codebooks, prior = quantizer.num_codebooks, case.prior
+    prior_sizes = (prior.rank, prior.codebook_size, prior.num_codebooks)
+    code_sizes = (config.rank, quantizer.codebook_size, num_codebooks)
+    assert prior_sizes == code_sizes, (
+        f"the prior has rank, codebook_size and num_codebooks {prior_sizes}, "
+        f"but the codes have {code_sizes}"
     )
-    several, prior = quantizer.num_codebooks, case.prior
-    has = (prior.rank, prior.codebook_size, prior.num_codebooks)
-    needed = (config.rank, quantizer.codebook_size, several)
-    assert has == needed, (
-        f"its prior has rank, codebook_size and num_codebooks {has}, its codes {needed}"
-    )
-    assert not prior.cond.takes_actions or prior.cond.actions_per_code == down[0], (
-        f"its prior takes {prior.cond.actions_per_code} actions per code, which stands for "
-        f"{down[0]} data frames"
+    assert not prior.cond.has_actions or prior.cond.actions_per_code == down[0], (
+        f"the prior takes {prior.cond.actions_per_code} actions per code frame, but a code frame "
+        f"covers {down[0]} data frames"
     )
     codes = vqvae.encode(case.x)
-    logits = prior.logits(codes, case.generator.for_prior(case.cond))
+    logits = prior.logits(codes, case.generator.select_prior_cond(case.cond))
     expected = [len(codes), prior.codebook_size, *codes.shape[1:]]
     assert list(logits.shape) == expected, f"logits must be {expected}, got {list(logits.shape)}"
 
 
-def codes_fit_the_grid(case: Case) -> None:
-    """Codes are int64 `[b, *grid]`, or `[b, *grid, s]`, in [0, K), and decode to data as large as
-    it was, in [-1, 1].
+def codes_fit_the_grid(case: ModelCase) -> None:
+    """Codes are int64 `[b, *grid]`, or `[b, *grid, s]`, in [0, K). They decode to data of the
+    original shape, in [-1, 1].
     """
     vqvae = case.generator.vqvae
-    codes, size, several = vqvae.encode(case.x), vqvae.quantizer.codebook_size, []
+    codes, size, inner_shape = vqvae.encode(case.x), vqvae.quantizer.codebook_size, []
     if vqvae.quantizer.num_codebooks > 1:
-        several = [vqvae.quantizer.num_codebooks]
-    expected = [len(case.x), *case.grid, *several]
+        inner_shape = [vqvae.quantizer.num_codebooks]
+    expected = [len(case.x), *case.grid, *inner_shape]
     assert list(codes.shape) == expected and codes.dtype == torch.int64, (
         f"codes must be int64 {expected}, got {codes.dtype} {list(codes.shape)}"
     )
     low, high = int(codes.min()), int(codes.max())
     assert 0 <= low <= high < size, f"codes must lie in [0, {size}), got {low} to {high}"
-    _require_data("decoded", _decoded(case, codes), case)
+    _assert_is_data("decoded", _decode(case, codes), case)
 
 
-def streams_are_the_whole(case: Case) -> None:
-    """`encode_stream` and `decode_stream` give, bit for bit, what `encode` and `decode` give,
-    whatever pieces data and codes come in. (Of networks that say how they can be cut.)
+def streams_match_the_whole(case: ModelCase) -> None:
+    """`encode_stream` and `decode_stream` return bitwise the same as `encode` and `decode`,
+    however data and codes are split into chunks. (Only for networks that support chunks.)
     """
     vqvae = copy.deepcopy(case.generator.vqvae)
-    cond = case.generator.for_decoder(case.cond)
-    vqvae.encoder.block = vqvae.decoder.block = 1  # so that there is something to keep
+    cond = case.generator.select_decoder_cond(case.cond)
+    vqvae.encoder.chunk_size = vqvae.decoder.chunk_size = 1  # so that states carry context
     codes = vqvae.encode(case.x)
-    if is_cut(vqvae.encoder):
-        for each in (1, vqvae.downsampling[0] + 1):
-            streamed = torch.cat(list(vqvae.encode_stream(case.x.split(each, dim=2))), dim=1)
-            _require_same("codes", streamed, codes, f"data comes in pieces of {each} steps")
-    if is_cut(vqvae.decoder):
-        for each in (1, 2):
-            pieces: Iterator[Tensor] = vqvae.decode_stream(codes.split(each, dim=1), cond)
-            streamed, whole = torch.cat(list(pieces), dim=2), vqvae.decode(codes, cond)
-            _require_same("data", streamed, whole, f"codes come in pieces of {each} steps")
+    if is_chunkable(vqvae.encoder):
+        for length in (1, vqvae.downsampling[0] + 1):
+            streamed = torch.cat(list(vqvae.encode_stream(case.x.split(length, dim=2))), dim=1)
+            _assert_equal("codes", streamed, codes, f"data is split into chunks of {length} steps")
+    if is_chunkable(vqvae.decoder):
+        for length in (1, 2):
+            chunks: Iterator[Tensor] = vqvae.decode_stream(codes.split(length, dim=1), cond)
+            streamed, full = torch.cat(list(chunks), dim=2), vqvae.decode(codes, cond)
+            _assert_equal("data", streamed, full, f"codes are split into chunks of {length} steps")
 
 
-def an_item_is_coded_by_itself(case: Case) -> None:
-    """An item alone has the z_e, and gets from its codes the parameters of the likelihood, that it
-    has in a batch, within rounding; and called again has the same to the bit.
+def items_are_encoded_independently(case: ModelCase) -> None:
+    """The z_e of an item, and the likelihood parameters decoded from its codes, are the same alone
+    as in a batch, within rounding. A second call gives bitwise the same result.
     """
-    vqvae, cond = case.generator.vqvae, case.generator.for_decoder(case.cond)
+    vqvae, cond = case.generator.vqvae, case.generator.select_decoder_cond(case.cond)
     codes = vqvae.encode(case.x)
     with torch.no_grad():
-        for what, given, run in (
-            ("z_e", case.x, lambda each, told: vqvae.z_e(each)),
+        for name, inputs, run in (
+            ("z_e", case.x, lambda data, cond: vqvae.compute_z_e(data)),
             (
-                "what the decoder gives",
+                "the decoder output",
                 codes,
-                lambda each, told: vqvae.parameters_of(vqvae.quantizer.decode(each), told),
+                lambda data, cond: vqvae.predict_parameters(vqvae.quantizer.decode(data), cond),
             ),
         ):
-            whole = run(given, cond)
-            _require_same(what, run(given, cond), whole, "it is called again")
+            batched = run(inputs, cond)
+            _assert_equal(name, run(inputs, cond), batched, "the network is called again")
             for item in range(len(case.x)):
-                alone = run(given[item : item + 1], item_of(cond, item))[0]
-                apart = (alone - whole[item]).abs().max().item()
-                assert apart < 1e-3 * (1 + whole.abs().max().item()), (
-                    f"{what} of item {item} is another alone than in a batch, by up to {apart:.1e}"
+                single = run(inputs[item : item + 1], select_item(cond, item))[0]
+                error = (single - batched[item]).abs().max().item()
+                assert error < 1e-3 * (1 + batched.abs().max().item()), (
+                    f"{name} of item {item} differs between alone and in a batch, "
+                    f"by up to {error:.1e}"
                 )
 
 
 @torch.no_grad()
-def no_logit_sees_its_own_code_or_a_later_one(case: Case) -> None:
-    """Another code somewhere changes no logit of its own place or of one before, to the bit. (Of a
-    prior with latents, given those.)
+def logits_are_strictly_causal(case: ModelCase) -> None:
+    """Changing a code changes no logit at its own position or an earlier one, bit for bit. (For a
+    prior with latents: given the latents.)
     """
-    codes, cond = case.generator.vqvae.encode(case.x), case.generator.for_prior(case.cond)
-    cond = case.prior.draw_latents(len(codes), case.grid, cond, seed=1)
-    prior = case.prior.drawn_from
-    before, number = seeded(prior.logits, codes, cond).flatten(2), codes[0].numel()
-    for place in sorted({0, number // 2, number - 1}):
+    codes, cond = case.generator.vqvae.encode(case.x), case.generator.select_prior_cond(case.cond)
+    cond = case.prior.sample_latents(len(codes), case.grid, cond, seed=1)
+    prior = case.prior.code_prior
+    before, num_codes = run_seeded(prior.logits, codes, cond).flatten(2), codes[0].numel()
+    for position in sorted({0, num_codes // 2, num_codes - 1}):
         other = codes.clone()
-        other.flatten(1)[:, place] = (codes.flatten(1)[:, place] + 1) % prior.codebook_size
-        logits = seeded(prior.logits, other, cond).flatten(2)
+        other.flatten(1)[:, position] = (codes.flatten(1)[:, position] + 1) % prior.codebook_size
+        logits = run_seeded(prior.logits, other, cond).flatten(2)
         changed = (logits != before).any(dim=1).any(dim=0)
-        assert not changed[: place + 1].any(), (
-            f"the code at place {place} of {number} changes the logits of place "
-            f"{int(changed.nonzero()[0])}; it must change those of later ones alone"
+        assert not changed[: position + 1].any(), (
+            f"the code at position {position} of {num_codes} changes the logits at position "
+            f"{int(changed.nonzero()[0])}; it may only change logits at later positions"
         )
 
 
-def a_seed_repeats_a_sample(case: Case) -> None:
-    """A sample is data of the `sample_shape`; its seed decides it, and others give others."""
-    one, again, other = (_sample(case, seed) for seed in (3, 3, 4))
-    _require_data("sampled", one, case)
-    _require_same("data", again, one, "sampled with the same seed again")
+def a_seed_repeats_a_sample(case: ModelCase) -> None:
+    """A sample is data of the `sample_shape`; its seed repeats it, another seed changes it."""
+    one, repeated, other = (_sample(case, seed) for seed in (3, 3, 4))
+    _assert_is_data("sampled", one, case)
+    _assert_equal("data", repeated, one, "sampled with the same seed again")
     assert not torch.equal(one, other), "every seed gives the same sample"
 
 
-def the_score_is_finite_in_both_terms(case: Case) -> None:
-    """`log_prob` gives two terms `[b]` in nats, that of the reconstruction and that of the codes,
-    each what likelihood and prior say by themselves, and finite.
+def the_score_is_finite_in_both_terms(case: ModelCase) -> None:
+    """`log_prob` returns two finite terms `[b]` in nats, reconstruction and prior. They equal the
+    `log_prob` of the likelihood and of the prior.
     """
     generator, x = case.generator, case.x
     score = generator.log_prob(x, case.cond)
     with torch.no_grad():
-        parameters, quantized = generator.vqvae(x, generator.for_decoder(case.cond))
-        own = {
+        parameters, quantized = generator.vqvae(x, generator.select_decoder_cond(case.cond))
+        separate_terms = {
             "reconstruction": generator.vqvae.likelihood.log_prob(parameters, x),
-            "prior": case.prior.log_prob(quantized.codes, generator.for_prior(case.cond)),
+            "prior": case.prior.log_prob(quantized.codes, generator.select_prior_cond(case.cond)),
         }
-    for term, expected in own.items():
-        found = getattr(score, term)
-        assert found.shape == (len(x),), f"the {term} term must be [b], got {list(found.shape)}"
-        assert found.isfinite().all(), f"the {term} term is {found.tolist()} nats"
-        assert torch.allclose(found, expected), (
-            f"the {term} term is {found.tolist()} nats, by itself {expected.tolist()}"
+    for term, expected in separate_terms.items():
+        value = getattr(score, term)
+        assert value.shape == (len(x),), f"the {term} term must be [b], got {list(value.shape)}"
+        assert value.isfinite().all(), f"the {term} term is {value.tolist()} nats"
+        assert torch.allclose(value, expected), (
+            f"the {term} term is {value.tolist()} nats; the part itself gives {expected.tolist()}"
         )
-    nats = own["prior"]
-    assert (nats < 1e-3).all(), f"codes are more than certain: log_prob gives {nats.tolist()} nats"
+    log_prob = separate_terms["prior"]
+    assert (log_prob < 1e-3).all(), f"codes have a log_prob above 0: {log_prob.tolist()} nats"
 
 
-def a_loaded_model_is_the_one_that_was_saved(case: Case) -> None:
-    """Saved and loaded, it has the same config and weights, and gives the same codes, the same data
-    for them, the same samples and the same scores, bit for bit, whatever torch's seed is when it is
-    loaded.
+def a_loaded_model_is_the_one_that_was_saved(case: ModelCase) -> None:
+    """A saved and loaded model has the same config and weights. It gives bitwise the same codes,
+    decoded data, samples and scores, whatever the global seed of torch is at loading.
     """
     with tempfile.TemporaryDirectory() as folder:
         vqvideo.save(case.generator, Path(folder) / "model")
-        torch.manual_seed(7)  # what is drawn and not saved is another now
-        again = vqvideo.load(Path(folder) / "model")
-    assert again.config == case.generator.config, "its config is another after loading"
-    require_equal(case.generator, again, "loading changed")
-    loaded, codes = case._replace(generator=again), case.generator.vqvae.encode(case.x)
-    where = "it was saved and loaded"
-    _require_same("codes", again.vqvae.encode(case.x), codes, where)
-    _require_same("data", _decoded(loaded, codes), _decoded(case, codes), where)
-    _require_same("a sample", _sample(loaded, 3), _sample(case, 3), where)
-    one, other = (each.log_prob(case.x, case.cond).bound for each in (again, case.generator))
-    _require_same("the score", one, other, where)
+        torch.manual_seed(7)  # random values that are not saved differ now
+        generator = vqvideo.load(Path(folder) / "model")
+    assert generator.config == case.generator.config, "loading changed the config"
+    assert_equal(case.generator, generator, "loading changed")
+    loaded, codes = case._replace(generator=generator), case.generator.vqvae.encode(case.x)
+    where = "the model was saved and loaded"
+    _assert_equal("codes", generator.vqvae.encode(case.x), codes, where)
+    _assert_equal("data", _decode(loaded, codes), _decode(case, codes), where)
+    _assert_equal("a sample", _sample(loaded, 3), _sample(case, 3), where)
+    one, other = (each.log_prob(case.x, case.cond).elbo for each in (generator, case.generator))
+    _assert_equal("the score", one, other, where)
 
 
-LAWS_OF_A_CONFIG = (it_builds, its_config_survives_json, its_parts_fit)
+CONFIG_LAWS = (the_config_builds, the_config_survives_json, parts_have_matching_sizes)
 LAWS = (
     codes_fit_the_grid,
-    streams_are_the_whole,
-    an_item_is_coded_by_itself,
-    no_logit_sees_its_own_code_or_a_later_one,
+    streams_match_the_whole,
+    items_are_encoded_independently,
+    logits_are_strictly_causal,
     training_reaches_every_parameter,
     reconstruction_and_commitment_teach_the_encoder,
     a_seed_repeats_a_sample,
@@ -259,42 +259,42 @@ LAWS = (
 )
 
 
-def _built(model: str | Callable[[], GeneratorConfig], changes: dict[str, Any]) -> Generator:
+def _build_model(model: str | Callable[[], GeneratorConfig], changes: dict[str, Any]) -> Generator:
     if isinstance(model, str):
         return vqvideo.build(model, **changes)
     assert callable(model), (
-        f"a model is a name, or the function that is registered, got {type(model).__name__}"
+        f"model must be a name or the registered function, got {type(model).__name__}"
     )
     config = model()
     assert isinstance(config, GeneratorConfig), (
-        f"a model is a function that returns a vqvideo.config.GeneratorConfig; it "
-        f"returned {type(config).__name__}"
+        f"the function of a model must return a vqvideo.config.GeneratorConfig, "
+        f"got {type(config).__name__}"
     )
-    return build_generator(config.updated(**changes))
+    return build_generator(config.merge(**changes))
 
 
-def _sample(case: Case, seed: int) -> Tensor:
+def _sample(case: ModelCase, seed: int) -> Tensor:
     return case.generator.sample(num_samples=len(case.x), cond=case.cond, seed=seed)
 
 
-def _decoded(case: Case, codes: Tensor) -> Tensor:
-    return case.generator.vqvae.decode(codes, case.generator.for_decoder(case.cond))
+def _decode(case: ModelCase, codes: Tensor) -> Tensor:
+    return case.generator.vqvae.decode(codes, case.generator.select_decoder_cond(case.cond))
 
 
-def _require_data(how: str, data: Tensor, case: Case) -> None:
+def _assert_is_data(origin: str, data: Tensor, case: ModelCase) -> None:
     assert data.shape == case.x.shape, (
-        f"what is {how} must be {list(case.x.shape)}, got {list(data.shape)}"
+        f"{origin} data must be {list(case.x.shape)}, got {list(data.shape)}"
     )
     assert data.abs().max() <= 1, (
-        f"what is {how} must lie in [-1, 1], got values from {data.min().item():.3g} to "
+        f"{origin} data must lie in [-1, 1], got values from {data.min().item():.3g} to "
         f"{data.max().item():.3g}"
     )
 
 
-def _require_same(what: str, found: Tensor, expected: Tensor, where: str) -> None:
-    assert found.shape == expected.shape, (
-        f"{what} {list(expected.shape)} become {list(found.shape)} where {where}"
+def _assert_equal(name: str, actual: Tensor, expected: Tensor, where: str) -> None:
+    assert actual.shape == expected.shape, (
+        f"{name} {list(expected.shape)} become {list(actual.shape)} when {where}"
     )
-    assert torch.equal(found, expected), (
-        f"{share(found, expected)} numbers of {what} are others where {where}"
+    assert torch.equal(actual, expected), (
+        f"{format_mismatch(actual, expected)} values of {name} differ when {where}"
     )

@@ -1,4 +1,4 @@
-"""Laws of the step-by-step form of a prior: it gives the logits that `logits` gives at once."""
+"""Laws of the streaming state of a prior: stepping gives the same logits as one `logits` call."""
 
 from __future__ import annotations
 
@@ -13,93 +13,99 @@ from vqvideo.sampling import PriorState
 from vqvideo.testing.grids import GRIDS, SMALL_GRIDS
 from vqvideo.testing.prior_setup import (
     Build,
-    drawn_codes,
-    of_every_kind,
-    redrawn,
-    told,
-    told_of,
-    with_conditions,
+    build_noisy_prior,
+    iter_conditioned_priors,
+    iter_priors,
+    make_cond,
+    make_random_codes,
+    slice_cond,
 )
 
-READ = "vqvideo.sampling.PriorState"
+REFERENCE = "vqvideo.sampling.PriorState"
 
-CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # for logits of about 1
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # for logits of about 1
 
 
 @torch.no_grad()
-def stepping_gives_the_logits_of_the_whole(build: Build, rank: int) -> None:
-    """The state, pushed code by code, gives the logits that `logits` gives at once, also where
-    nobody asked for the logits of the positions before.
+def stepping_matches_the_full_logits(build: Build, rank: int) -> None:
+    """The state, pushed code by code, gives the logits of a single `logits` call, also if the
+    logits of earlier positions were not queried.
     """
-    prior = redrawn(build, rank)
-    if prior.start(2, GRIDS[rank], None) is None:
+    prior = build_noisy_prior(build, rank)
+    if prior.init_state(2, GRIDS[rank], None) is None:
         return
-    for asked_every in (1, 3):
-        _two_states_in_turn(prior, GRIDS[rank], f"rank {rank}", asked_every)
-    _two_states_in_turn(prior.float(), GRIDS[rank], f"rank {rank} in float32", 1)
+    for query_every in (1, 3):
+        _check_interleaved_states(prior, GRIDS[rank], f"rank {rank}", query_every)
+    _check_interleaved_states(prior.float(), GRIDS[rank], f"rank {rank} in float32", 1)
 
 
 @torch.no_grad()
-def stepping_gives_the_logits_of_the_whole_under_every_condition(build: Build, rank: int) -> None:
-    """The same for a prior that is told something, whatever that is."""
-    for kind, prior in with_conditions(build, rank):
-        for dtype, asked_every in ((torch.float64, 3), (torch.float32, 1)):
+def stepping_matches_the_full_logits_under_every_condition(build: Build, rank: int) -> None:
+    """The state of a conditional prior, pushed code by code, gives the logits of a single `logits`
+    call, under every condition.
+    """
+    for kind, prior in iter_conditioned_priors(build, rank):
+        for dtype, query_every in ((torch.float64, 3), (torch.float32, 1)):
             where = f"rank {rank} in {dtype} under {kind}"
-            _two_states_in_turn(prior.to(dtype), SMALL_GRIDS[rank], where, asked_every)
+            _check_interleaved_states(prior.to(dtype), SMALL_GRIDS[rank], where, query_every)
 
 
-def _two_states_in_turn(prior: Prior, grid: tuple[int, ...], where: str, asked_every: int) -> None:
-    """Of one prior, for different codes and conditions: neither notices the other."""
-    codes = [drawn_codes(prior, 2, grid) for _ in range(2)]
-    conds = [told(prior, 2, grid, seed) for seed in range(2)]
-    states = [start(prior, 2, grid, cond) for cond in conds]
-    wholes = [prior.logits(*given) for given in zip(codes, conds, strict=True)]
-    _require_steps(states, codes, wholes, where, asked_every=asked_every)
+def _check_interleaved_states(
+    prior: Prior, grid: tuple[int, ...], where: str, query_every: int
+) -> None:
+    """Check that two states of one prior, for different codes and conditions, are independent."""
+    codes = [make_random_codes(prior, 2, grid) for _ in range(2)]
+    conds = [make_cond(prior, 2, grid, seed) for seed in range(2)]
+    states = [init_state(prior, 2, grid, cond) for cond in conds]
+    logits = [prior.logits(*args) for args in zip(codes, conds, strict=True)]
+    _assert_steps_match(states, codes, logits, where, query_every=query_every)
 
 
 @torch.no_grad()
-def a_prefilled_state_goes_on_as_a_stepped_one(build: Build, rank: int) -> None:
-    """After `prefill` of any number of positions the state gives the logits of the whole, under
-    every condition.
+def a_prefilled_state_continues_as_a_stepped_one(build: Build, rank: int) -> None:
+    """After `prefill` of any number of positions, the state gives the logits of a single `logits`
+    call, under every condition.
     """
     grid = SMALL_GRIDS[rank]
     total, row, step = math.prod(grid), grid[-1] if rank > 1 else 1, math.prod(grid[1:])
-    for kind, prior in of_every_kind(build, rank):
-        cond, codes = told(prior, 2, grid), drawn_codes(prior, 2, grid)
-        if prior.start(2, grid, cond) is None:
+    for kind, prior in iter_priors(build, rank):
+        cond, codes = make_cond(prior, 2, grid), make_random_codes(prior, 2, grid)
+        if prior.init_state(2, grid, cond) is None:
             return
-        whole = prior.logits(codes, cond)
+        full_logits = prior.logits(codes, cond)
         lengths = {1, row - 1, row, row + 1, step - 1, step, step + 1, 2 * step, total - 1, total}
-        for positions in sorted(lengths - {0}):
-            state = start(prior, 2, grid, cond)
-            state.prefill(codes, positions)
-            where = f"rank {rank} under {kind}, after prefill of {positions} positions,"
-            first = positions * prior.num_codebooks
-            _require_steps([state], [codes], [whole], where, first, asked_every=2)
+        for num_positions in sorted(lengths - {0}):
+            state = init_state(prior, 2, grid, cond)
+            state.prefill(codes, num_positions)
+            where = f"rank {rank} under {kind}, after prefill of {num_positions} positions,"
+            first = num_positions * prior.num_codebooks
+            _assert_steps_match([state], [codes], [full_logits], where, first, query_every=2)
 
 
 @torch.no_grad()
-def a_state_goes_on_beyond_its_grid(build: Build, rank: int) -> None:
-    """A state started for two steps along the first axis, and told of those that follow, gives
-    the logits of the longer grid. (Only a prior without a receptive field may refuse, by
-    `ValueError`.)
+def a_state_continues_beyond_its_grid(build: Build, rank: int) -> None:
+    """A state initialized for two steps along the first axis, and given the conditions of further
+    steps, gives the logits of the longer grid. (Only a prior without a receptive field may refuse,
+    with `ValueError`.)
     """
     inner = SMALL_GRIDS[rank][1:]
     grid = (6, *inner)
-    for kind, prior in of_every_kind(build, rank):
-        cond, codes = told(prior, 2, grid), drawn_codes(prior, 2, grid)
-        beginning = told_of(cond, prior.cond, 0, 2)
-        if prior.start(2, (2, *inner), beginning) is None:
+    for kind, prior in iter_priors(build, rank):
+        cond, codes = make_cond(prior, 2, grid), make_random_codes(prior, 2, grid)
+        beginning = slice_cond(cond, prior.cond, 0, 2)
+        if prior.init_state(2, (2, *inner), beginning) is None:
             return
-        whole, each = prior.logits(codes, cond).flatten(2), codes[0, 0].numel()
-        for asked_every in (1, 4):
-            state, where = start(prior, 2, (2, *inner), beginning), f"rank {rank} under {kind}"
+        full_logits, per_step = prior.logits(codes, cond).flatten(2), codes[0, 0].numel()
+        for query_every in (1, 4):
+            state, where = init_state(prior, 2, (2, *inner), beginning), f"rank {rank} under {kind}"
             for first, last in ((0, 2), (2, 3), (3, 6)):
                 try:
                     if first and cond is not None:
-                        state.tell(told_of(cond, prior.cond, first, last), last - first)
-                    until = whole[..., : last * each]
-                    _require_steps([state], [codes], [until], where, first * each, asked_every)
+                        state.set_condition(slice_cond(cond, prior.cond, first, last), last - first)
+                    logits = full_logits[..., : last * per_step]
+                    _assert_steps_match(
+                        [state], [codes], [logits], where, first * per_step, query_every
+                    )
                 except ValueError:
                     if not first or prior.receptive_field is not None:
                         raise
@@ -107,30 +113,34 @@ def a_state_goes_on_beyond_its_grid(build: Build, rank: int) -> None:
                 where = f"rank {rank} under {kind}, beyond its grid,"
 
 
-def start(prior: Prior, batch: int, grid: tuple[int, ...], cond: object) -> PriorState:
-    """The state of a prior that is known to have one."""
-    state = prior.start(batch, grid, cond)  # type: ignore[arg-type]
+def init_state(prior: Prior, batch: int, grid: tuple[int, ...], cond: object) -> PriorState:
+    """Return the state of a prior; raise `AssertionError` if it has none."""
+    state = prior.init_state(batch, grid, cond)  # type: ignore[arg-type]
     assert state is not None, "a prior must have a state under all conditions or under none"
     return state
 
 
-def _require_steps(
+def _assert_steps_match(
     states: Sequence[PriorState],
     codes: Sequence[Tensor],
-    wholes: Sequence[Tensor],
+    logits: Sequence[Tensor],
     where: str,
     first: int = 0,
-    asked_every: int = 1,
+    query_every: int = 1,
 ) -> None:
-    """States that stand before code `first`, pushed in turn, give the logits of their wholes."""
-    flat = [whole.flatten(2) for whole in wholes]
-    close = CLOSE[flat[0].dtype] * max(1.0, *(whole.abs().max().item() for whole in flat), 1.0)
+    """Raise `AssertionError` unless states, pushed alternately from code `first` on, give the
+    expected logits `[b, K, *grid(, s)]`.
+    """
+    flat = [expected.flatten(2) for expected in logits]
+    tolerance = TOLERANCES[flat[0].dtype] * max(
+        1.0, *(expected.abs().max().item() for expected in flat), 1.0
+    )
     for i in range(first, flat[0].shape[2]):
-        for state, given, whole in zip(states, codes, flat, strict=True):
-            if i % asked_every == 0:
-                difference = (state.logits() - whole[..., i]).abs().max().item()
-                assert difference < close, (
-                    f"{where} stepping differs from the whole by {difference:.1e} at position {i}, "
-                    f"asked at every {asked_every}"
+        for state, item_codes, expected in zip(states, codes, flat, strict=True):
+            if i % query_every == 0:
+                difference = (state.logits() - expected[..., i]).abs().max().item()
+                assert difference < tolerance, (
+                    f"{where} stepping differs from the full logits by {difference:.1e} at "
+                    f"position {i}, with logits queried every {query_every} positions"
                 )
-            state.push(given.flatten(1)[:, i])
+            state.push(item_codes.flatten(1)[:, i])

@@ -1,88 +1,88 @@
-"""The laws of quantizers, in the order in which a fault is best understood."""
+"""The laws of quantizers, ordered so that the first failure is the most informative one."""
 
 from __future__ import annotations
 
 from vqvideo.quantizers import Quantizer
 from vqvideo.testing.grids import GRIDS
-from vqvideo.testing.laws import hold, named
+from vqvideo.testing.laws import build_and_get_name, check_laws
 from vqvideo.testing.quantizer_codes import (
+    codes_distinguish_vectors,
     codes_do_not_depend_on_autocast,
     codes_do_not_depend_on_the_batch,
     codes_fit_the_grid,
-    codes_tell_vectors_apart,
-    decode_gives_z_q,
-    nearest_code_wins,
-    the_perplexity_is_that_of_the_codes,
+    decode_returns_z_q,
+    the_perplexity_matches_the_codes,
+    vectors_get_their_nearest_code,
 )
 from vqvideo.testing.quantizer_losses import (
     each_loss_stops_the_other_gradient,
     gradient_passes_straight_through,
     gradient_reaches_z_e,
     losses_and_perplexity_are_in_range,
-    losses_are_those_of_equation_3,
-    training_moves_all_that_it_should,
+    losses_match_equation_3,
+    training_reaches_z_e_and_every_parameter,
 )
 from vqvideo.testing.quantizer_setup import Build
 from vqvideo.testing.quantizer_states import (
     a_loaded_quantizer_is_the_one_that_was_saved,
     a_loaded_quantizer_trains_on_as_if_never_saved,
-    an_empty_batch_gives_no_codes,
-    codebook_moves_in_training_only,
-    masked_positions_count_nowhere,
+    an_empty_batch_has_no_codes,
+    masked_positions_are_ignored,
     nan_is_refused,
-    two_half_batches_are_one_whole,
+    the_codebook_changes_only_in_training,
+    two_half_batches_equal_one_batch,
     warming_up_ends,
 )
 
-LAWS_OF_ITS_START = (warming_up_ends,)
-LAWS_OF_CODES = (  # on a grid of each rank
+INIT_LAWS = (warming_up_ends,)
+CODE_LAWS = (  # on a grid of each rank
     codes_fit_the_grid,
-    decode_gives_z_q,
+    decode_returns_z_q,
     losses_and_perplexity_are_in_range,
-    the_perplexity_is_that_of_the_codes,
-    codes_tell_vectors_apart,
-    training_moves_all_that_it_should,
+    the_perplexity_matches_the_codes,
+    codes_distinguish_vectors,
+    training_reaches_z_e_and_every_parameter,
 )
-LAWS_OF_A_PLAIN_LOOKUP = (
-    nearest_code_wins,
+NEAREST_NEIGHBOR_LAWS = (
+    vectors_get_their_nearest_code,
     gradient_passes_straight_through,
-    losses_are_those_of_equation_3,
+    losses_match_equation_3,
     each_loss_stops_the_other_gradient,
 )
-LAWS_OF_ANY_OTHER = (gradient_reaches_z_e,)
-LAWS_OF_ITS_STATE = (
-    codebook_moves_in_training_only,
-    two_half_batches_are_one_whole,
+OTHER_LAWS = (gradient_reaches_z_e,)
+STATE_LAWS = (
+    the_codebook_changes_only_in_training,
+    two_half_batches_equal_one_batch,
     codes_do_not_depend_on_the_batch,
     codes_do_not_depend_on_autocast,
-    masked_positions_count_nowhere,
-    an_empty_batch_gives_no_codes,
+    masked_positions_are_ignored,
+    an_empty_batch_has_no_codes,
     a_loaded_quantizer_is_the_one_that_was_saved,
     a_loaded_quantizer_trains_on_as_if_never_saved,
     nan_is_refused,
 )
-EVERY = (
-    *LAWS_OF_ITS_START,
-    *LAWS_OF_CODES,
-    *LAWS_OF_A_PLAIN_LOOKUP,
-    *LAWS_OF_ANY_OTHER,
-    *LAWS_OF_ITS_STATE,
+ALL_LAWS = (
+    *INIT_LAWS,
+    *CODE_LAWS,
+    *NEAREST_NEIGHBOR_LAWS,
+    *OTHER_LAWS,
+    *STATE_LAWS,
 )
 
 
 def check_quantizer(build: Build) -> None:
-    """All laws of a quantizer, on grids of rank 1, 2 and 3.
+    """Check all laws of a quantizer, on grids of rank 1, 2 and 3.
 
-    A quantizer that says it is a `plain_lookup` is held to four more: the nearest entry, the
-    identity as gradient, the losses of eq. 3 and their stop-gradients.
+    A quantizer with `is_nearest_neighbor` must keep four more laws: the nearest entry, the
+    straight-through gradient, the losses of eq. 3 and their stop-gradients.
 
     Args:
-        build: called as `build()`, each time for a new quantizer of the same kind. A small one
-            (some ten codes) is checked more sharply than a large one.
+        build: called as `build()` whenever a new quantizer of the same kind is needed. A small
+            codebook (about ten codes) makes the checks more sensitive than a large one.
     """
-    name = named(build, Quantizer)
-    hold(LAWS_OF_ITS_START, name, build)
-    own = LAWS_OF_A_PLAIN_LOOKUP if build().plain_lookup else LAWS_OF_ANY_OTHER
+    name = build_and_get_name(build, Quantizer)
+    check_laws(INIT_LAWS, name, build)
+    specific_laws = NEAREST_NEIGHBOR_LAWS if build().is_nearest_neighbor else OTHER_LAWS
     for rank in GRIDS:
-        hold([*LAWS_OF_CODES, *own], name, build, rank)
-    hold(LAWS_OF_ITS_STATE, name, build)
+        check_laws([*CODE_LAWS, *specific_laws], name, build, rank)
+    check_laws(STATE_LAWS, name, build)

@@ -1,4 +1,7 @@
-"""The two training stages, both at once, and decoders alone; needs the extra `train`."""
+"""Training of the first stage, the second stage, both jointly, or a decoder alone.
+
+Needs the extra `train`.
+"""
 
 from vqvideo.training.decoder import train_decoder
 from vqvideo.training.joint import train_joint

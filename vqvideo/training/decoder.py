@@ -1,4 +1,4 @@
-"""Another decoder for codes that stay what they are: encoder and codebook no longer change."""
+"""Training of a new decoder for fixed codes: encoder and codebook are frozen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample
 from vqvideo.generator import Generator
-from vqvideo.modes import evaluating
+from vqvideo.modes import eval_mode
 from vqvideo.quantizers import Quantized
 from vqvideo.training.loop import train
 from vqvideo.training.task import TrainingConfig
@@ -22,23 +22,23 @@ from vqvideo.vqvae import VQVAE, VQVAEOutput
 def train_decoder(
     generator: Generator,
     data: ClipDataset,
-    held_out: ClipDataset,
+    val_data: ClipDataset,
     out: str | Path,
     config: TrainingConfig,
     *,
     resume: bool = False,
 ) -> dict[str, float]:
-    """Train decoder and likelihood of `generator.vqvae`; its codes do not change by a bit.
+    """Train the decoder and likelihood of `generator.vqvae`; its codes do not change by a bit.
 
-    So priors over these codes, code files, and what one knows about the codes stay valid, and a
-    decoder that is slow to learn (a WaveNet) need not wait for codes that mean something. The
-    arguments are those of `train_vqvae`.
+    Priors over these codes, code files and analyses of the codes therefore stay valid, and a
+    decoder that learns slowly (a WaveNet) starts from meaningful codes. The arguments are the same
+    as for `train_vqvae`.
     """
-    return train(DecoderTask(generator, data, held_out), config, out, resume=resume)
+    return train(DecoderTask(generator, data, val_data), config, out, resume=resume)
 
 
-class Decoding(nn.Module):
-    """What is trained of a VQ-VAE: all that comes after its codes."""
+class DecoderModule(nn.Module):
+    """The trained part of a VQ-VAE: everything after its codes."""
 
     def __init__(self, vqvae: VQVAE) -> None:
         super().__init__()
@@ -50,38 +50,39 @@ class Decoding(nn.Module):
 
 
 class DecoderTask(VQVAETask):
-    """See `vqvideo.training.task.Task`: that of the first stage, its codes given."""
+    """The `vqvideo.training.task.Task` of a first stage whose codes are fixed."""
 
-    def __init__(self, generator: Generator, data: ClipDataset, held_out: ClipDataset) -> None:
-        super().__init__(generator, data, held_out)
-        self.model = Decoding(self.vqvae)
+    def __init__(self, generator: Generator, data: ClipDataset, val_data: ClipDataset) -> None:
+        super().__init__(generator, data, val_data)
+        self.model = DecoderModule(self.vqvae)
         self.fingerprint = self.vqvae.fingerprint()
 
     @property
     def identity(self) -> dict[str, Any]:
         return {**super().identity, "codes": self.fingerprint}
 
-    def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        x = self.like_weights(batch["x"])
-        quantized = self._quantized(x)
-        output = VQVAEOutput(model(quantized.z_q, self.told(batch)), quantized)
+    def compute_loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        x = self.prepare_input(batch["x"])
+        quantized = self._quantize(x)
+        output = VQVAEOutput(model(quantized.z_q, self.get_decoder_cond(batch)), quantized)
         loss = self.vqvae.loss(x, output, observe=False)
-        return loss.total, self.figures(x, loss)
+        return loss.total, self.compute_metrics(x, loss)
 
     def after_step(self) -> None:
-        """The codebook stays as it is."""
+        """Do nothing: the codebook is frozen."""
 
-    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
-        found = super().warnings(figures, epochs)
-        return {name: said for name, said in found.items() if name != "collapse"}
+    def collect_warnings(self, metrics: dict[str, float], epochs: float) -> dict[str, str]:
+        warnings = super().collect_warnings(metrics, epochs)
+        return {name: message for name, message in warnings.items() if name != "collapse"}
 
-    def like_weights(self, x: Tensor) -> Tensor:
-        self.vqvae.to(next(self.vqvae.decoder.parameters()).device)  # where the loop has put that
-        return super().like_weights(x)
+    def prepare_input(self, x: Tensor) -> Tensor:
+        # The loop moves the decoder only; the frozen encoder and quantizer must follow it.
+        self.vqvae.to(next(self.vqvae.decoder.parameters()).device)
+        return super().prepare_input(x)
 
     @torch.no_grad()
-    def _quantized(self, x: Tensor) -> Quantized:
-        # In float32 whatever the networks are trained in: these are the codes that others see too.
-        full = torch.autocast(x.device.type, enabled=False)
-        with full, evaluating(self.vqvae.encoder), evaluating(self.vqvae.quantizer):
-            return self.vqvae.quantizer(self.vqvae.z_e(x))  # type: ignore[no-any-return]
+    def _quantize(self, x: Tensor) -> Quantized:
+        # Always in float32, so that training and inference use the same codes.
+        float32 = torch.autocast(x.device.type, enabled=False)
+        with float32, eval_mode(self.vqvae.encoder), eval_mode(self.vqvae.quantizer):
+            return self.vqvae.quantizer(self.vqvae.compute_z_e(x))  # type: ignore[no-any-return]

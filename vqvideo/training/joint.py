@@ -1,10 +1,10 @@
-"""Both stages at once, which the paper leaves for future work (section 3.2, end).
+"""Joint training of both stages, which the paper leaves for future work (section 3.2, end).
 
-The loss is the bound of section 3.2 with the prior that is being learnt in place of the uniform
-one: log p(x | z_q) + rate_weight log p(codes), and the commitment and codebook terms of eq. 3.
-Codes are whole numbers, so the prior's term reaches the encoder by way of the codes it might have
-chosen: each as likely as its distance from z_e says, at the price that the prior asks for it after
-the codes before, as they are.
+The loss is the negative bound of section 3.2, with the learnt prior in place of the uniform one:
+-log p(x | z_q) - rate_weight log p(codes), plus the commitment and codebook terms of eq. 3.
+Codes are discrete, so the gradient of the prior's term reaches the encoder through a soft
+assignment: the expected -log p(code | previous codes), where each code is weighted by a softmax of
+its negative squared distance to z_e. The previous codes are the ones actually chosen.
 """
 
 from __future__ import annotations
@@ -19,186 +19,194 @@ from torch import Tensor, nn
 
 from vqvideo.checkpoint import save
 from vqvideo.cond import Cond
-from vqvideo.data.clips import ClipDataset, Sample, cond_of
+from vqvideo.data.clips import ClipDataset, Sample, cond_from_batch
 from vqvideo.generator import Generator
 from vqvideo.metrics import entropy_nats
-from vqvideo.modes import evaluating
+from vqvideo.modes import eval_mode
 from vqvideo.priors import Prior
 from vqvideo.sampling import generate
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import num_shown, show_rows
+from vqvideo.training.previews import get_num_previews, write_video_previews
 from vqvideo.training.task import TrainingConfig
 from vqvideo.training.vqvae import VQVAETask
 from vqvideo.vqvae import VQVAE, VQVAEOutput
 
-SMALL = 1e-6  # a squared distance that is divided by
+EPS = 1e-6  # lower bound of a squared distance in a denominator
 
 
 def train_joint(
     generator: Generator,
     data: ClipDataset,
-    held_out: ClipDataset,
+    val_data: ClipDataset,
     out: str | Path,
     config: TrainingConfig,
     *,
     rate_weight: float = 1.0,
     resume: bool = False,
 ) -> dict[str, float]:
-    """Train `generator.vqvae` and `generator.prior` together; returns the last held-out figures.
+    """Train `generator.vqvae` and `generator.prior` jointly and return the last validation metrics.
 
     Args:
-        generator: with a prior; its quantizer has one codebook.
-        data: to train on.
-        held_out: to measure on.
-        out: the run's folder; gets what `train` leaves in it, pictures of reconstructions and of
+        generator: model with a prior; its quantizer has one codebook.
+        data: training data.
+        val_data: validation data.
+        out: the run's folder; receives the files of `train`, and previews of reconstructions and
             samples.
         config: steps, batch size and so on.
-        rate_weight: of the prior's term for the encoder, at least 0. At 1 the loss is the bound; at
-            0 the first stage learns as if it were alone.
-        resume: go on from where a run in `out` was stopped; see `train`.
+        rate_weight: weight of the prior's term in the encoder's loss, at least 0. With 1 the loss
+            is the bound; with 0 the first stage trains as in `train_vqvae`.
+        resume: resume a stopped run in `out`; see `train`.
     """
     quantizer = generator.vqvae.quantizer
-    own = quantizer.auto_step
-    quantizer.auto_step = False  # the loop calls step() itself, after each optimizer step
+    auto_update = quantizer.auto_update
+    quantizer.auto_update = False  # the loop calls update_codebook() after each optimizer step
     try:
-        task = JointTask(generator, data, held_out, rate_weight)
+        task = JointTask(generator, data, val_data, rate_weight)
         return train(task, config, out, resume=resume)
     finally:
-        quantizer.auto_step = own
+        quantizer.auto_update = auto_update
 
 
 class JointOutput(NamedTuple):
-    """Attributes:
-    vqvae: what the first stage gave.
-    nats: scalar, -log p(code) per code, by which the prior learns.
-    rate: scalar, what the prior asks per code, by which the encoder learns.
+    """Output of `JointModel.forward`.
+
+    Attributes:
+        vqvae: output of the first stage.
+        nll: scalar, mean -log p(code) per code; the prior's loss.
+        rate: scalar, expected -log p(code) per code under the soft assignment of z_e; its gradient
+            reaches the encoder.
     """
 
     vqvae: VQVAEOutput
-    nats: Tensor
+    nll: Tensor
     rate: Tensor
 
 
-class Joint(nn.Module):
-    """Both stages as one module, so that wrappers for data parallel training see one `forward`."""
+class JointModel(nn.Module):
+    """Both stages as one module, so that data-parallel wrappers see one `forward`."""
 
     def __init__(self, vqvae: VQVAE, prior: Prior) -> None:
         super().__init__()
         self.vqvae, self.prior = vqvae, prior
 
     def forward(
-        self, x: Tensor, cond: Cond | None = None, for_decoder: Cond | None = None
+        self, x: Tensor, cond: Cond | None = None, decoder_cond: Cond | None = None
     ) -> JointOutput:
-        has_started = not self.vqvae.quantizer.warming_up
-        z_e = self.vqvae.z_e(x)
+        is_initialized = not self.vqvae.quantizer.is_warming_up
+        z_e = self.vqvae.compute_z_e(x)
         quantized = self.vqvae.quantizer(z_e)
-        parameters = self.vqvae.parameters_of(quantized.z_q, for_decoder)
+        parameters = self.vqvae.predict_parameters(quantized.z_q, decoder_cond)
         logits = self.prior.logits(quantized.codes, cond).float()
-        nats = F.cross_entropy(logits, quantized.codes)
-        if not has_started:  # there are no entries yet that codes could stand for
-            return JointOutput(VQVAEOutput(parameters, quantized), nats, nats.new_zeros(()))
-        shares = self._shares(z_e.float())
-        asked = -logits.detach().log_softmax(dim=1)
-        rate = (shares * asked).sum(dim=1).mean()
-        return JointOutput(VQVAEOutput(parameters, quantized), nats, rate)
+        nll = F.cross_entropy(logits, quantized.codes)
+        if not is_initialized:  # the codebook has no entries yet, so codes mean nothing
+            return JointOutput(VQVAEOutput(parameters, quantized), nll, nll.new_zeros(()))
+        assignment = self._soft_assign(z_e.float())
+        code_nats = -logits.detach().log_softmax(dim=1)
+        rate = (assignment * code_nats).sum(dim=1).mean()
+        return JointOutput(VQVAEOutput(parameters, quantized), nll, rate)
 
-    def _shares(self, z_e: Tensor) -> Tensor:
-        """How likely each entry is to be chosen for z_e, `[b, K, *grid]`: the softmax of minus its
-        squared distance, that of the nearest as the unit.
+    def _soft_assign(self, z_e: Tensor) -> Tensor:
+        """Return the soft assignment of z_e to the entries, `[b, K, *grid]`.
+
+        It is a softmax of the negative squared distances, divided by the distance of the nearest
+        entry.
         """
         codes = torch.arange(self.vqvae.quantizer.codebook_size, device=z_e.device)
         entries = self.vqvae.quantizer.decode(codes[None])[0].T.detach().float()
         rows = z_e.movedim(1, -1)
         vectors = rows.flatten(0, -2)
-        # By products alone the least distance, which is the unit, would be lost in rounding.
-        exact = "donot_use_mm_for_euclid_dist"
-        squared = torch.cdist(vectors, entries, compute_mode=exact).square()
-        unit = squared.detach().amin(dim=1, keepdim=True).clamp(min=SMALL)
-        shares = (-squared / unit).softmax(dim=1)
-        return shares.view(*rows.shape[:-1], len(codes)).movedim(-1, 1)
+        # Computed as a matrix product, the smallest distance would be lost to rounding.
+        compute_mode = "donot_use_mm_for_euclid_dist"
+        squared = torch.cdist(vectors, entries, compute_mode=compute_mode).square()
+        min_squared = squared.detach().amin(dim=1, keepdim=True).clamp(min=EPS)
+        assignment = (-squared / min_squared).softmax(dim=1)
+        return assignment.view(*rows.shape[:-1], len(codes)).movedim(-1, 1)
 
 
 class JointTask:
-    """See `vqvideo.training.task.Task`: that of the first stage, and the prior beside it."""
+    """The `vqvideo.training.task.Task` of both stages trained jointly."""
 
     def __init__(
-        self, generator: Generator, data: ClipDataset, held_out: ClipDataset, rate_weight: float
+        self, generator: Generator, data: ClipDataset, val_data: ClipDataset, rate_weight: float
     ) -> None:
         if generator.prior is None:
             raise ValueError("the generator has no prior to train; build one with prior=NAME")
         quantizer = generator.vqvae.quantizer
-        if not quantizer.plain_lookup or quantizer.num_codebooks > 1:
+        if not quantizer.is_nearest_neighbor or quantizer.num_codebooks > 1:
             raise ValueError(
-                "joint training takes a quantizer that gives z_e the nearest entry of one "
-                "codebook; take vector or ema, no cosine, no projection, or train in two stages"
+                "joint training requires a quantizer that assigns z_e to the nearest entry of one "
+                "codebook; use vector or ema without cosine or projection, or train in two stages"
             )
-        if not generator.prior.exact_likelihood:
+        if not generator.prior.has_exact_likelihood:
             raise ValueError(
-                "joint training takes a prior that gives each code its price; one with latents is "
-                "trained after the first stage"
+                "joint training requires a prior with an exact likelihood; train a prior with "
+                "latents after the first stage"
             )
         if not rate_weight >= 0:
             raise ValueError(f"rate_weight must be at least 0, got {rate_weight}")
         self.generator, self.prior, self.rate_weight = generator, generator.prior, rate_weight
-        self.first = VQVAETask(generator, data, held_out)
-        self.data = self.first.data
-        self.told = [held_out[i] for i in self.first.indices]
-        self.model: nn.Module = Joint(generator.vqvae, generator.prior)
+        self.vqvae_task = VQVAETask(generator, data, val_data)
+        self.data = self.vqvae_task.data
+        self.val_samples = [val_data[i] for i in self.vqvae_task.val_indices]
+        self.model: nn.Module = JointModel(generator.vqvae, generator.prior)
 
     @property
     def identity(self) -> dict[str, Any]:
         config = self.generator.config
-        said = {} if config is None else config.to_dict()
-        return {**said, "rate_weight": self.rate_weight}
+        options = {} if config is None else config.to_dict()
+        return {**options, "rate_weight": self.rate_weight}
 
     def before_step(self, batches: list[Sample]) -> None:
-        self.first.before_step(batches)
+        self.vqvae_task.before_step(batches)
 
-    def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        x = self.first.like_weights(batch["x"])
-        output = model(x, self._told(batch), self.first.told(batch))
-        found = self.first.vqvae.loss(x, output.vqvae, observe=False)
-        # Eq. 3 is counted per dimension of the data, so the prior's nats are too.
+    def compute_loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        x = self.vqvae_task.prepare_input(batch["x"])
+        output = model(x, self._get_prior_cond(batch), self.vqvae_task.get_decoder_cond(batch))
+        loss = self.vqvae_task.vqvae.loss(x, output.vqvae, observe=False)
+        # Eq. 3 is averaged over the dimensions of the data, so the prior's nats are too.
         per_dim = output.vqvae.quantized.codes[0].numel() / x[0].numel()
-        total = found.total + per_dim * (output.nats + self.rate_weight * output.rate)
-        return total, {**self.first.figures(x, found), "nats_per_code": output.nats.item()}
+        total = loss.total + per_dim * (output.nll + self.rate_weight * output.rate)
+        return total, {
+            **self.vqvae_task.compute_metrics(x, loss),
+            "nats_per_code": output.nll.item(),
+        }
 
     def after_step(self) -> None:
-        self.first.after_step()
+        self.vqvae_task.after_step()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        figures, nats = self.first.evaluate(), 0.0
-        with evaluating(self.prior):
-            for x, sample in zip(self.first.held_out, self.told, strict=True):
-                codes = self.generator.vqvae.encode(self.first.like_weights(x[None]))
-                one = {name: value[None] for name, value in sample.items()}
-                nats -= self.prior.log_prob(codes, self._told(one)).sum().item()
+        metrics, nats = self.vqvae_task.evaluate(), 0.0
+        with eval_mode(self.prior):
+            for x, sample in zip(self.vqvae_task.val_x, self.val_samples, strict=True):
+                codes = self.generator.vqvae.encode(self.vqvae_task.prepare_input(x[None]))
+                batch = {name: value[None] for name, value in sample.items()}
+                nats -= self.prior.log_prob(codes, self._get_prior_cond(batch)).sum().item()
         return {
-            **figures,
-            "nats_per_code": nats / self.first.counts.sum().item(),
-            "unigram_nats": entropy_nats(self.first.counts[0]).item(),
+            **metrics,
+            "nats_per_code": nats / self.vqvae_task.histograms.sum().item(),
+            "unigram_nats": entropy_nats(self.vqvae_task.histograms[0]).item(),
             "uniform_nats": math.log(self.prior.codebook_size),
         }
 
-    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
-        return self.first.warnings(figures, epochs)
+    def collect_warnings(self, metrics: dict[str, float], epochs: float) -> dict[str, str]:
+        return self.vqvae_task.collect_warnings(metrics, epochs)
 
-    def show(self, folder: Path) -> dict[str, Tensor]:
-        pictures = self.first.show(folder)
+    def write_previews(self, folder: Path) -> dict[str, Tensor]:
+        images = self.vqvae_task.write_previews(folder)
         if self.prior.rank > 1:
-            few = self.told[: num_shown(self.generator.vqvae.likelihood)]
-            batch = {name: torch.stack([each[name] for each in few]) for name in few[0]}
+            items = self.val_samples[: get_num_previews(self.generator.vqvae.likelihood)]
+            batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
             vqvae = self.generator.vqvae
-            shape = vqvae.grid_shape(self.generator.sample_shape or ())
-            codes = generate(self.prior, shape, batch=len(few), cond=self._told(batch))
-            samples = vqvae.decode(codes, self.first.told(batch))
+            shape = vqvae.compute_grid_shape(self.generator.sample_shape or ())
+            codes = generate(self.prior, shape, batch=len(items), cond=self._get_prior_cond(batch))
+            samples = vqvae.decode(codes, self.vqvae_task.get_decoder_cond(batch))
             rate = self.generator.config.rate
-            pictures |= show_rows(folder, "samples", [samples], rate)
-        return pictures
+            images |= write_video_previews(folder, "samples", [samples], rate)
+        return images
 
     def save(self, folder: Path) -> None:
         save(self.generator, folder, overwrite=True)
 
-    def _told(self, batch: Sample) -> Cond | None:
-        return cond_of(batch, self.prior.cond.takes, self.prior.device)
+    def _get_prior_cond(self, batch: Sample) -> Cond | None:
+        return cond_from_batch(batch, self.prior.cond.keys, self.prior.device)

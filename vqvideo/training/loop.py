@@ -1,9 +1,9 @@
-"""The training loop, once, for whatever can say its loss.
+"""The training loop, shared by all tasks.
 
-`train` runs a `Task`: it draws batches, steps the optimizer under a warm-up and a schedule,
-shows a progress bar, measures on held-out data now and then, and leaves a log, curves, pictures,
-the model and its own state in the run's folder. What is learnt and what is shown is the task's
-business (task.py), how a step is done and what a state is that of run.py and state.py.
+`train` runs a `Task`: it loads batches, steps the optimizer with a warm-up and a schedule, shows a
+progress bar, evaluates on validation data at intervals, and writes a log, curves, previews, the
+model and its training state into the run's folder. The task (task.py) defines the loss, the
+metrics and the previews; trainer.py defines a step, and state.py the training state.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqvideo.training.folder import TRACKED, alone
-from vqvideo.training.log import write_whole
-from vqvideo.training.run import Run
+from vqvideo.training.log import write_atomic
+from vqvideo.training.run_folder import TENSORBOARD_DIR, run_lock
 from vqvideo.training.signals import StopSignals
-from vqvideo.training.state import FILE
+from vqvideo.training.state import STATE_NAME
 from vqvideo.training.task import Task, TrainingConfig
+from vqvideo.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,52 +28,56 @@ if TYPE_CHECKING:
 def train(
     task: Task, config: TrainingConfig, out: str | Path, *, resume: bool = False
 ) -> dict[str, float]:
-    """Train and return the last held-out figures; the model is left in evaluation mode.
+    """Train and return the last validation metrics; the model is left in evaluation mode.
 
-    Writes into `out`: `model/` (a checkpoint, replaced at each measurement), `log.jsonl` (one
-    line per measurement), `curves.png`, pictures, `tensorboard/`, `training.json` (the config), and
-    `state.safetensors`, from which the run goes on.
+    Writes into `out`: `model/` (a checkpoint, replaced at each evaluation), `log.jsonl` (one
+    line per evaluation), `curves.png`, previews, `tensorboard/`, `training.json` (the config), and
+    `state.safetensors`, from which the run can be resumed.
 
     Args:
-        task: what is learnt.
+        task: model, data and loss.
         config: steps, batch size and so on.
         out: the run's folder.
-        resume: go on from the state in `out`, on a CPU to the same weights bit for bit as without
-            a stop; from the beginning where there is none yet.
+        resume: resume from the state in `out`; on a CPU the weights match an uninterrupted run bit
+            for bit. Starts from the beginning if there is no state yet.
 
     Raises:
-        ResumeError: the state in `out` is that of another run.
+        ResumeError: the state in `out` belongs to a different run.
         RuntimeError: another process is training into `out`.
         FloatingPointError: the run diverged.
-        KeyboardInterrupt: it was told to stop (SIGINT or SIGTERM), and has saved its state.
+        KeyboardInterrupt: a signal (SIGINT or SIGTERM) stopped the run; its state is saved.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = _accelerator(out)
-    with alone(out) if accelerator.is_main_process else nullcontext():
+    accelerator = _build_accelerator(out)
+    with run_lock(out) if accelerator.is_main_process else nullcontext():
         accelerator.wait_for_everyone()
-        with closing(Run(task, config, out, accelerator)) as run:
-            goes_on = resume and (out / FILE).is_file()
-            first = run.restore() if goes_on else run.begin()
+        with closing(Trainer(task, config, out, accelerator)) as trainer:
+            is_resuming = resume and (out / STATE_NAME).is_file()
+            steps_done = trainer.restore() if is_resuming else trainer.start()
             if accelerator.is_main_process:
-                told = {**asdict(config), "precision": run.precision}
-                write_whole(out / "training.json", json.dumps(told, indent=2) + "\n")
-                run.log.begin(first)
-            if not goes_on:
-                run.save(0)  # from now on there is always a state: a model without one is no run
-            purged = {"purge_step": first + 1} if first else {}
-            accelerator.init_trackers(TRACKED, init_kwargs={"tensorboard": purged})
-            _steps(run, first)
-            run.average.swap()  # the model is what was measured
+                options = {**asdict(config), "precision": trainer.precision}
+                write_atomic(out / "training.json", json.dumps(options, indent=2) + "\n")
+                trainer.logger.start(steps_done)
+            if not is_resuming:
+                trainer.save(0)  # so that a folder with a model always has a state to resume from
+            tensorboard_kwargs = {"purge_step": steps_done + 1} if steps_done else {}
+            accelerator.init_trackers(
+                TENSORBOARD_DIR, init_kwargs={"tensorboard": tensorboard_kwargs}
+            )
+            _run_steps(trainer, steps_done)
+            trainer.model_ema.swap()  # the model is left with the evaluated weights
     task.model.eval()
-    return run.figures
+    return trainer.metrics
 
 
-def _accelerator(out: Path) -> Accelerator:
-    """For devices and processes alone: a launcher's settings for anything else would come on top of
-    what a run is told.
+def _build_accelerator(out: Path) -> Accelerator:
+    """Build an accelerator that handles devices and processes only.
+
+    Precision, compilation and gradient accumulation come from the config, so a launcher's settings
+    for them are overridden.
     """
-    from accelerate import Accelerator  # imports for a second; only training needs it
+    from accelerate import Accelerator  # slow import (about 1 s), needed only for training
     from accelerate.utils import GradientAccumulationPlugin
 
     return Accelerator(
@@ -85,17 +89,17 @@ def _accelerator(out: Path) -> Accelerator:
     )
 
 
-def _steps(run: Run, first: int) -> None:
-    """All steps after the first so many."""
-    batches, config = run.batches(first), run.config
+def _run_steps(trainer: Trainer, steps_done: int) -> None:
+    """Run all steps after the first `steps_done`."""
+    batches, config = trainer.iter_batches(steps_done), trainer.config
     with StopSignals() as signals:
-        for step in range(first + 1, config.steps + 1):
-            run.step(step, batches)
-            is_measured = step % config.eval_every == 0 or step == config.steps
-            if is_measured:
-                run.measure(step)
-            if run.is_to_stop(signals) and step < config.steps:
-                run.save(step)
-                raise KeyboardInterrupt(f"stopped at step {step}; --resume goes on from there")
-            if is_measured:
-                run.save(step)
+        for step in range(steps_done + 1, config.steps + 1):
+            trainer.train_step(step, batches)
+            is_evaluated = step % config.eval_every == 0 or step == config.steps
+            if is_evaluated:
+                trainer.evaluate(step)
+            if trainer.should_stop(signals) and step < config.steps:
+                trainer.save(step)
+                raise KeyboardInterrupt(f"stopped at step {step}; continue with --resume")
+            if is_evaluated:
+                trainer.save(step)

@@ -1,4 +1,4 @@
-"""What moves the weights: an optimizer, its learning rate, and which weights are treated apart."""
+"""Optimizer, its parameter groups and its learning rate."""
 
 from __future__ import annotations
 
@@ -9,46 +9,50 @@ import torch
 from torch import nn
 
 from vqvideo.quantizers import Quantizer
-from vqvideo.training.schedule import share_of_rate
+from vqvideo.training.schedule import get_lr_factor
 from vqvideo.training.task import OptimizerConfig
 
 
-def optimizer_of(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer for all parameters of a model.
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Build the optimizer for all parameters of a model.
 
-    Those of a quantizer and of embeddings do not decay, or entries that nothing uses would shrink;
-    and an optimizer that is made for matrices (Muon) leaves them to AdamW.
+    Parameters of quantizers and embeddings have no weight decay, because unused entries would
+    shrink. An optimizer for matrices (Muon) updates them with its AdamW fallback.
 
     Raises:
-        ValueError: a run cannot work with this optimizer.
+        ValueError: the optimizer is not supported.
     """
-    tables = {
+    no_decay = {
         parameter
         for module in model.modules()
         if isinstance(module, Quantizer | nn.Embedding)
         for parameter in module.parameters()
     }
-    others = [parameter for parameter in model.parameters() if parameter not in tables]
-    groups: list[dict[str, Any]] = [{"params": others}]
-    if tables:
-        own = [parameter for parameter in model.parameters() if parameter in tables]
-        groups.append({"params": own, "weight_decay": 0.0, "use_fallback": True})
-    return _built(config, groups)
+    decay_params = [parameter for parameter in model.parameters() if parameter not in no_decay]
+    groups: list[dict[str, Any]] = [{"params": decay_params}]
+    if no_decay:
+        no_decay_params = [parameter for parameter in model.parameters() if parameter in no_decay]
+        groups.append({"params": no_decay_params, "weight_decay": 0.0, "use_fallback": True})
+    return _create_optimizer(config, groups)
 
 
-def _built(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def _create_optimizer(
+    config: OptimizerConfig, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
-    from timm.optim import create_optimizer_v2  # imports for a second
+    from timm.optim import create_optimizer_v2  # slow import (about 1 s)
 
-    _check_can_be_kept(config.name)
+    _check_is_serializable(config.name)
     return create_optimizer_v2(groups, opt=config.name, lr=rate, weight_decay=decay)
 
 
-def _check_can_be_kept(name: str) -> None:
-    """Raise `ValueError` for an optimizer that steps otherwise, or that a file of tensors and plain
-    numbers cannot hold, before any work is done.
+def _check_is_serializable(name: str) -> None:
+    """Raise `ValueError` if the optimizer has a nonstandard `step` or state.
+
+    The state must consist of tensors and numbers, which a state file can hold. The check runs
+    before any training.
     """
     from timm.optim import create_optimizer_v2
 
@@ -59,19 +63,23 @@ def _check_can_be_kept(name: str) -> None:
         optimizer.step()
         state = optimizer.state_dict()
         json.dumps(state["param_groups"])
-        kept = [value for values in state["state"].values() for value in values.values()]
-        fits = all(isinstance(value, torch.Tensor | int | float) for value in kept)
+        state_values = [value for values in state["state"].values() for value in values.values()]
+        is_serializable = all(
+            isinstance(value, torch.Tensor | int | float) for value in state_values
+        )
     except (RuntimeError, TypeError, AssertionError) as cause:
-        raise ValueError(f"a run cannot work with the optimizer {name!r}: {cause}") from cause
-    if not fits:
-        raise ValueError(f"a run cannot keep what the optimizer {name!r} remembers; take another")
+        raise ValueError(f"the optimizer {name!r} is not supported: {cause}") from cause
+    if not is_serializable:
+        raise ValueError(
+            f"the state of the optimizer {name!r} cannot be saved; choose another optimizer"
+        )
 
 
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int, steps: int
 ) -> None:
-    """That of step 1 to `steps`: up over the warm-up, and down as the schedule says."""
-    rise = min(1.0, step / max(config.warmup_steps, 1))
-    fall = share_of_rate(config.schedule, step, steps)
+    """Set the learning rate of a step, 1 to `steps`: warm-up times schedule."""
+    warmup_factor = min(1.0, step / max(config.warmup_steps, 1))
+    schedule_factor = get_lr_factor(config.schedule, step, steps)
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * rise * fall
+        group["lr"] = config.learning_rate * warmup_factor * schedule_factor

@@ -1,4 +1,4 @@
-"""In which numbers networks calculate, and what half precision asks for."""
+"""Numeric precision of the networks, and loss scaling for float16."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from vqvideo.training.task import Precision
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def dtype_of(precision: Precision) -> torch.dtype:
-    """The type that networks calculate in on this machine; see `TrainingConfig.precision`."""
+def resolve_dtype(precision: Precision) -> torch.dtype:
+    """Return the dtype of the networks on this machine; see `TrainingConfig.precision`."""
     if precision == "auto":
         return torch.bfloat16 if has_bf16() else torch.float32
     return DTYPES[precision]
 
 
 def has_bf16() -> bool:
-    """Whether the processor that would train, a GPU if there is one, has instructions for bf16."""
+    """Return whether the GPU, or the CPU if there is no GPU, has bf16 instructions."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # A torch that cannot tell what the processor has works in fp32.
-    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    # A torch without `get_capabilities` falls back to fp32.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def loss_scaler(device: str, dtype: torch.dtype) -> torch.amp.GradScaler:
-    """Scales the loss where gradients would be too small for float16; elsewhere does nothing."""
+def build_grad_scaler(device: str, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """Build a scaler of the loss for float16 gradients; it is disabled for other dtypes."""
     return torch.amp.GradScaler(device, enabled=dtype == torch.float16)

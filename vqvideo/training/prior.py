@@ -1,4 +1,4 @@
-"""Second stage: a prior over the codes of a VQ-VAE that no longer changes (section 3.3)."""
+"""Second stage: a prior over the codes of a frozen VQ-VAE (section 3.3)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.checkpoint import save
 from vqvideo.cond import Cond
-from vqvideo.data.clips import Sample, cond_of
+from vqvideo.data.clips import Sample, cond_from_batch
 from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, entropy_nats
-from vqvideo.modes import evaluating
+from vqvideo.modes import eval_mode
 from vqvideo.quantizers import Quantizer
 from vqvideo.sampling import generate
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import num_shown, show_rows, show_sounds
+from vqvideo.training.previews import get_num_previews, write_audio_previews, write_video_previews
 from vqvideo.training.task import TrainingConfig
 
 
 def train_prior(
     generator: Generator,
     codes: Dataset[Sample],
-    held_out: Dataset[Sample],
+    val_codes: Dataset[Sample],
     out: str | Path,
     config: TrainingConfig,
     *,
@@ -34,43 +34,44 @@ def train_prior(
     """Train `generator.prior` on codes; the VQ-VAE does not change by a bit.
 
     Args:
-        generator: with a trained `vqvae` and a `prior`.
-        codes: samples with `codes` of one grid and what the prior is told about them, such as
-            `CodeWindows`; to train on.
-        held_out: likewise, to measure on.
-        out: the run's folder; gets what `train` leaves in it, and `samples.png` and `.mp4`.
+        generator: model with a trained `vqvae` and a `prior`.
+        codes: training data, such as `CodeDataset`: samples with `codes` of one grid and the
+            conditions of the prior.
+        val_codes: validation data of the same form.
+        out: the run's folder; receives the files of `train`, `samples.png` and `samples.mp4`.
         config: steps, batch size and so on.
-        resume: go on from where a run in `out` was stopped; see `train`.
+        resume: resume a stopped run in `out`; see `train`.
 
     Returns:
-        The last held-out figures: `nats_per_code`, beside `unigram_nats`, the entropy of the
-        held-out codes' own histogram (of each codebook's, on average), which a prior must beat,
-        and `uniform_nats`, ln K, which it starts from.
+        The last validation metrics: `nats_per_code`, the NLL; `unigram_nats`, the entropy of the
+        histogram of the validation codes (averaged over codebooks), which a prior must beat; and
+        `uniform_nats`, ln K, where an untrained prior starts.
     """
-    task = PriorTask(generator, codes, held_out)
-    own = [quantizer.auto_step for quantizer in task.quantizers]
+    task = PriorTask(generator, codes, val_codes)
+    auto_update = [quantizer.auto_update for quantizer in task.quantizers]
     try:
         for quantizer in task.quantizers:
-            quantizer.auto_step = False  # the loop calls step() itself, after each optimizer step
+            # The loop calls update_codebook() after each optimizer step.
+            quantizer.auto_update = False
         return train(task, config, out, resume=resume)
     finally:
-        for quantizer, was in zip(task.quantizers, own, strict=True):
-            quantizer.auto_step = was
+        for quantizer, value in zip(task.quantizers, auto_update, strict=True):
+            quantizer.auto_update = value
 
 
 class PriorTask:
-    """See `vqvideo.training.task.Task`."""
+    """The `vqvideo.training.task.Task` of the second stage."""
 
     def __init__(
-        self, generator: Generator, codes: Dataset[Sample], held_out: Dataset[Sample]
+        self, generator: Generator, codes: Dataset[Sample], val_codes: Dataset[Sample]
     ) -> None:
         if generator.prior is None:
             raise ValueError("the generator has no prior to train; build one with prior=NAME")
         self.generator, self.prior = generator, generator.prior
         self.model: nn.Module = self.prior
-        self.quantizers = outermost_quantizers(self.prior)  # of a prior with latents
-        self.data, self.held_out = codes, held_out
-        self.histogram = self._histogram()
+        self.quantizers = find_outermost_quantizers(self.prior)  # a prior with latents has its own
+        self.data, self.val_data = codes, val_codes
+        self.histograms = self._compute_histograms()
         config = generator.config
         self.identity = {
             "first_stage": generator.vqvae.fingerprint(),
@@ -78,75 +79,79 @@ class PriorTask:
         }
 
     def before_step(self, batches: list[Sample]) -> None:
-        """A prior has nothing to do before steps."""
+        """Do nothing: a prior needs no preparation."""
 
-    def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        loss = model(batch["codes"], self._told(batch))
+    def compute_loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        loss = model(batch["codes"], self._get_prior_cond(batch))
         if loss.ndim:
             raise TypeError(
-                f"forward of {type(self.prior).__name__} must give a scalar to minimise, see "
-                f"Prior.forward; it gives {list(loss.shape)}"
+                f"forward of {type(self.prior).__name__} must return a scalar loss, see "
+                f"Prior.forward; got shape {list(loss.shape)}"
             )
         return loss, {}
 
     def after_step(self) -> None:
         for quantizer in self.quantizers:
-            quantizer.step()
+            quantizer.update_codebook()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         nats = 0.0
-        with evaluating(self.prior):
-            for batch in DataLoader(self.held_out, batch_size=16):
-                codes, cond = batch["codes"].to(self.prior.device), self._told(batch)
+        with eval_mode(self.prior):
+            for batch in DataLoader(self.val_data, batch_size=16):
+                codes, cond = batch["codes"].to(self.prior.device), self._get_prior_cond(batch)
                 nats -= self.prior.log_prob(codes, cond).sum().item()
-        unigram = torch.stack([entropy_nats(counts) for counts in self.histogram])
+        unigram = torch.stack([entropy_nats(counts) for counts in self.histograms])
         return {
-            "nats_per_code": nats / self.histogram.sum().item(),
+            "nats_per_code": nats / self.histograms.sum().item(),
             "unigram_nats": unigram.mean().item(),
             "uniform_nats": math.log(self.prior.codebook_size),
         }
 
-    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
-        nats, unigram = figures["nats_per_code"], figures["unigram_nats"]
+    def collect_warnings(self, metrics: dict[str, float], epochs: float) -> dict[str, str]:
+        nats, unigram = metrics["nats_per_code"], metrics["unigram_nats"]
         if epochs < 1 or nats < unigram:
             return {}
-        sentence = (
-            f"after {epochs:.1f} passes over the codes the prior needs {nats:.2f} nats per code, "
-            f"no fewer than the {unigram:.2f} of guessing from how often each code occurs: it has "
-            f"learnt nothing from the codes before. Try another learning rate, more clips or less "
-            f"dropout; if the loss on what it is trained on is far lower, it learns by heart"
+        message = (
+            f"after {epochs:.1f} epochs the NLL of the prior is {nats:.2f} nats per code, no "
+            f"lower than the {unigram:.2f} of the code frequencies alone: it has learnt nothing "
+            f"from the previous codes. Try another learning rate, more clips or less dropout; if "
+            f"the training loss is far lower, the prior overfits"
         )
-        return {"no better than guessing": sentence}
+        return {"no better than guessing": message}
 
-    def show(self, folder: Path) -> dict[str, Tensor]:
-        number = num_shown(self.generator.vqvae.likelihood)
-        batch = next(iter(DataLoader(self.held_out, batch_size=number)))
+    def write_previews(self, folder: Path) -> dict[str, Tensor]:
+        num_previews = get_num_previews(self.generator.vqvae.likelihood)
+        batch = next(iter(DataLoader(self.val_data, batch_size=num_previews)))
         self.generator.to(self.prior.device)
         vqvae = self.generator.vqvae
-        shape = vqvae.grid_shape(self.generator.sample_shape or ())
-        codes = generate(self.prior, shape, batch=len(batch["codes"]), cond=self._told(batch))
-        samples = vqvae.decode(codes)  # in the voice of nobody, if it is told one
-        show = show_sounds if self.prior.rank == 1 else show_rows
-        return show(folder, "samples", [samples], self.generator.config.rate)
+        shape = vqvae.compute_grid_shape(self.generator.sample_shape or ())
+        codes = generate(
+            self.prior, shape, batch=len(batch["codes"]), cond=self._get_prior_cond(batch)
+        )
+        samples = vqvae.decode(codes)  # a decoder with conditions runs unconditionally here
+        write = write_audio_previews if self.prior.rank == 1 else write_video_previews
+        return write(folder, "samples", [samples], self.generator.config.rate)
 
     def save(self, folder: Path) -> None:
         save(self.generator, folder, overwrite=True)
 
-    def _histogram(self) -> Tensor:
-        """How often each code occurs in held-out data, `[s, K]`, one row per codebook."""
+    def _compute_histograms(self) -> Tensor:
+        """Count each code in the validation data, `[s, K]`, one row per codebook."""
         counts = torch.zeros(self.prior.num_codebooks, self.prior.codebook_size, dtype=torch.long)
-        for batch in DataLoader(self.held_out, batch_size=64):
+        for batch in DataLoader(self.val_data, batch_size=64):
             codes = batch["codes"].reshape(-1, self.prior.num_codebooks).T
             counts += torch.stack([code_histogram(each, counts.shape[1]) for each in codes])
         return counts
 
-    def _told(self, batch: Sample) -> Cond | None:
-        return cond_of(batch, self.prior.cond.takes, self.prior.device)
+    def _get_prior_cond(self, batch: Sample) -> Cond | None:
+        return cond_from_batch(batch, self.prior.cond.keys, self.prior.device)
 
 
-def outermost_quantizers(module: nn.Module) -> list[Quantizer]:
-    """Quantizers in a module, not those that they are made of."""
+def find_outermost_quantizers(module: nn.Module) -> list[Quantizer]:
+    """Return the quantizers in a module, without the parts of composite quantizers."""
     if isinstance(module, Quantizer):
         return [module]
-    return [found for child in module.children() for found in outermost_quantizers(child)]
+    return [
+        quantizer for child in module.children() for quantizer in find_outermost_quantizers(child)
+    ]

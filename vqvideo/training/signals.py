@@ -1,4 +1,4 @@
-"""Being told to stop: Ctrl-C, or the SIGTERM of whoever runs the machine."""
+"""Handling of stop signals: SIGINT (Ctrl-C) and SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """A context in which a signal to stop is noted, so that a step is finished first.
+    """Context that records a stop signal, so that the current step can finish.
 
-    The second one has the effect that it has without this. Outside of the main thread, which alone
-    may handle signals, nothing is noted.
+    A second signal has its usual effect. Only the main thread can handle signals; in other threads
+    the context does nothing.
 
     Attributes:
-        came: whether one did.
+        is_received: whether a signal was received.
     """
 
     def __init__(self) -> None:
-        self.came = False
-        self._before: dict[signal.Signals, Any] = {}
+        self.is_received = False
+        self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {each: signal.signal(each, self._note) for each in SIGNALS}
+            self._previous_handlers = {
+                signum: signal.signal(signum, self._handle_signal) for signum in SIGNALS
+            }
         return self
 
     def __exit__(self, *error: object) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        for signum, handler in self._previous_handlers.items():
+            signal.signal(signum, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-        signal.signal(number, self._before[signal.Signals(number)])
+    def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
+        self.is_received = True
+        signal.signal(signum, self._previous_handlers[signal.Signals(signum)])

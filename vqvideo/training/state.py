@@ -1,10 +1,10 @@
-"""All that a run needs to go on as if it had never stopped, in one file.
+"""The training state of a run in one file, from which it resumes exactly.
 
-`state.safetensors` in the run's folder holds the weights and buffers of the model, what the
-optimizer remembers, the average of the weights, the random state of every process, and, as JSON in
-its header, the steps done, the log, and what the run was asked for: learning rate and place in the
-data follow from these. It is written under another name and renamed, so a crash at any moment
-leaves the last one whole. No pickle.
+`state.safetensors` in the run's folder holds the weights and buffers of the model, the state of the
+optimizer, the EMA of the weights, the random state of every process and, as JSON in its header, the
+number of steps done, the log and the options of the run. The learning rate and the position in the
+data follow from these. The file is written under a temporary name and renamed, so that a crash
+leaves the previous one intact. It contains no pickle.
 """
 
 from __future__ import annotations
@@ -20,63 +20,63 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vqvideo.checkpoint import flush
+from vqvideo.checkpoint import fsync
 
-FILE = "state.safetensors"
-FORMAT_VERSION = 3
-HEADER = "vqvideo_training"
+STATE_NAME = "state.safetensors"
+FORMAT_VERSION = 4
+HEADER_KEY = "vqvideo_training"
 
 
 class ResumeError(ValueError):
-    """A run that cannot go on as asked; the message says why and what to do."""
+    """A run cannot be resumed; the message says why and what to do."""
 
 
 def save_state(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Mapping[str, Tensor],
-    randomness: list[dict[str, Tensor]],
-    said: Mapping[str, Any],
+    model_ema: Mapping[str, Tensor],
+    rng_states: list[dict[str, Tensor]],
+    run_state: Mapping[str, Any],
 ) -> None:
-    """Write the state of a run; a crash midway leaves the one before.
+    """Write the state of a run atomically; after a crash the previous file is intact.
 
     Args:
-        path: of the file.
-        model: whose parameters are optimized, all buffers included.
-        optimizer: what it remembers of each parameter, and the options of its groups.
-        average: `WeightAverage.state()`.
-        randomness: `random_state()` of every process.
-        said: plain data to keep beside: step, log, config.
+        path: path of the file.
+        model: the trained model; all of its parameters and buffers are saved.
+        optimizer: the optimizer; its state per parameter and its group options are saved.
+        model_ema: `ModelEMA.state_dict()`.
+        rng_states: `get_rng_state()` of every process.
+        run_state: plain data for the header: step, log, config.
     """
-    remembered = optimizer.state_dict()
+    optimizer_state = optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    numbers: dict[str, dict[str, Any]] = {}  # some optimizers count their steps so
-    for number, values in remembered["state"].items():
+    scalars: dict[str, dict[str, Any]] = {}  # some optimizers keep a step count as a number
+    for index, values in optimizer_state["state"].items():
         for name, value in values.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{number}.{name}"] = value
+                tensors[f"optimizer.{index}.{name}"] = value
             else:
-                numbers.setdefault(str(number), {})[name] = value
-    tensors |= {f"average.{number}": value for number, value in average.items()}
-    for process, values in enumerate(randomness):
+                scalars.setdefault(str(index), {})[name] = value
+    tensors |= {f"average.{index}": value for index, value in model_ema.items()}
+    for process, values in enumerate(rng_states):
         tensors |= {f"random.{process}.{name}": value for name, value in values.items()}
     header = {
         "format_version": FORMAT_VERSION,
-        "groups": remembered["param_groups"],
-        "numbers": numbers,
-        **said,
+        "groups": optimizer_state["param_groups"],
+        "numbers": scalars,
+        **run_state,
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(
-            {name: _plain(value) for name, value in tensors.items()},
+            {name: _to_contiguous_cpu(value) for name, value in tensors.items()},
             temporary,
-            metadata={HEADER: json.dumps(header)},
+            metadata={HEADER_KEY: json.dumps(header)},
         )
-        flush(temporary)
+        fsync(temporary)
         temporary.replace(path)
-        flush(path.parent)
+        fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -87,80 +87,88 @@ def load_state(
     """Restore model and optimizer from a file that `save_state` wrote.
 
     Returns:
-        What was said beside, the average of the weights, and the random state of every process.
+        The `run_state`, the EMA of the weights, and the random state of every process.
 
     Raises:
-        ResumeError: no such file, a damaged one, or that of another model.
+        ResumeError: the file is missing, damaged or of a different model.
     """
-    said, tensors = read_state(path)
+    run_state, tensors = read_state(path)
     weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
     try:
         model.load_state_dict(weights)
     except RuntimeError as cause:
         raise ResumeError(
-            f"{path} is the state of another model; start anew with --overwrite"
+            f"{path} is the state of a different model; start over with --overwrite"
         ) from cause
-    remembered: dict[int, dict[str, Any]] = {
-        int(number): dict(values) for number, values in said.pop("numbers").items()
+    optimizer_state: dict[int, dict[str, Any]] = {
+        int(index): dict(values) for index, values in run_state.pop("numbers").items()
     }
-    average: dict[str, Tensor] = {}
-    randomness: dict[int, dict[str, Tensor]] = {}
+    model_ema: dict[str, Tensor] = {}
+    rng_states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        number, _, entry = rest.partition(".")
-        if kind == "optimizer":
-            remembered.setdefault(int(number), {})[entry] = value
-        elif kind == "average":
-            average[rest] = value
-        elif kind == "random":
-            randomness.setdefault(int(number), {})[entry] = value
-    optimizer.load_state_dict({"state": remembered, "param_groups": said.pop("groups")})
-    return said, average, [randomness[process] for process in sorted(randomness)]
+        group, _, rest = name.partition(".")
+        index, _, entry = rest.partition(".")
+        if group == "optimizer":
+            optimizer_state.setdefault(int(index), {})[entry] = value
+        elif group == "average":
+            model_ema[rest] = value
+        elif group == "random":
+            rng_states.setdefault(int(index), {})[entry] = value
+    optimizer.load_state_dict({"state": optimizer_state, "param_groups": run_state.pop("groups")})
+    return run_state, model_ema, [rng_states[process] for process in sorted(rng_states)]
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What was said beside the tensors; raises `ResumeError` as `read_state` does."""
+    """Return the header of a state file.
+
+    Raises:
+        ResumeError: the file is missing, damaged or of another format version.
+    """
     return _read(path, with_tensors=False)[0]
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header and the tensors of a file; raises `ResumeError` where it is none."""
+    """Return the header and the tensors of a state file.
+
+    Raises:
+        ResumeError: the file is missing, damaged or of another format version.
+    """
     return _read(path, with_tensors=True)
 
 
 def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            said = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
             names = file.keys() if with_tensors else []
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as cause:
-        raise ResumeError(f"{path} is no state of a run, or a damaged one: {cause}") from cause
-    version = said.pop("format_version", None)
+        raise ResumeError(f"{path} is not a training state, or it is damaged: {cause}") from cause
+    version = header.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise ResumeError(
-            f"{path} is the state of a run in format version {version}; this vqvideo goes on from "
-            f"{FORMAT_VERSION}. Go on with the version that wrote it, or start anew: --init-from "
-            f"takes the run's model, --overwrite its folder"
+            f"{path} is a training state of format version {version}; this vqvideo reads version "
+            f"{FORMAT_VERSION}. Resume with the vqvideo that wrote it, or start over: --init-from "
+            f"loads the run's model, --overwrite replaces its folder"
         )
-    return said, tensors
+    return header, tensors
 
 
-def random_state() -> dict[str, Tensor]:
-    """Of torch in this process, on the CPU and on its GPU."""
+def get_rng_state() -> dict[str, Tensor]:
+    """Return the random state of torch in this process, on the CPU and on its GPU."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
-def set_random_state(state: Mapping[str, Tensor]) -> None:
-    """Go on from `random_state()`."""
+def set_rng_state(state: Mapping[str, Tensor]) -> None:
+    """Restore the result of `get_rng_state()`."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def _plain(value: Any) -> Tensor:
-    """A tensor of its own on the CPU, laid out in the usual way."""
+def _to_contiguous_cpu(value: Any) -> Tensor:
+    """Return a contiguous copy on the CPU."""
     return torch.as_tensor(value).detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""What is trained, and how: the two things that `train` is told."""
+"""The arguments of `train`: the task to train and the training config."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch.utils.data import Dataset
 from vqvideo.data.clips import Sample
 from vqvideo.training.schedule import check_schedule
 
-KNOWN = ("adamw", "nmuon")  # optimizers that need no asking
+COMMON_OPTIMIZERS = ("adamw", "nmuon")  # accepted without importing timm
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How weights move.
+    """Options of the optimizer, its schedule and the EMA of the weights.
 
     Attributes:
-        name: "adamw", or an optimizer of timm's: "nmuon" moves matrices and kernels by orthogonal
-            steps, and learns much more from each.
-        learning_rate: at its highest, after the warm-up.
-        schedule: how it goes on from there: "linear" falls to a twentieth at the end, "cosine" and
-            the other names that `training.schedule` holds are timm's.
-        warmup_steps: steps over which the learning rate rises; the schedule runs under it.
-        weight_decay: of all weights but those of quantizers and embeddings.
-        weight_average: in [0, 1); 0 keeps the weights as they are. Else the model that is measured,
-            shown and saved is a moving average of the weights, each step counting so much of those
-            before; in the first steps less, so that an average is never of the beginning.
+        name: "adamw", or the name of a timm optimizer, such as "nmuon" (Muon), which applies
+            orthogonalized updates to matrices and kernels and makes more progress per step.
+        learning_rate: the peak learning rate, after the warm-up.
+        schedule: decay of the learning rate: "linear" decays to 1/20 of the peak; "cosine" and the
+            other names in `training.schedule` are timm's.
+        warmup_steps: number of steps of linear warm-up; the schedule also runs during them.
+        weight_decay: weight decay of all weights except those of quantizers and embeddings.
+        model_ema_decay: decay of the EMA of the weights per step, in [0, 1). With 0 there is no
+            EMA; otherwise the averaged weights are evaluated, previewed and saved. The decay is
+            smaller in the first steps, so that the initial weights do not dominate the average.
     """
 
     name: str = "adamw"
@@ -39,60 +39,60 @@ class OptimizerConfig:
     schedule: str = "linear"
     warmup_steps: int = 100
     weight_decay: float = 0.01
-    weight_average: float = 0.0
+    model_ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in KNOWN:
-            from timm.optim import list_optimizers  # imports for a second
+        if self.name not in COMMON_OPTIMIZERS:
+            from timm.optim import list_optimizers  # slow import (about 1 s)
 
             if self.name not in list_optimizers():
                 raise ValueError(
-                    f"there is no optimizer {self.name!r}; adamw is torch's, and the names of the "
-                    f"others are in timm.optim.list_optimizers()"
+                    f"unknown optimizer {self.name!r}; expected adamw or a name listed by "
+                    f"timm.optim.list_optimizers()"
                 )
         check_schedule(self.schedule)
         for name in ("learning_rate", "warmup_steps", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.weight_average < 1:
-            raise ValueError(f"weight_average must lie in [0, 1), got {self.weight_average}")
+        if not 0 <= self.model_ema_decay < 1:
+            raise ValueError(f"model_ema_decay must lie in [0, 1), got {self.model_ema_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a model is trained.
+    """Options of a training run.
 
     Attributes:
-        steps: optimizer steps.
-        batch_size: items that are worked on at once in each process.
-        accumulate: batches of each process that make up one step: as one large batch, in less
-            memory.
-        eval_every: steps between two measurements on held-out data.
-        optimizer: how weights move.
-        precision: of the networks; the quantizer always works in float32. "auto" is bf16 where
-            the processor has instructions for it, else fp32. "fp16" scales the loss, so that small
-            gradients are not lost.
-        compile: whether the networks are compiled (`torch.compile`) when they first run;
-            docs/benchmarks.md says what it costs and gives.
-        seed: decides the initial weights and the order of the data.
-        num_workers: processes that read data.
-        about: what is to be remembered of the run, plain data for `training.json` and the card of
-            the model: where its data and first weights come from. Decides nothing.
+        steps: number of optimizer steps.
+        batch_size: items per batch in each process.
+        gradient_accumulation_steps: batches of each process per optimizer step; equivalent to one
+            large batch, in less memory.
+        eval_every: number of steps between evaluations on validation data.
+        optimizer: options of the optimizer.
+        precision: precision of the networks; the quantizer always runs in float32. "auto" is bf16
+            if the processor has instructions for it, otherwise fp32. "fp16" uses loss scaling, so
+            that small gradients do not underflow.
+        compile: whether to compile the networks with `torch.compile` on their first call; see
+            docs/benchmarks.md for its cost and speed-up.
+        seed: seed of the initial weights and of the order of the data.
+        num_workers: number of worker processes that load data.
+        metadata: plain data recorded in `training.json` and in the model card, such as the origin
+            of the data and of the initial weights. It does not affect training.
     """
 
     steps: int
     batch_size: int = 8
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     eval_every: int = 200
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: Precision = "auto"
     compile: bool = False
     seed: int = 0
     num_workers: int = 0
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "eval_every"):
+        for name in ("steps", "batch_size", "gradient_accumulation_steps", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.precision not in get_args(Precision):
@@ -101,39 +101,41 @@ class TrainingConfig:
 
 
 class Task(Protocol):
-    """What `train` needs to know of a model."""
+    """The interface between `train` and a model: data, loss, metrics and previews."""
 
     model: nn.Module
 
     @property
     def data(self) -> Dataset[Sample]:
-        """What to train on."""
+        """Training data."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Plain data besides the `TrainingConfig` that decides what is learnt: a run that goes on
-        must have the same.
+        """Plain data beyond the `TrainingConfig` that determines the training result.
+
+        A run can be resumed only with the same identity.
         """
 
     def before_step(self, batches: list[Sample]) -> None:
-        """Once before every optimizer step, with all its batches of this process."""
+        """Prepare an optimizer step; called once with all batches of this process."""
 
-    def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        """Scalar to minimise, and figures to log; `model` is `self.model` as wrapped."""
+    def compute_loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        """Return the scalar loss and metrics to log; `model` is the wrapped `self.model`."""
 
     def after_step(self) -> None:
-        """Once after every optimizer step."""
+        """Finish an optimizer step; called once after every step."""
 
     def evaluate(self) -> dict[str, float]:
-        """Figures on held-out data."""
+        """Return the metrics on validation data."""
 
-    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
-        """What goes wrong, if something does, and what to do, after so many passes over the data: a
-        name and a sentence for each. What has a name is said once.
+    def collect_warnings(self, metrics: dict[str, float], epochs: float) -> dict[str, str]:
+        """Return warnings after a number of epochs: a name and a message for each problem.
+
+        A warning of one name is shown only once per run.
         """
 
-    def show(self, folder: Path) -> dict[str, Tensor]:
-        """Pictures into the run's folder; returns each, uint8 `[h, w, 3]`, under its name."""
+    def write_previews(self, folder: Path) -> dict[str, Tensor]:
+        """Write previews into the run's folder and return images, uint8 `[h, w, 3]`, by name."""
 
     def save(self, folder: Path) -> None:
-        """The model into the run's folder."""
+        """Save the model into a folder."""

@@ -1,4 +1,4 @@
-"""First stage: encoder, codebook and decoder of a VQ-VAE, the prior uniform (eq. 3)."""
+"""First stage: encoder, codebook and decoder of a VQ-VAE with a uniform prior (eq. 3)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from torch.utils.data import default_collate
 
 from vqvideo.checkpoint import save
 from vqvideo.cond import Cond
-from vqvideo.data.clips import ClipDataset, Sample, cond_of
+from vqvideo.data.clips import ClipDataset, Sample, cond_from_batch
 from vqvideo.generator import Generator
-from vqvideo.metrics import code_histogram, perplexity, psnr_db, psnr_db_of_mse, usage
-from vqvideo.modes import evaluating
+from vqvideo.metrics import code_histogram, codebook_usage, perplexity, psnr_db, psnr_db_from_mse
+from vqvideo.modes import eval_mode
 from vqvideo.training.loop import train
-from vqvideo.training.pictures import SHOWN, num_shown, show_rows, show_sounds
+from vqvideo.training.previews import (
+    NUM_PREVIEWS,
+    get_num_previews,
+    write_audio_previews,
+    write_video_previews,
+)
 from vqvideo.training.task import TrainingConfig
 from vqvideo.vqvae import VQVAELoss
 
-HELD_OUT = 64  # items: enough for a steady figure, few enough to be quick
-DRAWN = 4096  # samples of sound that pictures show, where each takes a pass
-FEW = 50  # clips, which a model of millions of weights learns by heart
-CODES_PER_ENTRY = 10  # fewer say little about which entries are used
-MEMORY_FORMAT = {  # how convolutions on a CPU like their data
+MAX_VAL_ITEMS = 64  # items: enough for stable metrics, few enough to be fast
+MAX_PREVIEW_SAMPLES = 4096  # audio samples in previews of an autoregressive decoder
+MIN_CLIPS = 50  # fewer are overfitted by a model of millions of weights
+MIN_CODES_PER_ENTRY = 10  # with fewer codes the usage is not meaningful
+MEMORY_FORMATS = {  # fastest layouts of convolutions on a CPU, by rank
     2: torch.channels_last,
     3: torch.channels_last_3d,
 }
@@ -34,163 +39,171 @@ MEMORY_FORMAT = {  # how convolutions on a CPU like their data
 def train_vqvae(
     generator: Generator,
     data: ClipDataset,
-    held_out: ClipDataset,
+    val_data: ClipDataset,
     out: str | Path,
     config: TrainingConfig,
     *,
     resume: bool = False,
 ) -> dict[str, float]:
-    """Train `generator.vqvae` on windows of data; returns the last held-out figures.
+    """Train `generator.vqvae` on clips and return the last validation metrics.
 
     Args:
-        generator: a model whose prior is not touched and not saved.
-        data: to train on.
-        held_out: to measure on.
-        out: the run's folder; gets what `train` leaves in it, and `reconstructions.png` and
-            `.mp4` or `.wav` (originals above or before their reconstructions, held out).
+        generator: the model; its prior is neither trained nor saved.
+        data: training data.
+        val_data: validation data.
+        out: the run's folder; receives the files of `train`, `reconstructions.png`, and
+            `reconstructions.mp4` or `.wav` (validation clips above or before their
+            reconstructions).
         config: steps, batch size and so on.
-        resume: go on from where a run in `out` was stopped; see `train`.
+        resume: resume a stopped run in `out`; see `train`.
     """
     quantizer = generator.vqvae.quantizer
-    own = quantizer.auto_step
-    quantizer.auto_step = False  # the loop calls step() itself, after each optimizer step
+    auto_update = quantizer.auto_update
+    quantizer.auto_update = False  # the loop calls update_codebook() after each optimizer step
     try:
-        return train(VQVAETask(generator, data, held_out), config, out, resume=resume)
+        return train(VQVAETask(generator, data, val_data), config, out, resume=resume)
     finally:
-        quantizer.auto_step = own
+        quantizer.auto_update = auto_update
 
 
 class VQVAETask:
-    """See `vqvideo.training.task.Task`."""
+    """The `vqvideo.training.task.Task` of the first stage."""
 
-    def __init__(self, generator: Generator, data: ClipDataset, held_out: ClipDataset) -> None:
+    def __init__(self, generator: Generator, data: ClipDataset, val_data: ClipDataset) -> None:
         self.generator = generator
         self.data = data
         self.vqvae = generator.vqvae
-        self.format = MEMORY_FORMAT.get(self.vqvae.rank, torch.contiguous_format)
+        self.memory_format = MEMORY_FORMATS.get(self.vqvae.rank, torch.contiguous_format)
         self.model: nn.Module = self.vqvae
         for tensor in (*self.vqvae.parameters(), *self.vqvae.buffers()):
-            # Each kernel by its own rank: an encoder of frames has two-dimensional ones.
-            if tensor.ndim - 2 in MEMORY_FORMAT:
-                tensor.data = tensor.to(memory_format=MEMORY_FORMAT[tensor.ndim - 2])
-        number = min(HELD_OUT, len(held_out))
-        self.indices = [i * len(held_out) // number for i in range(number)]  # evenly spread
-        self.samples: Sample = default_collate([held_out[index] for index in self.indices])
-        self.held_out = self.samples["x"]
-        self.counts = torch.zeros(1, 1)  # how often each code came in the last evaluation, `[s, K]`
+            # By the rank of each kernel: a frame encoder of a video model has 2D kernels.
+            if tensor.ndim - 2 in MEMORY_FORMATS:
+                tensor.data = tensor.to(memory_format=MEMORY_FORMATS[tensor.ndim - 2])
+        num_items = min(MAX_VAL_ITEMS, len(val_data))
+        # Evenly spaced over the validation data.
+        self.val_indices = [i * len(val_data) // num_items for i in range(num_items)]
+        self.val_samples: Sample = default_collate([val_data[index] for index in self.val_indices])
+        self.val_x = self.val_samples["x"]
+        self.histograms = torch.zeros(1, 1)  # code counts of the last evaluation, `[s, K]`
 
     @property
     def identity(self) -> dict[str, Any]:
         config = self.generator.config
-        said = {} if config is None else config.to_dict()
-        return {name: value for name, value in said.items() if name != "prior"}
+        options = {} if config is None else config.to_dict()
+        return {name: value for name, value in options.items() if name != "prior"}
 
     def before_step(self, batches: list[Sample]) -> None:
-        whole = torch.cat([self.like_weights(batch["x"]) for batch in batches])
-        self.vqvae.likelihood.observe(whole)
+        x = torch.cat([self.prepare_input(batch["x"]) for batch in batches])
+        self.vqvae.likelihood.observe(x)
 
-    def loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
-        x = self.like_weights(batch["x"])
-        loss = self.vqvae.loss(x, model(x, self.told(batch)), observe=False)
-        return loss.total, self.figures(x, loss)
+    def compute_loss(self, model: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, float]]:
+        x = self.prepare_input(batch["x"])
+        loss = self.vqvae.loss(x, model(x, self.get_decoder_cond(batch)), observe=False)
+        return loss.total, self.compute_metrics(x, loss)
 
-    def figures(self, x: Tensor, loss: VQVAELoss) -> dict[str, float]:
-        """What the progress bar shows of a batch, of its first items."""
-        used = usage(self._histograms(loss.quantized.codes))
-        return {**self._nearness(x[:SHOWN], loss.parameters[:SHOWN]), "usage": used}
+    def compute_metrics(self, x: Tensor, loss: VQVAELoss) -> dict[str, float]:
+        """Compute the batch metrics of the progress bar; the PSNR is that of the first items."""
+        usage = codebook_usage(self._compute_histograms(loss.quantized.codes))
+        return {
+            **self._compute_psnr(x[:NUM_PREVIEWS], loss.parameters[:NUM_PREVIEWS]),
+            "usage": usage,
+        }
 
-    def _nearness(self, x: Tensor, parameters: Tensor) -> dict[str, float]:
+    def _compute_psnr(self, x: Tensor, parameters: Tensor) -> dict[str, float]:
         if not self._has_psnr:
             return {}
         return {"psnr_db": psnr_db(self.vqvae.likelihood.mode(parameters), x)}
 
     def after_step(self) -> None:
-        self.vqvae.quantizer.step()
+        self.vqvae.quantizer.update_codebook()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        likelihood, number = self.vqvae.likelihood, len(self.held_out)
-        loss, nats, squared, counts = 0.0, 0.0, 0.0, torch.tensor(0)
-        with evaluating(self.vqvae):
-            for start in range(0, number, 8):
-                batch = {name: each[start : start + 8] for name, each in self.samples.items()}
-                x = self.like_weights(batch["x"])
-                found = self.vqvae.loss(x, cond=self.told(batch))
-                loss += found.total.item() * len(x)
-                nats += found.reconstruction_nats.item() * len(x)
+        likelihood, num_items = self.vqvae.likelihood, len(self.val_x)
+        total, nats, squared_error, counts = 0.0, 0.0, 0.0, torch.tensor(0)
+        with eval_mode(self.vqvae):
+            for start in range(0, num_items, 8):
+                batch = {name: each[start : start + 8] for name, each in self.val_samples.items()}
+                x = self.prepare_input(batch["x"])
+                loss = self.vqvae.loss(x, cond=self.get_decoder_cond(batch))
+                total += loss.total.item() * len(x)
+                nats += loss.reconstruction_nats.item() * len(x)
                 if self._has_psnr:
-                    mode = likelihood.mode(found.parameters)
-                    squared += (mode - x).square().sum().item()
-                counts = counts + self._histograms(found.quantized.codes)
-        self.counts = counts
-        figures = {"loss": loss / number}
+                    mode = likelihood.mode(loss.parameters)
+                    squared_error += (mode - x).square().sum().item()
+                counts = counts + self._compute_histograms(loss.quantized.codes)
+        self.histograms = counts
+        metrics = {"loss": total / num_items}
         if self._has_psnr:
-            figures["psnr_db"] = psnr_db_of_mse(squared / self.held_out.numel())
-        if likelihood.gives_bits:
-            dims, codes = self.held_out[0].numel(), int(counts.sum()) / number
-            nats = nats / number + codes * math.log(self.vqvae.quantizer.codebook_size)
-            figures["bits_per_dim"] = nats / (dims * math.log(2))
+            metrics["psnr_db"] = psnr_db_from_mse(squared_error / self.val_x.numel())
+        if likelihood.is_discrete:
+            dims, codes = self.val_x[0].numel(), int(counts.sum()) / num_items
+            nats = nats / num_items + codes * math.log(self.vqvae.quantizer.codebook_size)
+            metrics["bits_per_dim"] = nats / (dims * math.log(2))
         return {
-            **figures,
-            "usage": usage(counts),
+            **metrics,
+            "usage": codebook_usage(counts),
             "perplexity": torch.stack([perplexity(each) for each in counts]).mean().item(),
         }
 
-    def warnings(self, figures: dict[str, float], epochs: float) -> dict[str, str]:
-        size, number = self.vqvae.quantizer.codebook_size, len(self.data)
-        low, high = self.held_out.min().item(), self.held_out.max().item()
-        found = {}
+    def collect_warnings(self, metrics: dict[str, float], epochs: float) -> dict[str, str]:
+        size, num_clips = self.vqvae.quantizer.codebook_size, len(self.data)
+        low, high = self.val_x.min().item(), self.val_x.max().item()
+        warnings = {}
         if low < -1.001 or high > 1.001 or low >= 0:
-            found["range"] = (
-                f"data lies in [{low:.3g}, {high:.3g}], models are made for [-1, 1]; scale it, as "
-                f"vqvideo.media.from_uint8 does with bytes"
+            warnings["range"] = (
+                f"data lies in [{low:.3g}, {high:.3g}], but models expect [-1, 1]; scale it, as "
+                f"vqvideo.media.from_uint8 does for uint8 data"
             )
-        if number < FEW:
-            found["few clips"] = (
-                f"{number} clips to train on are few, they will be learnt by heart; give more "
-                f"data, or a smaller clip step"
+        if num_clips < MIN_CLIPS:
+            warnings["few clips"] = (
+                f"{num_clips} training clips are few, and the model will overfit; provide more "
+                f"data or a smaller clip stride"
             )
-        is_judged = epochs >= 1 and self.counts[0].sum() >= CODES_PER_ENTRY * size
-        if is_judged and (figures["usage"] < 0.1 or figures["perplexity"] < 0.05 * size):
-            found["collapse"] = (
-                f"the codebook collapses: {figures['usage'] * size:.0f} of {size} entries are "
-                f"used, the perplexity is {figures['perplexity']:.1f}; a smaller codebook_size, a "
-                f"higher revive_below or start=kmeans help, and `vqvideo doctor` says more"
+        is_reliable = epochs >= 1 and self.histograms[0].sum() >= MIN_CODES_PER_ENTRY * size
+        if is_reliable and (metrics["usage"] < 0.1 or metrics["perplexity"] < 0.05 * size):
+            warnings["collapse"] = (
+                f"the codebook collapses: {metrics['usage'] * size:.0f} of {size} entries are "
+                f"used, the perplexity is {metrics['perplexity']:.1f}; use a smaller "
+                f"codebook_size, a higher dead_code_threshold or init=kmeans, and see "
+                f"`vqvideo doctor`"
             )
-        return found
+        return warnings
 
-    def show(self, folder: Path) -> dict[str, Tensor]:
-        number = num_shown(self.vqvae.likelihood)
-        x = self.like_weights(self.held_out[:number])
+    def write_previews(self, folder: Path) -> dict[str, Tensor]:
+        num_previews = get_num_previews(self.vqvae.likelihood)
+        x = self.prepare_input(self.val_x[:num_previews])
         if self.vqvae.rank == 1 and self.vqvae.likelihood.is_autoregressive:
-            step = self.vqvae.downsampling[0]  # a pass for each sample
-            x = x[:, :, : -(-min(DRAWN, x.shape[2]) // step) * step]
-        cond = self.told({name: each[:number] for name, each in self.samples.items()})
-        again = self.vqvae.decode(self.vqvae.encode(x), cond)
-        show = show_sounds if self.vqvae.rank == 1 else show_rows
-        return show(folder, "reconstructions", [x, again], self.generator.config.rate)
+            stride = self.vqvae.downsampling[0]
+            x = x[:, :, : -(-min(MAX_PREVIEW_SAMPLES, x.shape[2]) // stride) * stride]
+        cond = self.get_decoder_cond(
+            {name: value[:num_previews] for name, value in self.val_samples.items()}
+        )
+        reconstruction = self.vqvae.decode(self.vqvae.encode(x), cond)
+        write = write_audio_previews if self.vqvae.rank == 1 else write_video_previews
+        return write(folder, "reconstructions", [x, reconstruction], self.generator.config.rate)
 
     def save(self, folder: Path) -> None:
         first_stage = Generator(self.vqvae, None, self.generator.config)
         save(first_stage, folder, overwrite=True)
 
-    def told(self, batch: Sample) -> Cond | None:
-        """What the decoder is told about a batch."""
-        return cond_of(batch, self.vqvae.cond.takes, next(self.vqvae.parameters()).device)
+    def get_decoder_cond(self, batch: Sample) -> Cond | None:
+        """Return the decoder's condition of a batch, or None."""
+        return cond_from_batch(batch, self.vqvae.cond.keys, next(self.vqvae.parameters()).device)
 
     @property
     def _has_psnr(self) -> bool:
-        """Not where a mode takes a pass for each value, nor where waves may stand anywhere."""
+        """Return whether the PSNR of the mode is meaningful and needs a single pass."""
         likelihood = self.vqvae.likelihood
         return likelihood.is_normalized and not likelihood.is_autoregressive
 
-    def _histograms(self, codes: Tensor) -> Tensor:
-        """How often each code occurs, `[s, K]`, one row per codebook."""
+    def _compute_histograms(self, codes: Tensor) -> Tensor:
+        """Count how often each code occurs, `[s, K]`, one row per codebook."""
         quantizer = self.vqvae.quantizer
-        each = codes.reshape(-1, quantizer.num_codebooks).T
-        return torch.stack([code_histogram(one, quantizer.codebook_size) for one in each]).cpu()
+        rows = codes.reshape(-1, quantizer.num_codebooks).T
+        return torch.stack([code_histogram(row, quantizer.codebook_size) for row in rows]).cpu()
 
-    def like_weights(self, x: Tensor) -> Tensor:
-        """Data where the weights are, laid out in memory as they are."""
+    def prepare_input(self, x: Tensor) -> Tensor:
+        """Move data to the device and memory format of the weights."""
         device = next(self.vqvae.parameters()).device
-        return x.to(device).contiguous(memory_format=self.format)
+        return x.to(device).contiguous(memory_format=self.memory_format)

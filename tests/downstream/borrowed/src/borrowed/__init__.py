@@ -1,8 +1,9 @@
 """Quantizers of vector-quantize-pytorch (Phil Wang) under the interface of vqvideo.
 
-Theirs move a codebook inside a training forward; ours must move in `step()` and nowhere else. So
-theirs stay in evaluation mode, what a step sees is kept, and `step()` shows it to them at once, in
-training mode. That keeps every law of `vqvideo.testing.check_quantizer`. What is not kept:
+Theirs move a codebook inside a training forward; ours must move in `update_codebook()` and nowhere
+else. So theirs stay in evaluation mode, the vectors of a step are kept, and `update_codebook()`
+passes them on at once, in training mode. That keeps every law of
+`vqvideo.testing.check_quantizer`. What is not kept:
 
 - Vectors of a step are kept, not only their sums, so a step needs memory for all of them.
 - On several processes theirs add up statistics themselves, and wait for each other: every process
@@ -41,76 +42,78 @@ class BorrowedQuantizer(Quantizer):
         num_codebooks: indices per vector.
         moves: whether it has a codebook that a training forward moves; its gradient is then that
             of section 3.2 of the paper. One without passes on a gradient of its own.
-        plain_lookup: see `Quantizer`.
+        is_nearest_neighbor: see `Quantizer`.
     """
 
     def __init__(
         self,
-        theirs: nn.Module,
-        lookup: str,
+        module: nn.Module,
+        decode_method: str,
         *,
         z_channels: int,
         codebook_size: int,
         num_codebooks: int = 1,
-        moves: bool = True,
-        plain_lookup: bool = False,
+        has_codebook: bool = True,
+        is_nearest_neighbor: bool = False,
     ) -> None:
         super().__init__()
-        self.theirs, self.moves = theirs.eval(), moves
-        self.lookup = lookup  # its name: the method itself would tie a copy to the original
+        self.module, self.has_codebook = module.eval(), has_codebook
+        self.decode_method = (
+            decode_method  # its name: the method itself would tie a copy to the original
+        )
         self.z_channels, self.codebook_size = z_channels, codebook_size
-        self.num_codebooks, self.plain_lookup = num_codebooks, plain_lookup
-        self.several = (num_codebooks,) if num_codebooks > 1 else ()  # the last axis of codes
-        self.seen: list[Tensor] = []
+        self.num_codebooks, self.is_nearest_neighbor = num_codebooks, is_nearest_neighbor
+        self.code_shape = (num_codebooks,) if num_codebooks > 1 else ()  # the last axis of codes
+        self.pending_vectors: list[Tensor] = []
 
     def train(self, mode: bool = True) -> BorrowedQuantizer:
-        """As always, but for theirs, which train in `step` alone."""
+        """As always, but for theirs, which train in `update_codebook` alone."""
         super().train(mode)
-        self.theirs.eval()
+        self.module.eval()
         return self
 
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
         rows = z_e.movedim(1, -1)
         vectors = rows.flatten(1, -2)  # [b, n, d]
         if len(vectors):
-            found, codes = self.theirs(vectors)[:2]
+            found, codes = self.module(vectors)[:2]
         else:  # which theirs do not take
             found, codes = vectors, vectors.new_zeros(0)
-        codes = codes.long().reshape(*rows.shape[:-1], *self.several)
-        through = vectors if self.moves else found
+        codes = codes.long().reshape(*rows.shape[:-1], *self.code_shape)
+        through = vectors if self.has_codebook else found
         gradient = (through - through.detach()).reshape(rows.shape).movedim(-1, 1)  # and else 0
         z_q = self.dequantize(codes).detach() + gradient
         errors, used = (z_e - z_q.detach()).square().movedim(1, -1), codes
         if mask is not None:
             errors, used, rows = errors[mask], codes[mask], rows[mask]
-        if self.training and self.moves:
-            self.seen.append(rows.detach().reshape(-1, self.z_channels))
+        if self.training and self.has_codebook:
+            self.pending_vectors.append(rows.detach().reshape(-1, self.z_channels))
         nothing = z_e.new_zeros(())
         each = used.reshape(-1, self.num_codebooks).unbind(1)
         perplexities = [perplexity(code_histogram(one, self.codebook_size)) for one in each]
         return Quantized(
             z_q=z_q,
             codes=codes,
-            commitment_loss=errors.sum() / max(errors.numel(), 1) if self.moves else nothing,
+            commitment_loss=errors.sum() / max(errors.numel(), 1) if self.has_codebook else nothing,
             codebook_loss=nothing,
             perplexity=torch.stack(perplexities).mean(),
         )
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        grid = codes.shape[: codes.ndim - len(self.several)]
+        grid = codes.shape[: codes.ndim - len(self.code_shape)]
         vectors = codes.new_zeros(0)
         if len(codes):
-            vectors = getattr(self.theirs, self.lookup)(
-                codes.reshape(len(codes), -1, *self.several)
+            vectors = getattr(self.module, self.decode_method)(
+                codes.reshape(len(codes), -1, *self.code_shape)
             )
-        return vectors.reshape(*grid, self.z_channels).movedim(-1, 1).to(self.wide)
+        return vectors.reshape(*grid, self.z_channels).movedim(-1, 1).to(self.compute_dtype)
 
     @torch.no_grad()
-    def step(self) -> None:
-        seen, self.seen = self.seen, []
+    def update_codebook(self) -> None:
+        seen, self.pending_vectors = self.pending_vectors, []
         if seen and len(rows := torch.cat(seen)):
-            self.theirs.train()(rows[None])
-            self.theirs.eval()
+            self.module.train()(rows[None])
+            self.module.eval()
 
 
 def vq(
@@ -136,7 +139,7 @@ def vq(
         "get_output_from_indices",
         z_channels=code_dim,
         codebook_size=codebook_size,
-        plain_lookup=not use_cosine_sim,
+        is_nearest_neighbor=not use_cosine_sim,
     )
 
 
@@ -175,5 +178,5 @@ def fsq(*, levels: Sequence[int] = (8, 5, 5, 5)) -> BorrowedQuantizer:
         "indices_to_codes",
         z_channels=len(levels),
         codebook_size=theirs.codebook_size,
-        moves=False,
+        has_codebook=False,
     )

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqvideo.grid import downsampling
+from vqvideo.grid import compute_downsampling
 from vqvideo.nets import Encoder
-from vqvideo.nets.blocks import Reach
+from vqvideo.nets.streaming import Context
 
-MEANS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+AVG_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class PoolEncoder(Encoder):
     """Means of patches, brought to z_channels.
 
-    A code sees its own patch and nothing else, which is what `reach` says.
+    A code sees its own patch and nothing else, which is what `context` says.
 
     Args:
         rank: number of axes of the data.
@@ -39,11 +39,11 @@ class PoolEncoder(Encoder):
     ) -> None:
         super().__init__()
         self.rank, self.channels = rank, channels
-        self.downsampling = downsampling(tuple(map(tuple, strides)))
-        self.reach = (Reach(0, 0),) * rank
+        self.downsampling = compute_downsampling(tuple(map(tuple, strides)))
+        self.context = (Context(0, 0),) * rank
         conv = CONVS[rank]
         self.layers = nn.Sequential(conv(channels, width, 1), nn.GELU(), conv(width, z_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """z_e `[b, z_channels, *grid]` of data `[b, channels, *axes]`."""
-        return self.layers(MEANS[self.rank](x, self.downsampling))
+        return self.layers(AVG_POOLS[self.rank](x, self.downsampling))

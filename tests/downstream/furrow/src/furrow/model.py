@@ -8,7 +8,7 @@ from vqvideo.presets import video
 
 def furrow() -> GeneratorConfig:
     """8 frames of 32x32 as 2x8x8 codes of 256."""
-    return video().updated(
+    return video().merge(
         sample_shape=(8, 32, 32),
         encoder="pool",
         quantizer="sign",

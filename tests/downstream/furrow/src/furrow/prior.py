@@ -37,7 +37,7 @@ class FurrowPrior(Prior):
         self.head = nn.Linear(width, codebook_size)
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        self._check(codes)
+        self._check_codes(codes)
         if cond is not None:
             cond.check(self.cond, len(codes), tuple(codes.shape[1:]))  # raises: it takes nothing
         batch, columns, width = len(codes), codes.shape[-1], len(self.first)

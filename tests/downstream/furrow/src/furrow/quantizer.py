@@ -22,7 +22,7 @@ class SignQuantizer(Quantizer):
     [[1]]
     """
 
-    plain_lookup = True
+    is_nearest_neighbor = True
 
     def __init__(self, *, num_bits: int = 8) -> None:
         super().__init__()
@@ -47,4 +47,4 @@ class SignQuantizer(Quantizer):
 
     def dequantize(self, codes: Tensor) -> Tensor:
         bits = codes[..., None] // self.places % 2
-        return (2 * bits - 1).movedim(-1, 1).to(self.wide)
+        return (2 * bits - 1).movedim(-1, 1).to(self.compute_dtype)

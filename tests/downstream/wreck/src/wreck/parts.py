@@ -10,20 +10,20 @@ class NoBase:
         pass
 
 
-def no_sizes(*, width=8):
+def build_without_sizes(*, width=8):
     """A decoder that does not take what every decoder is given."""
 
 
-def no_config():
+def build_without_config():
     """A model, but no config."""
     return {"encoder": "conv"}
 
 
-def leaves():
+def build_exiting():
     """A quantizer that exits the interpreter when it is built."""
     sys.exit(3)
 
 
-def taken():
+def build_shadowed():
     """Offered under names that others have."""
     raise AssertionError("nobody may ask for this")

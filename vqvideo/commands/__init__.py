@@ -1,0 +1,1 @@
+"""One module per command: the functions that the command line and the tools call."""

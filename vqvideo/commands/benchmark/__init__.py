@@ -1,0 +1,1 @@
+"""The benchmarks of `vqvideo benchmark`, one module each, and shared measurement code."""

@@ -1,0 +1,1 @@
+"""`vqvideo benchmark maze`: evaluation of an action-conditional video model."""

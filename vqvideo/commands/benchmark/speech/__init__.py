@@ -1,0 +1,1 @@
+"""`vqvideo benchmark speech`: evaluation of reconstruction and speaker conversion."""

@@ -1,0 +1,253 @@
+"""`vqvideo generate`: sample a video, an image or audio, or continue a real clip."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from vqvideo import media
+from vqvideo.commands.conditions import build_cond, find_example, resolve_actions
+from vqvideo.commands.finalize import get_command_line
+from vqvideo.commands.model import (
+    check_output_files,
+    check_video_file,
+    load_model,
+    subsample_frames,
+)
+from vqvideo.commands.prefix import Prefix
+from vqvideo.generator import Generator
+from vqvideo.grid import ceil_div
+from vqvideo.sampling import GenerateOptions, describe_auto_method, select_method
+from vqvideo.spectra import render_spectrogram
+
+DEFAULT_OUT = {1: "outputs/sound.wav", 2: "outputs/image.png", 3: "outputs/clip.mp4"}
+SUFFIXES = {1: (".wav", ".flac"), 2: (".png", ".jpg", ".jpeg")}
+MAX_SHOWN_SECONDS = 6  # of audio in the spectrogram
+
+
+def generate_clip(
+    *,
+    model: str = "maze",
+    out: str | None = None,
+    num_samples: int = 1,
+    num_frames: int | None = None,
+    seconds: float | None = None,
+    fps: float | None = None,
+    prefix: Prefix | None = None,
+    speaker: str | None = None,
+    class_name: str | None = None,
+    actions: str | None = None,
+    decoder_temperature: float | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    **sampling: Unpack[GenerateOptions],
+) -> list[Path]:
+    """Generate samples, write them, and return the files: the samples, then the files about them.
+
+    Args:
+        model: name of a shipped model, or the folder of a trained one.
+        out: .mp4 or .gif for video, .png for images, .wav or .flac for audio; None for
+            `outputs/clip.mp4` or its counterpart. A contact sheet (.png: up to 32 frames of a
+            video, spectrograms of audio) and a .json file with everything needed to reproduce the
+            samples are written next to it.
+        num_samples: number of samples; several files are numbered from 1.
+        num_frames: total number of video frames or audio samples, prefix included; rounded up to
+            whole code frames for sampling, then cropped. None for the length of the model, or for
+            as many frames as there are actions.
+        seconds: total length in seconds at the model's rate, in place of `num_frames`.
+        fps: frame rate of the file; None for the rate of the prefix, else of the model.
+        prefix: a real clip to continue, video or audio. An action model continues the recording
+            that ships with its weights if neither a prefix nor actions are given.
+        speaker, class_name: conditions of prior and decoder, by name.
+        actions: actions, one per generated frame, see `parse_actions`; None takes the actions
+            recorded with the prefix.
+        decoder_temperature: temperature of an autoregressive decoder, such as a WaveNet; see
+            `DecodingOptions`.
+        device: see `load_model`.
+        overwrite: replace existing files.
+        sampling: temperature, top_k, top_p, seed, method, progress; see
+            `vqvideo.sampling.generate`.
+
+    Raises:
+        FileNotFoundError, FileExistsError, ValueError: the arguments are invalid; raised before any
+            work is done.
+    """
+    started = time.monotonic()
+    for name, value in (("num_samples", num_samples), ("num_frames", num_frames)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    generator = load_model(model, device)
+    rank = generator.vqvae.rank
+    target = Path(out or DEFAULT_OUT[rank])
+    if seconds is not None:
+        num_frames = _convert_seconds(seconds, generator.config.rate, num_frames)
+    if fps is not None and rank != 3:
+        raise ValueError("fps is for video")
+    resolved = None
+    if generator.prior is not None and generator.prior.cond.has_actions:
+        prefix = prefix or (None if actions else find_example(model))
+        resolved = resolve_actions(generator, prefix, actions, num_frames)
+        num_frames = resolved.num_frames
+    elif actions is not None:
+        raise ValueError(f"{model} is not conditioned on actions; leave out --actions")
+    default_rate = media.probe(prefix.file).fps if prefix and rank == 3 else generator.config.rate
+    rate = default_rate if fps is None else fps
+    if rank == 3:
+        check_video_file(target, rate)
+    elif target.suffix not in SUFFIXES[rank]:
+        raise ValueError(f"--out must end in {' or '.join(SUFFIXES[rank])}, got {str(target)!r}")
+    extra_suffixes = (".json",) if rank == 2 else (".png", ".json")
+    files = check_output_files(target, num_samples, overwrite, *extra_suffixes)
+    if prefix is not None and any(Path(prefix.file).resolve() == file.resolve() for file in files):
+        raise ValueError(f"{prefix.file} is the prefix; write to another --out")
+    action_tensor = None if resolved is None else resolved.actions
+    options: Any = {
+        "cond": build_cond(
+            generator, num_samples, speaker=speaker, class_name=class_name, actions=action_tensor
+        ),
+        "decoder_temperature": decoder_temperature,
+        **sampling,
+    }
+    if prefix is None:
+        data, source = _sample_clips(generator, num_samples, num_frames, options), None
+    else:
+        data, source = _continue_clip(generator, num_samples, num_frames, prefix, options)
+    written = _write_samples(files, target, data.cpu(), rate, overwrite)
+    record = {
+        "model": model,
+        **{name: value for name, value in sampling.items() if name != "progress"},
+        "num_samples": num_samples,
+        "shape": list(data.shape[1:]),
+        "rate": rate,
+        "prefix": source,
+        "speaker": speaker,
+        "class": class_name,
+        **({} if resolved is None else resolved.record),
+        "decoder_temperature": decoder_temperature,
+        **_describe_sampling(generator, num_samples, sampling),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    report = target.with_suffix(".json")
+    report.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    return [*written, report]
+
+
+def _convert_seconds(seconds: float, rate: float, num_frames: int | None) -> int:
+    """Convert a length in seconds to frames or audio samples."""
+    if num_frames is not None:
+        raise ValueError("num_frames and seconds both set the length; give only one")
+    if not rate:
+        raise ValueError("this model generates images; seconds is for video and audio")
+    if not (math.isfinite(seconds) and seconds * rate >= 1):
+        raise ValueError(f"seconds must be at least 1/{rate:g}, got {seconds}")
+    return round(seconds * rate)
+
+
+def _describe_sampling(
+    generator: Generator, num_samples: int, sampling: GenerateOptions
+) -> dict[str, Any]:
+    """Return the entries of the record on sampling: method, device, command and versions."""
+    from vqvideo.version import __version__
+
+    method, prior = sampling.get("method", "auto"), generator.prior
+    if method == "auto" and prior is not None:
+        method = select_method(
+            prior,
+            batch=num_samples,
+            top_k=sampling.get("top_k"),
+            top_p=sampling.get("top_p"),
+            guidance_scale=sampling.get("guidance_scale"),
+        )
+    return {
+        "method": method,
+        "step": describe_auto_method(prior) if prior and method == "fused" else method,
+        "device": str(next(generator.parameters()).device),
+        "command": get_command_line(),
+        "versions": {
+            "vqvideo": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _sample_clips(
+    generator: Generator,
+    num_samples: int,
+    num_frames: int | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """Sample clips without a prefix, cropped to the requested length."""
+    length, *rest = generator.sample_shape or ()
+    target_length = length if num_frames is None else num_frames
+    if generator.vqvae.rank == 2 and num_frames is not None:
+        raise ValueError("this model generates images; num_frames is for video and audio")
+    stride = generator.vqvae.downsampling[0]
+    shape = (ceil_div(target_length, stride) * stride, *rest)
+    data = generator.sample(num_samples=num_samples, shape=shape, **options)
+    return data[:, :, :target_length]
+
+
+def _continue_clip(
+    generator: Generator,
+    num_samples: int,
+    num_frames: int | None,
+    prefix: Prefix,
+    options: dict[str, Any],
+) -> tuple[Tensor, dict[str, Any]]:
+    """Continue a prefix; return the clips and the record of the prefix."""
+    num_prefix_frames = prefix.get_length(generator)
+    default_length = (generator.sample_shape or (0,))[0]  # audio: default length after the prefix
+    total = num_frames or (
+        num_prefix_frames + default_length
+        if generator.vqvae.rank == 1
+        else max(default_length, num_prefix_frames + 1)
+    )
+    if total <= num_prefix_frames:
+        raise ValueError(
+            f"num_frames is {total} in total, so nothing follows a prefix of {num_prefix_frames}"
+        )
+    prefix_frames, source = prefix.read(generator)
+    frames = prefix_frames.expand(num_samples, *prefix_frames.shape).to(
+        next(generator.parameters()).device
+    )
+    clip = generator.continue_clip(frames, total - num_prefix_frames, **options)
+    return clip, source
+
+
+def _write_samples(
+    files: list[Path], target: Path, data: Tensor, rate: float, overwrite: bool
+) -> list[Path]:
+    """Write samples and, for video and audio, a contact sheet; return the files."""
+    rank = data.ndim - 2
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for file, sample in zip(files, data, strict=True):
+        if rank == 1:
+            media.write_audio(file, sample, int(rate), overwrite=overwrite)
+        elif rank == 2:
+            media.write_image(file, sample, overwrite=overwrite)
+        elif file.suffix == ".gif":
+            media.write_gif(file, sample, rate, overwrite=overwrite)
+        else:
+            media.write_video(file, sample, rate, overwrite=overwrite)
+    if rank == 2:
+        return files
+    sheet = target.with_suffix(".png")
+    media.write_contact_sheet(sheet, _render_sheet(data, rate), overwrite=overwrite)
+    return [*files, sheet]
+
+
+def _render_sheet(data: Tensor, rate: float) -> Tensor:
+    """Return images of videos or audio for a contact sheet, `[n, 3, m, h, w]`."""
+    if data.ndim > 3:
+        return subsample_frames(data)
+    return render_spectrogram(data[:, 0, : MAX_SHOWN_SECONDS * int(rate)].float(), int(rate))[
+        :, :, None
+    ]

@@ -1,0 +1,30 @@
+"""Write the files of a command to a folder so that all of them come from one run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_output_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yield a temporary folder whose files move to `folder` when the block ends without an error.
+
+    Files of these names from an earlier run are removed, so that no page shows plots of another
+    model.
+
+    Args:
+        folder: the output folder; created if it does not exist.
+        names: names of all files that the command may write.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        yield Path(temporary)
+        for name in names:
+            if (Path(temporary) / name).is_file():
+                os.replace(Path(temporary) / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Commands for speech: speaker conversion and phone classification."""

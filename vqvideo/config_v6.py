@@ -1,0 +1,112 @@
+"""The renaming of options and state-dict keys between config versions 5 and 6.
+
+Only built-in parts are renamed: a plugin's part may use the same words for something else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vqvideo.plugins import normalize_part_name
+from vqvideo.priors import get_default_prior
+
+KEYS = {  # dot-separated names in state-dict keys: old to new
+    "load": "usage_ema",
+    "started": "initialized",
+    "counts": "cluster_size",
+    "sums": "embed_sum",
+    "wide": "conv1",
+    "narrow": "conv2",
+    "first": "bos_embedding",
+    "place": "position_proj",
+    "places": "coord_embedding",
+    "cond": "cond_proj",
+    "join": "merge",
+    "join_actions": "action_proj",
+    "earlier": "code_embeddings",
+    "batches_seen": "num_batches_tracked",
+}
+CODEBOOK_OPTIONS = {"start": "init", "revive_below": "dead_code_threshold"}
+KERNEL_OPTIONS = {"first_kernel": "first_kernel_size", "kernel": "kernel_size"}
+OPTIONS = {  # of built-in parts, by kind and registered name: old to new
+    ("quantizer", "vector"): CODEBOOK_OPTIONS,
+    ("quantizer", "ema"): CODEBOOK_OPTIONS,
+    ("encoder", "patchify"): {"linear": "linear_init"},
+    ("decoder", "patchify"): {"linear": "linear_init"},
+    ("encoder", "mel"): {"hop": "hop_length", "num_bands": "num_mel_bins"},
+    ("decoder", "spectral"): {"hop": "hop_length"},
+    ("prior", "pixelcnn"): KERNEL_OPTIONS,
+    ("prior", "masked3d"): {**KERNEL_OPTIONS, "time_kernel": "time_kernel_size"},
+    ("likelihood", "autoregressive"): {"features": "num_features"},
+}
+# Options that are parts themselves, by kind and name: their kind, and their name if none is given.
+NESTED: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = {
+    ("quantizer", "product"): {"part": ("quantizer", "ema")},
+    ("quantizer", "residual"): {"part": ("quantizer", "ema")},
+    ("prior", "vqvae"): {
+        "quantizer": ("quantizer", "ema"),
+        "bottom": ("prior", None),  # the default prior of the rank
+        "top": ("prior", None),
+    },
+    ("likelihood", "autoregressive"): {"prior": ("prior", None)},
+}
+
+
+def rename_options(model: Mapping[str, Any], plugins: Collection[tuple[str, str]]) -> Any:
+    """Rename the options of the built-in parts in a config, nested parts included.
+
+    Args:
+        model: entries of a `GeneratorConfig` as plain data.
+        plugins: kind and name of the parts that are not built in.
+    """
+    shape = model.get("sample_shape")
+    rank = len(shape) if isinstance(shape, list | tuple) and len(shape) in (1, 2, 3) else None
+    default_prior = get_default_prior(rank) if rank else None
+
+    def rename(part: Any, kind: str, default_name: str | None) -> Any:
+        if not isinstance(part, dict):
+            return part
+        name = part.get("name", default_name if kind != "prior" else default_name or default_prior)
+        name = normalize_part_name(name) if isinstance(name, str) else None
+        if name is None or (kind, name) in plugins:
+            return part
+        renamed = OPTIONS.get((kind, name), {})
+        nested = NESTED.get((kind, name), {})
+        return {
+            renamed.get(key, key): rename(value, *nested[key]) if key in nested else value
+            for key, value in part.items()
+        }
+
+    return {key: rename(value, key, None) for key, value in model.items()}
+
+
+def rename_keys(
+    tensors: Mapping[str, Tensor], renamed: Mapping[str, str], expected: Collection[str]
+) -> dict[str, Tensor]:
+    """Rename the dot-separated names in state-dict keys that the model does not have.
+
+    Of the names in a key, any may be old ones and any a plugin's own; the first combination that
+    is a key of the model is taken, and a key without one stays as it is.
+
+    Args:
+        tensors: stored state dict.
+        renamed: old to new names.
+        expected: keys of the model's state dict.
+
+    >>> rename_keys({"quantizer.load": 1}, {"load": "usage_ema"}, {"quantizer.usage_ema"})
+    {'quantizer.usage_ema': 1}
+    """
+
+    def rename(key: str) -> str:
+        choices = [(name, renamed[name]) if name in renamed else (name,) for name in key.split(".")]
+        for names in itertools.product(*choices):
+            new = ".".join(names)
+            if new in expected or new.rpartition(".")[0] in expected:  # scale of int8 weights
+                return new
+        return key
+
+    return {rename(key): tensor for key, tensor in tensors.items()}

@@ -1,1 +1,0 @@
-"""One file per command: what the command line and the tools call."""

@@ -1,1 +1,0 @@
-"""What `vqvideo benchmark` measures: one file per benchmark, and what they measure with."""

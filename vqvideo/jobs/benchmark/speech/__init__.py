@@ -1,1 +1,0 @@
-"""The figures of `vqvideo benchmark speech`: reconstructions, conversions, and who judges them."""

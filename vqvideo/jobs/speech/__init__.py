@@ -1,1 +1,0 @@
-"""The commands about speech: another voice, and phones."""
