@@ -90,7 +90,7 @@ def test_a_default_that_is_written_out_is_the_default():
         (Path("a"), "a"),
         (object(), object()),
     ],
-    ids=str,
+    ids=["tuple", "array", "number", "tensor", "mapping", "set", "path", "object"],
 )
 def test_equal_options_are_written_alike(one, other):
     def builder(*, option: object = None): ...
@@ -99,7 +99,9 @@ def test_equal_options_are_written_alike(one, other):
     assert format_options(builder, {"option": one}) != format_options(builder, {"option": "z"})
 
 
-@pytest.mark.parametrize("option", [{1: 2, "a": 3}, {(1, 2): 3}, {None: 1, "b": 2}], ids=str)
+@pytest.mark.parametrize(
+    "option", [{1: 2, "a": 3}, {(1, 2): 3}, {None: 1, "b": 2}], ids=["int", "tuple", "none"]
+)
 def test_options_of_any_keys_do_not_stop_a_build(option):
     def builder(*, option: object = None): ...
 
