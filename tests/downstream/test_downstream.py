@@ -52,14 +52,16 @@ class Environment:
 
     def run(self, *arguments: str | Path) -> str:
         """What a process prints; it must end well."""
+        # Without the variables of a pytest worker: other plugins may refuse to run in one.
+        outer = {name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")}
         done = subprocess.run(
             [self.python, *arguments],
             capture_output=True,
             text=True,
             cwd=self.python.parent,  # not where vqvideo, or a project, could be found by chance
-            env={**os.environ, "VQVIDEO_DISABLE_PLUGINS": "", "OMP_NUM_THREADS": "1"},
+            env={**outer, "VQVIDEO_DISABLE_PLUGINS": "", "OMP_NUM_THREADS": "1"},
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def run_json(self, script: str) -> object:
