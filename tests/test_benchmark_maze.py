@@ -111,7 +111,7 @@ def results(recorded_files, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def test_episodes(recorded_files):
+def held_out_episodes(recorded_files):
     """Frames `[1, 3, LENGTH, SIDE, SIDE]` and actions `[1, LENGTH]` of each episode measured."""
     found = []
     for index in range(TRAIN, TRAIN + TEST):
@@ -137,19 +137,19 @@ def require_close(figure, values):
     assert figure["ci95"] == pytest.approx(expected.ci95, abs=1e-4)
 
 
-def test_predictions_are_measured_k_frames_after_the_sixth(results, test_episodes, generator):
+def test_predictions_are_measured_k_frames_after_the_sixth(results, held_out_episodes, generator):
     figures = results[1]["measured"]["data"]
     require_close(
         figures["reconstruction"]["psnr_db"],
         [
             compute_psnr(generator.vqvae.decode(generator.vqvae.encode(x)), x)
-            for x, _ in test_episodes
+            for x, _ in held_out_episodes
         ],
     )
     assert [each["frames_ahead"] for each in figures["prediction"]] == [1, 5, 10]
     for each in figures["prediction"]:
         k, who = each["frames_ahead"], {"imagined": [], "unconditional": [], "last_frame": []}
-        for index, (x, actions) in enumerate(test_episodes):
+        for index, (x, actions) in enumerate(held_out_episodes):
             # One by one, and no further than this frame: what comes after changes nothing.
             told = actions[:, : 6 + k]
             options = {"seed": 3 + index, "method": "cached"}
@@ -166,15 +166,15 @@ def test_predictions_are_measured_k_frames_after_the_sixth(results, test_episode
 
 
 def test_nll_is_that_of_single_codes_given_true_shuffled_or_no_actions(
-    results, test_episodes, generator
+    results, held_out_episodes, generator
 ):
     found = results[1]["measured"]["data"]["nats_per_code"]
     nats = {"right": [], "shuffled": [], "none": []}
     seen = []
-    for index, (x, actions) in enumerate(test_episodes):
+    for index, (x, actions) in enumerate(held_out_episodes):
         codes = generator.vqvae.encode(x)[:, :WINDOW]  # the one window that fits in
         seen += codes.flatten().tolist()
-        others = test_episodes[(index + 1) % TEST][1]
+        others = held_out_episodes[(index + 1) % TEST][1]
         for name, told in (("right", actions), ("shuffled", others), ("none", None)):
             cond = None if told is None else Cond(actions=told[:, :WINDOW])
             with torch.no_grad():
@@ -212,9 +212,9 @@ def test_the_inverse_model_sees_what_was_done_in_recordings_it_has_not_seen(resu
         assert found["imagined_over_real"] == pytest.approx(ratio)
 
 
-def test_the_confusion_table_has_a_row_for_each_action_that_was_done(results, test_episodes):
+def test_the_confusion_table_has_a_row_for_each_action_that_was_done(results, held_out_episodes):
     rows = np.array(results[1]["measured"]["data"]["actions"]["imagined"]["confusion"]).sum(axis=1)
-    done = torch.cat([actions[0, 7:16] for _, actions in test_episodes])
+    done = torch.cat([actions[0, 7:16] for _, actions in held_out_episodes])
     assert rows.tolist() == torch.bincount(done, minlength=6).tolist()
 
 
@@ -238,12 +238,12 @@ def test_frames_are_far_from_real_ones_where_they_lie_elsewhere_or_are_all_alike
     assert errors[0] > 1.5 * errors[1] > 0
 
 
-def test_drift_is_measured_beyond_the_end_of_the_recording(results, test_episodes):
+def test_drift_is_measured_beyond_the_end_of_the_recording(results, held_out_episodes):
     drift = results[1]["measured"]["data"]["drift"]
     assert [(part["first"], part["last"]) for part in drift] == [(1, 10), (11, 20), (21, 23)]
     assert [part["real"] is None for part in drift] == [False, False, True]  # 18 frames follow
     rows = (
-        compute_frame_statistics(torch.cat([x[:, :, 5:] for x, _ in test_episodes]))
+        compute_frame_statistics(torch.cat([x[:, :, 5:] for x, _ in held_out_episodes]))
         .double()
         .numpy()
     )
@@ -254,7 +254,9 @@ def test_drift_is_measured_beyond_the_end_of_the_recording(results, test_episode
     assert drift[1]["real"]["mean"] == pytest.approx(expected, rel=1e-4)
     low, high = drift[1]["imagined"]["ci95"]
     assert low < drift[1]["imagined"]["mean"] < high
-    assert repeat_actions(test_episodes[0][1], 30)[0, LENGTH:].equal(test_episodes[0][1][0, :6])
+    assert repeat_actions(held_out_episodes[0][1], 30)[0, LENGTH:].equal(
+        held_out_episodes[0][1][0, :6]
+    )
 
 
 def test_several_episodes_at_once_have_the_metrics_of_single_ones(

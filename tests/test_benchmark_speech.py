@@ -276,7 +276,7 @@ def test_conversions_are_judged_as_decoding_each_by_hand_is(recorded_files, resu
 
 
 def train_classifier(recorded_files):
-    """The classifier, learnt from the recorded_files that it is to learn from."""
+    """The classifier, trained on the recordings that it should be trained on."""
     named = [(s, f"{recorded_files['data']}/{s}{i}.wav") for s in KNOWN for i in (0, 1, 2)]
     named += [
         (s, f"{recorded_files['unseen']}/{s}{i}.wav") for s in ("xena", "yan") for i in (0, 1)

@@ -120,6 +120,15 @@ def test_where_weights_came_from_first_is_no_part_of_an_identity():
     assert json.loads(format_options(other, {"weights": "loss"})) == {"weights": "loss"}
 
 
+def test_a_module_as_an_option_counts_by_its_kind_and_by_the_weights_of_the_part():
+    def builder(*, module: nn.Module): ...
+
+    one, other = nn.Linear(2, 3), nn.Linear(2, 3)  # weights differ, and are the part's own
+    options = format_options(builder, {"module": one})
+    assert options == format_options(builder, {"module": other})
+    assert options != format_options(builder, {"module": nn.Linear(3, 2)})
+
+
 def test_a_part_built_by_hand_counts_by_its_class():
     torch.manual_seed(0)
     one, other = nn.Linear(2, 2), nn.Linear(2, 2)

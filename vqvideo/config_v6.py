@@ -1,4 +1,4 @@
-"""The renaming of options and state-dict keys between config versions 5 and 6.
+"""The renaming of options, state-dict keys and run records between config versions 5 and 6.
 
 Only built-in parts are renamed: a plugin's part may use the same words for something else.
 """
@@ -6,6 +6,7 @@ Only built-in parts are renamed: a plugin's part may use the same words for some
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -29,6 +30,12 @@ KEYS = {  # dot-separated names in state-dict keys: old to new
     "join_actions": "action_proj",
     "earlier": "code_embeddings",
     "batches_seen": "num_batches_tracked",
+}
+RECORD_KEYS = {  # of `training.json`: old to new
+    "about": "metadata",
+    "accumulate": "gradient_accumulation_steps",
+    "held_out": "num_val_windows",
+    "codes_of": "tokenizer",
 }
 CODEBOOK_OPTIONS = {"start": "init", "revive_below": "dead_code_threshold"}
 KERNEL_OPTIONS = {"first_kernel": "first_kernel_size", "kernel": "kernel_size"}
@@ -70,7 +77,7 @@ def rename_options(model: Mapping[str, Any], plugins: Collection[tuple[str, str]
     def rename(part: Any, kind: str, default_name: str | None) -> Any:
         if not isinstance(part, dict):
             return part
-        name = part.get("name", default_name if kind != "prior" else default_name or default_prior)
+        name = part.get("name", default_name or (default_prior if kind == "prior" else None))
         name = normalize_part_name(name) if isinstance(name, str) else None
         if name is None or (kind, name) in plugins:
             return part
@@ -110,3 +117,13 @@ def rename_keys(
         return key
 
     return {rename(key): tensor for key, tensor in tensors.items()}
+
+
+def rename_record(record: Any) -> Any:
+    """Rename the keys of a run's `training.json` or of a line of its `log.jsonl`."""
+    if not isinstance(record, dict):
+        return record
+    return {
+        RECORD_KEYS.get(key, re.sub("^held_out_", "val_", key)): rename_record(value)
+        for key, value in record.items()
+    }

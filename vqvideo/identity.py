@@ -89,8 +89,8 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, numbers.Real):  # NumPy's too; 1 and 1.0 are one value
         number = float(value)
         return int(number) if number.is_integer() else number
-    if isinstance(value, nn.Module):
-        return fingerprint(value)
+    if isinstance(value, nn.Module):  # a submodule, so its weights are among the part's
+        return _to_plain(_identify(value))
     if isinstance(value, Mapping):
         return {str(key): _to_plain(x) for key, x in value.items()}
     if isinstance(value, list | tuple | range):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from vqvideo.checkpoint import (
     WEIGHTS_NAME,
 )
 from vqvideo.config import GeneratorConfig, build_likelihood
+from vqvideo.config_v6 import rename_record
 from vqvideo.config_versions import DType, upgrade_header
 from vqvideo.grid import compute_downsampling, compute_grid_shape
 from vqvideo.hub import HUB_PREFIX, HubName, is_hub_name
@@ -37,12 +37,6 @@ from vqvideo.version import __version__
 PAPER_LINK = "[arXiv 1711.00937](https://arxiv.org/abs/1711.00937)"
 REPO_PLACEHOLDER = f"{HUB_PREFIX}org/name"  # replaced when the model is pushed
 MODALITIES = {1: "audio", 2: "image", 3: "video"}
-RENAMED_KEYS = {  # of `training.json`, before config version 6: old to new
-    "about": "metadata",
-    "accumulate": "gradient_accumulation_steps",
-    "held_out": "num_val_windows",
-    "codes_of": "tokenizer",
-}
 PART_NAMES = ("encoder", "quantizer", "decoder", "likelihood", "prior")
 DTYPE_NOTES = {  # last paragraph of a card
     "float32": "",
@@ -109,21 +103,11 @@ def collect_card_data(folder: Path) -> dict[str, Any]:
     run = _find_run(folder)
     if run is not None:
         data["name"] = run.resolve().name
-        data["training"] = _rename_keys(json.loads((run / "training.json").read_text()))
+        data["training"] = rename_record(json.loads((run / "training.json").read_text()))
         log = run / "log.jsonl"
         lines = log.read_text().splitlines() if log.is_file() else []
-        data["measured"] = _rename_keys(json.loads(lines[-1])) if lines else None
+        data["measured"] = rename_record(json.loads(lines[-1])) if lines else None
     return data
-
-
-def _rename_keys(record: Any) -> Any:
-    """Rename the keys in a record of a run that was trained before they were renamed."""
-    if not isinstance(record, dict):
-        return record
-    return {
-        RENAMED_KEYS.get(key, re.sub("^held_out_", "val_", key)): _rename_keys(value)
-        for key, value in record.items()
-    }
 
 
 def _find_run(folder: Path) -> Path | None:
