@@ -19,7 +19,8 @@ from vqvideo.cli import main
 from vqvideo.commands import compress as compress_module
 from vqvideo.commands import encode as encode_module
 from vqvideo.commands.decode import decode
-from vqvideo.commands.encode import EncodeOptions, encode
+from vqvideo.commands.encode import encode
+from vqvideo.commands.encode_plan import EncodeOptions
 from vqvideo.commands.train_prior import train_prior
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.data.metadata import Item, write_metadata
@@ -373,7 +374,7 @@ def test_decoding_in_several_processes_gives_the_same_files(many_files, models, 
     assert made[0] == made[1]
 
 
-def test_a_decoded_file_older_than_its_codes_is_decoded_again(folder, models, tmp_path):
+def test_a_decoded_file_of_other_codes_is_decoded_again(folder, models, tmp_path):
     codes, out = str(tmp_path / "codes"), str(tmp_path / "out")
     encode(str(folder), codes, model=models[3])
     first = decode(codes, out, model=models[3])[0]

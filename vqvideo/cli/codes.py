@@ -60,7 +60,8 @@ def add_encode_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_encode(options: argparse.Namespace) -> Any:
-    from vqvideo.commands.encode import EncodeOptions, encode
+    from vqvideo.commands.encode import encode
+    from vqvideo.commands.encode_plan import EncodeOptions
 
     files, metrics = encode(
         options.folder,
@@ -87,7 +88,9 @@ def _run_encode(options: argparse.Namespace) -> Any:
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `vqvideo decode`."""
     parser.add_argument("codes", help="folder written by `vqvideo encode`, or one code file")
-    parser.add_argument("out", help="output folder; existing files are kept")
+    parser.add_argument(
+        "out", help="output folder; files of an earlier run are kept, any other is never replaced"
+    )
     parser.add_argument("--model", default="video", help="the model that encoded the files")
     parser.add_argument(
         "--suffix",

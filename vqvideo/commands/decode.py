@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,15 +16,25 @@ from torch import Tensor
 from vqvideo import media
 from vqvideo.commands.compress import ConditionedClip, build_coder, decompress
 from vqvideo.commands.model import load_cached_model, load_model
+from vqvideo.commands.output_record import OutputRecord
 from vqvideo.commands.process_pool import Advance, build_progress_callback, run_tasks
 from vqvideo.cond import Cond
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
+from vqvideo.identity import fingerprint
 from vqvideo.vqvae import VQVAE
 
 SUFFIXES = {1: (".wav", ".flac"), 2: (".png",), 3: (".mp4", ".mkv", ".apng", ".webp", ".gif")}
 CODES_PER_CHUNK = 4  # along the first axis, of video and audio
+
+
+class Target(NamedTuple):
+    """An output file: the index of its clip in the code file, and what determines its content."""
+
+    index: int
+    path: Path
+    recipe: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +42,8 @@ class DecodeTask:
     """The clips of one code file that are still to be decoded, with their output paths."""
 
     codes: Path
-    targets: tuple[tuple[int, Path], ...]
+    out: Path
+    targets: tuple[Target, ...]
     model: str
     device: str
     num_threads: int | None = None
@@ -49,10 +62,14 @@ def decode(
 ) -> list[Path]:
     """Decode every clip of a code file, or of a folder of code files; return the media files.
 
-    Existing files newer than their codes are kept, so an interrupted run resumes. Video of any
-    length takes constant memory apart from its codes (except .gif and .webp, which are written at
-    once). Audio is held in memory, and so are the samples of an autoregressive likelihood, which
-    are drawn one value at a time.
+    `decode.jsonl` in the output records the files that were written, with their hashes. Recorded
+    files of the same codes and model are kept, so an interrupted run resumes; those of other codes
+    are replaced. A file that is not recorded, such as an original recording, is never replaced
+    without `overwrite`.
+
+    Video of any length takes constant memory apart from its codes (except .gif and .webp, which are
+    written at once). Audio is held in memory, and so are the samples of an autoregressive
+    likelihood, which are drawn one value at a time.
 
     Args:
         codes: a folder written by `vqvideo encode`, or one code file.
@@ -63,12 +80,16 @@ def decode(
         num_processes: number of processes; each has an equal share of the CPU cores and decodes its
             own code files.
         device: see `load_model`.
-        overwrite: decode again and replace existing files.
+        overwrite: decode again and replace existing files, whoever wrote them.
         progress: called with (clips done, total clips).
 
     Raises:
         CodeFileError: there are no code files, or they are damaged, or written with another
             tokenizer or prior.
+        FileExistsError: an output file exists that this command did not write; raised before any
+            file is written.
+        ValueError: `suffix` or `num_processes` is invalid, or `out` has a `decode.jsonl` that is
+            not a record of this command.
     """
     if num_processes < 1:
         raise ValueError(f"num_processes must be at least 1, got {num_processes}")
@@ -92,29 +113,51 @@ def decode(
             f"decoded without a speaker condition, unknown to the decoder: {names}",
             file=sys.stderr,
         )
-    targets = _build_target_paths(
-        Path(out), [clip for file in files for clip in file.clips], suffix
-    )
+    paths = _build_target_paths(Path(out), [clip for file in files for clip in file.clips], suffix)
+    record = OutputRecord(Path(out), "decode")
     threads = max(1, (os.cpu_count() or 1) // num_processes) if num_processes > 1 else None
-    tasks, first = [], 0
-    for file in files:
-        file_targets = targets[first : first + len(file)]
-        first += len(file)
-        mtime = file.path.stat().st_mtime_ns
-        missing = tuple(
-            (index, target)
-            for index, target in enumerate(file_targets)
-            if overwrite or not target.is_file() or target.stat().st_mtime_ns < mtime
-        )
-        task = DecodeTask(
-            codes=file.path, targets=missing, model=model, device=device, num_threads=threads
-        )
-        tasks += [task] if missing else []
+    task = DecodeTask(
+        codes=Path(codes),
+        out=Path(out),
+        targets=(),
+        model=model,
+        device=device,
+        num_threads=threads,
+    )
+    tasks = list(_plan_tasks(task, files, paths, generator, record, overwrite))
+    record.start()
     sizes = [len(task.targets) for task in tasks]
-    report = build_progress_callback(progress, len(targets) - sum(sizes), len(targets))
+    report = build_progress_callback(progress, len(paths) - sum(sizes), len(paths))
     for _ in run_tasks(_decode_file, tasks, sizes, num_processes, report):
         pass
-    return targets
+    return paths
+
+
+def _plan_tasks(
+    template: DecodeTask,
+    files: Sequence[CodeFile],
+    paths: Sequence[Path],
+    generator: Generator,
+    record: OutputRecord,
+    overwrite: bool,
+) -> Iterator[DecodeTask]:
+    """Yield a task per code file with output files to write.
+
+    Raises:
+        FileExistsError: an output file exists that this command did not write.
+    """
+    vqvae, remaining = generator.vqvae, iter(paths)
+    model = fingerprint(vqvae.decoder, vqvae.likelihood, context=(vqvae.fingerprint(), vqvae.cond))
+    for file in files:
+        targets = []
+        for index, path in zip(range(len(file)), remaining, strict=False):
+            content = f"{model} {file.clips[index]}".encode() + file.get_bytes(index)
+            targets.append(Target(index, path, hashlib.sha256(content).hexdigest()))
+        missing = [
+            each for each in targets if record.needs_write(each.path, each.recipe, overwrite)
+        ]
+        if missing:
+            yield replace(template, codes=file.path, targets=tuple(missing))
 
 
 def _decode_file(task: DecodeTask, advance: Advance) -> None:
@@ -123,10 +166,11 @@ def _decode_file(task: DecodeTask, advance: Advance) -> None:
         torch.set_num_threads(task.num_threads)
     generator, file = load_cached_model(task.model, task.device), CodeFile(task.codes)
     coder = None if file.header.coder is None else build_coder(generator)
-    decoded_codes = _read_codes(file, [index for index, _ in task.targets], coder)
-    for (index, target), codes in zip(task.targets, decoded_codes, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_clip(generator, file.clips[index], codes, target)
+    record = OutputRecord(task.out, "decode")
+    decoded_codes = _read_codes(file, [target.index for target in task.targets], coder)
+    for target, codes in zip(task.targets, decoded_codes, strict=True):
+        with record.replace(target.path, target.recipe) as temporary:
+            _write_clip(generator, file.clips[target.index], codes, temporary)
         advance(1)
 
 
@@ -180,10 +224,10 @@ def _write_clip(generator: Generator, clip: CodeClip, codes: Tensor, target: Pat
     """Decode a clip into a file, chunk by chunk where the file format supports it."""
     rank, frames = generator.vqvae.rank, _decode_chunks(generator.vqvae, codes, clip)
     if rank == 2:
-        media.write_image(target, torch.cat(list(frames), dim=1), overwrite=True)
+        media.write_image(target, torch.cat(list(frames), dim=1))
     elif rank == 1:
         audio = torch.cat(list(frames), dim=1)
-        media.write_audio(target, audio, round(clip.rate), overwrite=True)
+        media.write_audio(target, audio, round(clip.rate))
     else:
         write = {
             ".mkv": media.write_lossless,
@@ -191,7 +235,7 @@ def _write_clip(generator: Generator, clip: CodeClip, codes: Tensor, target: Pat
             ".webp": media.write_webp,
             ".gif": media.write_gif,
         }.get(target.suffix, media.write_video)
-        write(target, frames, clip.rate, overwrite=True)
+        write(target, frames, clip.rate)
 
 
 def _decode_chunks(vqvae: VQVAE, codes: Tensor, clip: CodeClip) -> Iterator[Tensor]:

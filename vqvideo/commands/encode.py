@@ -8,89 +8,34 @@ torch's sums depend on the number of threads, which may round one number in a mi
 
 from __future__ import annotations
 
-import math
 import os
 from collections import abc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from vqvideo import media
 from vqvideo.commands import process_pool, ray_pool
 from vqvideo.commands.compress import build_coder
-from vqvideo.commands.encode_plan import build_plan, check_plan
+from vqvideo.commands.encode_plan import (
+    EncodeOptions,
+    build_plan,
+    check_plan,
+    iter_units,
+    split_shards,
+)
 from vqvideo.commands.encode_shard import BitCount, Shard, Unit, encode_shard
 from vqvideo.commands.model import load_model, resolve_model_path
 from vqvideo.commands.process_pool import Advance, build_progress_callback
-from vqvideo.data.clips import SUFFIXES_BY_RANK, ClipDataset
+from vqvideo.data.clips import SUFFIXES_BY_RANK
 from vqvideo.data.codes import TEMPORARY_PATTERN, CodeFile
 from vqvideo.data.corrupt_files import CorruptFiles
-from vqvideo.data.items import list_items, select_split
-from vqvideo.data.metadata import VIDEO_SUFFIXES, Item, Split
+from vqvideo.data.items import list_items
 from vqvideo.generator import Generator
 from vqvideo.grid import compute_grid_shape
-from vqvideo.media.pixels import Fit
 
-Engine = Literal["processes", "ray"]
-SPLITS: tuple[Split, ...] = ("train", "test")
 UNITS_PER_SHARD = {"files": 16, "windows": 256}
-MAX_SHARDS = 10_000  # beyond it shards grow: training on codes keeps all files open
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodeOptions:
-    """Options of `encode`.
-
-    Attributes:
-        clip_stride: split files into windows of the model's shape whose starts are this many frames
-            or audio samples apart, and encode each by itself; None encodes each file as one clip,
-            in constant memory.
-        size: (height, width) to which frames are resized; None for the size of the model.
-        fit: see `vqvideo.media.read_video`.
-        fps: resample clips to this frame rate, for a model trained so; None keeps the rate of each
-            file.
-        compress: compress the codes under the model's prior.
-        num_processes: shards encoded at the same time, each with an equal share of the CPU cores.
-        engine: "processes" on this machine, or "ray": workers on all machines of a Ray cluster,
-            which must see the folders under the same paths.
-        max_corrupt: largest fraction of unreadable files that are skipped without an error. With
-            fewer than 100 files, the default allows none.
-        device: see `load_model`; with Ray, "auto" takes a GPU if the cluster has any.
-        overwrite: start over and replace the code files of an earlier run.
-    """
-
-    clip_stride: int | None = None
-    size: tuple[int, int] | None = None
-    fit: Fit = "crop"
-    fps: float | None = None
-    compress: bool = False
-    num_processes: int = 1
-    engine: Engine = "processes"
-    max_corrupt: float = 0.01
-    device: str = "auto"
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("clip_stride", "num_processes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 <= self.max_corrupt <= 1:
-            raise ValueError(f"max_corrupt must be a fraction from 0 to 1, got {self.max_corrupt}")
-        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
-            raise ValueError(f"fps must be a positive number of frames per second, got {self.fps}")
-        if self.engine not in get_args(Engine):
-            known = " or ".join(map(repr, get_args(Engine)))
-            raise ValueError(f"engine must be {known}, got {self.engine!r}")
-        if self.engine == "ray" and ":" in self.device:
-            raise ValueError(
-                f"device must be 'auto', 'cpu' or 'cuda' for the engine 'ray', which assigns each "
-                f"worker its own GPU, got {self.device!r}"
-            )
 
 
 class ShardResult(NamedTuple):
@@ -139,7 +84,7 @@ def encode(
     _check_options(generator, options)
     items = list_items(folder, SUFFIXES_BY_RANK[generator.vqvae.rank])
     corrupt = CorruptFiles([item.path for item in items], options.max_corrupt)
-    units = list(_iter_units(generator, folder, items, options, corrupt))
+    units = list(iter_units(generator, folder, items, options, corrupt))
     for _, reason in corrupt.to_list():
         warn(f"skipped: {reason}")
     shards = _plan_shards(generator, model, Path(out), units, options)
@@ -154,10 +99,10 @@ def encode(
             if corrupt.add(Path(folder) / source, media.MediaError(reason)):
                 warn(f"skipped: {reason}")
 
-    pending = []
+    pending, tokenizer = [], generator.vqvae.fingerprint()
     for shard in shards:
         if shard.path.is_file():
-            count(_summarize_shard(shard, BitCount()))
+            count(_resume_shard(shard, tokenizer))
         else:
             pending.append(shard)
     sizes = [len(shard.units) for shard in pending]
@@ -215,72 +160,32 @@ def _plan_shards(
         num_threads=num_threads if is_shared else None,
     )
     has_files = any(unit.length is None for unit in units)
-    return list(_split_shards(template, UNITS_PER_SHARD["files" if has_files else "windows"]))
+    return list(split_shards(template, UNITS_PER_SHARD["files" if has_files else "windows"]))
 
 
 def _process_shard(shard: Shard, advance: Advance) -> ShardResult:
     return _summarize_shard(shard, encode_shard(shard, advance))
 
 
+def _resume_shard(shard: Shard, tokenizer: str) -> ShardResult:
+    """Return the result of a shard that an earlier run finished.
+
+    Raises:
+        FileExistsError: the code file has other clips than the shard, or codes of another model.
+    """
+    file, own = CodeFile(shard.path), {(unit.source, unit.start) for unit in shard.units}
+    is_own = all((clip.source, clip.start) in own for clip in file.clips)
+    if not is_own or file.header.fingerprint != tokenizer:
+        raise FileExistsError(
+            f"{shard.path} exists, but not with the codes of this run; give another folder or "
+            f"--overwrite"
+        )
+    return ShardResult(len(file), file.corrupt, BitCount())
+
+
 def _summarize_shard(shard: Shard, bits: BitCount) -> ShardResult:
     file = CodeFile(shard.path)
     return ShardResult(len(file), file.corrupt, bits)
-
-
-def _iter_units(
-    generator: Generator,
-    folder: str,
-    items: Sequence[Item],
-    options: EncodeOptions,
-    corrupt: CorruptFiles,
-) -> Iterator[Unit]:
-    """Yield the units of a folder: whole files, single frames, or windows."""
-
-    def source(item: Item) -> str:
-        return item.path.relative_to(folder).as_posix()
-
-    if options.clip_stride is None:
-        test = {item.path for item in select_split(items, "test")} if len(items) > 1 else set()
-        for item in items:
-            split: Split = "test" if item.path in test else "train"
-            unit = Unit(item=replace(item, split=split), source=source(item))
-            yield from _iter_frames(unit, corrupt) if generator.vqvae.rank == 2 else [unit]
-        return
-    for split_name in SPLITS:
-        config = generator.config
-        clips = ClipDataset(
-            folder,
-            config.sample_shape,
-            split=split_name,
-            clip_stride=options.clip_stride,
-            fit=options.fit,
-            fps=options.fps,
-            sample_rate=int(config.rate) if config.rank == 1 else None,
-            max_corrupt=1.0,  # the limit applies to all splits together
-        )
-        for path, reason in clips.skipped:
-            corrupt.add(path, media.MediaError(reason))
-        # One item for all windows of a file: one per window would dominate the memory.
-        for item, windows in groupby(clips.windows, key=attrgetter("item")):
-            split_item, name = replace(item, split=split_name), source(item)
-            for window in windows:
-                length = config.sample_shape[0]
-                yield Unit(item=split_item, source=name, start=window.start, length=length)
-
-
-def _iter_frames(unit: Unit, corrupt: CorruptFiles) -> Iterator[Unit]:
-    """Yield windows of one frame, for an image model: each frame of a video, or an image."""
-    path = unit.item.path
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        yield replace(unit, length=1)
-        return
-    try:
-        num_frames = media.probe(path).num_frames
-    except media.MediaError as error:
-        corrupt.add(path, error)
-        return
-    for start in range(num_frames):
-        yield replace(unit, start=start, length=1)
 
 
 def _check_options(generator: Generator, options: EncodeOptions) -> None:
@@ -299,16 +204,6 @@ def _resolve_size(generator: Generator, options: EncodeOptions) -> tuple[int, in
     height, width = options.size or generator.sample_shape[-2:]  # type: ignore[index]
     compute_grid_shape((height, width), generator.vqvae.downsampling[-2:])
     return height, width
-
-
-def _split_shards(template: Shard, shard_size: int) -> Iterator[Shard]:
-    """Yield shards of at most `shard_size` units, larger if there would be over `MAX_SHARDS`."""
-    shard_size = max(shard_size, -(-len(template.units) // MAX_SHARDS))
-    num_shards = -(-len(template.units) // shard_size)
-    for index in range(num_shards):
-        units = template.units[index * shard_size : (index + 1) * shard_size]
-        path = template.path / f"codes-{index:05d}-of-{num_shards:05d}.safetensors"
-        yield replace(template, units=units, path=path)
 
 
 def _compute_bitrates(total: BitCount, is_compressed: bool) -> dict[str, float]:

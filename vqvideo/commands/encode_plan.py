@@ -1,20 +1,89 @@
-"""The plan of `vqvideo encode`: a run resumes under an equal plan and rejects a different one."""
+"""The plan of `vqvideo encode`: what is encoded, how, and into which code files.
+
+A run resumes under an equal plan and rejects a different one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from vqvideo.commands.encode_shard import Unit
+from vqvideo import media
+from vqvideo.commands.encode_shard import Shard, Unit
+from vqvideo.data.clips import ClipDataset
 from vqvideo.data.codes import CODE_FILE_PATTERN
-from vqvideo.data.metadata import Item
+from vqvideo.data.corrupt_files import CorruptFiles
+from vqvideo.data.items import select_split
+from vqvideo.data.metadata import VIDEO_SUFFIXES, Item, Split
+from vqvideo.generator import Generator
 from vqvideo.media.files import output_file
+from vqvideo.media.pixels import Fit
 
 PLAN_FILE = "encode.json"
 PLAN_VERSION = 2
+MAX_SHARDS = 10_000  # beyond it shards grow: training on codes keeps all files open
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+Engine = Literal["processes", "ray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """Options of `encode`.
+
+    Attributes:
+        clip_stride: split files into windows of the model's shape whose starts are this many frames
+            or audio samples apart, and encode each by itself; None encodes each file as one clip,
+            in constant memory.
+        size: (height, width) to which frames are resized; None for the size of the model.
+        fit: see `vqvideo.media.read_video`.
+        fps: resample clips to this frame rate, for a model trained so; None keeps the rate of each
+            file.
+        compress: compress the codes under the model's prior.
+        num_processes: shards encoded at the same time, each with an equal share of the CPU cores.
+        engine: "processes" on this machine, or "ray": workers on all machines of a Ray cluster,
+            which must see the folders under the same paths.
+        max_corrupt: largest fraction of unreadable files that are skipped without an error. With
+            fewer than 100 files, the default allows none.
+        device: see `load_model`; with Ray, "auto" takes a GPU if the cluster has any.
+        overwrite: start over and replace the code files of an earlier run.
+    """
+
+    clip_stride: int | None = None
+    size: tuple[int, int] | None = None
+    fit: Fit = "crop"
+    fps: float | None = None
+    compress: bool = False
+    num_processes: int = 1
+    engine: Engine = "processes"
+    max_corrupt: float = 0.01
+    device: str = "auto"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("clip_stride", "num_processes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= self.max_corrupt <= 1:
+            raise ValueError(f"max_corrupt must be a fraction from 0 to 1, got {self.max_corrupt}")
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps must be a positive number of frames per second, got {self.fps}")
+        if self.engine not in get_args(Engine):
+            known = " or ".join(map(repr, get_args(Engine)))
+            raise ValueError(f"engine must be {known}, got {self.engine!r}")
+        if self.engine == "ray" and ":" in self.device:
+            raise ValueError(
+                f"device must be 'auto', 'cpu' or 'cuda' for the engine 'ray', which assigns each "
+                f"worker its own GPU, got {self.device!r}"
+            )
 
 
 def build_plan(units: Sequence[Unit], settings: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +132,7 @@ def check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
                 f"{target} has codes of other settings: {', '.join(changed)} changed; give another "
                 f"folder or --overwrite"
             )
+        return
     elif code_files:
         raise FileExistsError(
             f"{target} already has code files; give another folder or --overwrite"
@@ -70,3 +140,69 @@ def check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with output_file(file, suffixes=(".json",), overwrite=True) as temporary:
         temporary.write_text(json.dumps(plan, indent=1) + "\n")
+
+
+def iter_units(
+    generator: Generator,
+    folder: str,
+    items: Sequence[Item],
+    options: EncodeOptions,
+    corrupt: CorruptFiles,
+) -> Iterator[Unit]:
+    """Yield the units of a folder: whole files, single frames, or windows."""
+
+    def source(item: Item) -> str:
+        return item.path.relative_to(folder).as_posix()
+
+    if options.clip_stride is None:
+        test = {item.path for item in select_split(items, "test")} if len(items) > 1 else set()
+        for item in items:
+            split: Split = "test" if item.path in test else "train"
+            unit = Unit(item=replace(item, split=split), source=source(item))
+            yield from _iter_frames(unit, corrupt) if generator.vqvae.rank == 2 else [unit]
+        return
+    for split_name in SPLITS:
+        config = generator.config
+        clips = ClipDataset(
+            folder,
+            config.sample_shape,
+            split=split_name,
+            clip_stride=options.clip_stride,
+            fit=options.fit,
+            fps=options.fps,
+            sample_rate=int(config.rate) if config.rank == 1 else None,
+            max_corrupt=1.0,  # the limit applies to all splits together
+        )
+        for path, reason in clips.skipped:
+            corrupt.add(path, media.MediaError(reason))
+        # One item for all windows of a file: one per window would dominate the memory.
+        for item, windows in groupby(clips.windows, key=attrgetter("item")):
+            split_item, name = replace(item, split=split_name), source(item)
+            for window in windows:
+                length = config.sample_shape[0]
+                yield Unit(item=split_item, source=name, start=window.start, length=length)
+
+
+def _iter_frames(unit: Unit, corrupt: CorruptFiles) -> Iterator[Unit]:
+    """Yield windows of one frame, for an image model: each frame of a video, or an image."""
+    path = unit.item.path
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        yield replace(unit, length=1)
+        return
+    try:
+        num_frames = media.probe(path).num_frames
+    except media.MediaError as error:
+        corrupt.add(path, error)
+        return
+    for start in range(num_frames):
+        yield replace(unit, start=start, length=1)
+
+
+def split_shards(template: Shard, shard_size: int) -> Iterator[Shard]:
+    """Yield shards of at most `shard_size` units, larger if there would be over `MAX_SHARDS`."""
+    shard_size = max(shard_size, -(-len(template.units) // MAX_SHARDS))
+    num_shards = -(-len(template.units) // shard_size)
+    for index in range(num_shards):
+        units = template.units[index * shard_size : (index + 1) * shard_size]
+        path = template.path / f"codes-{index:05d}-of-{num_shards:05d}.safetensors"
+        yield replace(template, units=units, path=path)

@@ -125,7 +125,7 @@ def evaluate(
         "environment": collect_environment(),
     }
     write_previews = write_audio_previews if rank == 1 else write_video_previews
-    with atomic_output_folder(folder, OUTPUT_FILES) as temporary:
+    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
         for name, tensors in media_items.items():
             if tensors:
                 write_previews(temporary, name, tensors, generator.config.rate)

@@ -6,7 +6,6 @@ statistics of its quantizer, so that training continues as if it had not been in
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,8 @@ from vqvideo.commands.model import find_model_folder, list_model_folders, load_m
 from vqvideo.config import MODELS, GeneratorConfig, build_generator
 from vqvideo.config_versions import disable_pretrained
 from vqvideo.generator import Generator
+from vqvideo.media.files import output_file
+from vqvideo.training.run_folder import clear_run
 from vqvideo.training.state import STATE_NAME
 
 VQVAE_KEYS = ("channels", "strides", "encoder", "quantizer", "decoder", "likelihood", "cond")
@@ -165,30 +166,48 @@ def describe_data(data: str, train: Sized, val: Sized) -> dict[str, Any]:
     return {"data": Path(data).resolve().name, "windows": len(train), "num_val_windows": len(val)}
 
 
-def write_notices(out: str, sources: Sequence[str | None]) -> None:
-    """Write the notices of the source models, which must accompany derived weights, to a run."""
+def prepare_run_folder(
+    out: str, sources: Sequence[str | None], *, phones_of: str | None = None, overwrite: bool
+) -> None:
+    """Write what a new run takes over from other models; remove what `overwrite` allows.
+
+    Args:
+        out: folder of the run.
+        sources: models whose notices must accompany derived weights.
+        phones_of: a model with the same codes, whose phone map is copied if it has one.
+        overwrite: remove files in the place of a run's that no run wrote; the files of an earlier
+            run are removed once this one has locked the folder.
+
+    Raises:
+        FileExistsError: `out` has another notice or phone map, and `overwrite` is false.
+    """
+    folder = Path(out)
+    if overwrite and not (folder / STATE_NAME).exists():
+        clear_run(folder)
     files = [find_model_folder(source) / NOTICE_NAME for source in sources if source is not None]
-    texts = list(
-        dict.fromkeys(file.read_text(encoding="utf-8") for file in files if file.is_file())
-    )
-    notice = Path(out) / NOTICE_NAME
-    if texts:
-        notice.parent.mkdir(parents=True, exist_ok=True)
-        notice.write_text("\n".join(texts), encoding="utf-8")
-    else:
-        notice.unlink(missing_ok=True)
+    notices = dict.fromkeys(file.read_bytes() for file in files if file.is_file())
+    maps = [] if phones_of is None else list_model_folders(phones_of)
+    phones = [path.read_bytes() for each in maps if (path := each / PHONES_NAME).is_file()]
+    inherited = {NOTICE_NAME: b"\n".join(notices), PHONES_NAME: phones[0] if phones else b""}
+    for name, content in inherited.items():
+        _replace_file(folder / name, content, overwrite)
 
 
-def copy_phone_map(out: str, source: str) -> None:
-    """Copy the phone map of `source`, which has the same codes, into the run's folder, if any."""
-    maps = [
-        folder / PHONES_NAME
-        for folder in list_model_folders(source)
-        if (folder / PHONES_NAME).is_file()
-    ]
-    if maps:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(maps[0], Path(out) / PHONES_NAME)
+def _replace_file(file: Path, content: bytes, overwrite: bool) -> None:
+    """Write a file unless it has this content; remove it if the content is empty."""
+    exists = file.exists()
+    if exists and overwrite and not content:
+        file.unlink(missing_ok=True)
+    if not content or (exists and file.read_bytes() == content):
+        return
+    if exists and not overwrite:
+        raise FileExistsError(
+            f"{file} exists with other content than this run would write; give another --out, or "
+            f"--overwrite to replace it"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with output_file(file, suffixes=(file.suffix,), overwrite=True) as temporary:
+        temporary.write_bytes(content)
 
 
 def _load_weights(source: nn.Module, target: nn.Module, name: str, hint: str) -> None:

@@ -13,8 +13,8 @@ from vqvideo.commands.initialize import (
     build_for_training,
     describe_data,
     is_resuming,
+    prepare_run_folder,
     resolve_config,
-    write_notices,
 )
 from vqvideo.commands.train_vqvae import build_clip_dataset, build_cond_options, check_run_folder
 from vqvideo.training import TrainingConfig
@@ -71,7 +71,7 @@ def train_joint(
         model_config.merge(cond=build_cond_options(train, condition_on)), is_new=is_new
     )
     if is_new:
-        write_notices(out, [])  # removes the notices of an overwritten run
+        prepare_run_folder(out, [], overwrite=overwrite)
     metadata = {"model": model, "rate_weight": rate_weight, **describe_data(data, train, test)}
     training_config = replace(config, metadata=metadata)
     with finalize_run(out, test):

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from vqvideo.commands.encode import EncodeOptions, encode
+from vqvideo.commands.encode import encode
+from vqvideo.commands.encode_plan import EncodeOptions
 from vqvideo.commands.finalize import finalize_run
 from vqvideo.commands.initialize import (
-    copy_phone_map,
     describe_data,
     init_prior,
     is_resuming,
-    write_notices,
+    prepare_run_folder,
 )
 from vqvideo.commands.model import load_model
 from vqvideo.commands.train_vqvae import build_clip_dataset, check_run_folder
@@ -131,8 +131,7 @@ def train_prior(
     ]
     _set_label_names(generator, datasets[0].label_names)
     if is_new:
-        write_notices(out, [vqvae, init_from])
-        copy_phone_map(out, vqvae)
+        prepare_run_folder(out, [vqvae, init_from], phones_of=vqvae, overwrite=overwrite)
     metadata = {"vqvae": vqvae, "init_from": init_from, **describe_data(data, *datasets)}
     training_config = replace(config, metadata=metadata)
     with finalize_run(out):

@@ -14,19 +14,19 @@ from vqvideo.checkpoint import MODEL_DIR, check_overwrite, recover
 from vqvideo.commands.finalize import finalize_run
 from vqvideo.commands.initialize import (
     build_for_training,
-    copy_phone_map,
     describe_data,
     init_vqvae,
     is_resuming,
     load_tokenizer,
+    prepare_run_folder,
     resolve_config,
-    write_notices,
 )
 from vqvideo.commands.model import apply_label_map
 from vqvideo.config import GeneratorConfig
 from vqvideo.data.clips import ClipDataset
 from vqvideo.training import TrainingConfig, train_decoder
 from vqvideo.training import train_vqvae as train_whole
+from vqvideo.training.run_folder import check_owned
 from vqvideo.training.state import STATE_NAME
 
 
@@ -105,9 +105,7 @@ def train_vqvae(
         saved = Path(out) / MODEL_DIR  # exists in a resumed run after its first evaluation
         load_tokenizer(generator, tokenizer if is_new or not saved.is_dir() else str(saved))
     if is_new:
-        write_notices(out, [init_from, tokenizer])
-        if tokenizer is not None:
-            copy_phone_map(out, tokenizer)
+        prepare_run_folder(out, [init_from, tokenizer], phones_of=tokenizer, overwrite=overwrite)
     sources = {"init_from": init_from, "tokenizer": tokenizer}
     metadata = {"model": model, **sources, **describe_data(data, train, test)}
     fit = train_whole if tokenizer is None else train_decoder
@@ -181,7 +179,10 @@ def build_cond_options(data: ClipDataset, condition_on: Sequence[str]) -> dict[s
 
 
 def check_run_folder(out: str, *, overwrite: bool, resume: bool) -> None:
-    """Raise `FileExistsError` if `out` has a run that is neither resumed nor overwritten."""
+    """Raise `FileExistsError` if `out` has a run that is neither resumed nor overwritten.
+
+    The same for files that a run would replace and that no run wrote.
+    """
     if overwrite and resume:
         raise ValueError(
             "--resume continues a run, --overwrite starts it over; give only one of them"
@@ -198,3 +199,5 @@ def check_run_folder(out: str, *, overwrite: bool, resume: bool) -> None:
             f"{out} already has a run; --resume continues it, --overwrite starts it over"
         )
     check_overwrite(model, overwrite=True)
+    if not overwrite:
+        check_owned(Path(out))

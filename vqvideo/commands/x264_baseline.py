@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,21 +33,19 @@ def write_x264_baseline(
         num_bytes: limit of the video stream; the container does not count.
         overwrite: replace an existing file.
     """
-    trial = target.with_name(f".{target.stem}.trial.mp4")
 
     def measure_size(crf: int) -> int:
-        media.write_video(trial, frames(), fps, crf=crf, keyframe_interval=250, overwrite=True)
-        return media.probe(trial).video_bytes
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Path(folder) / "trial.mp4"
+            media.write_video(trial, frames(), fps, crf=crf, keyframe_interval=250)
+            return media.probe(trial).video_bytes
 
     low, high = 0, MAX_CRF  # the lowest CRF that fits, if any, is in [low, high]
-    try:
-        while low < high:
-            middle = (low + high) // 2
-            if measure_size(middle) <= num_bytes:
-                high = middle
-            else:
-                low = middle + 1
-    finally:
-        trial.unlink(missing_ok=True)
+    while low < high:
+        middle = (low + high) // 2
+        if measure_size(middle) <= num_bytes:
+            high = middle
+        else:
+            low = middle + 1
     media.write_video(target, frames(), fps, crf=low, keyframe_interval=250, overwrite=overwrite)
     return low

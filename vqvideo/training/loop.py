@@ -43,6 +43,7 @@ def train(
 
     Raises:
         ResumeError: the state in `out` belongs to a different run.
+        FileExistsError: `out` has no state, but files with the names of a run's.
         RuntimeError: another process is training into `out`.
         FloatingPointError: the run diverged.
         KeyboardInterrupt: a signal (SIGINT or SIGTERM) stopped the run; its state is saved.
@@ -55,12 +56,12 @@ def train(
         with closing(Trainer(task, config, out, accelerator)) as trainer:
             is_resuming = resume and (out / STATE_NAME).is_file()
             steps_done = trainer.restore() if is_resuming else trainer.start()
+            if not is_resuming:
+                trainer.save(0)  # the state first: it shows that the other files are of a run
             if accelerator.is_main_process:
                 options = {**asdict(config), "precision": trainer.precision}
                 write_atomic(out / "training.json", json.dumps(options, indent=2) + "\n")
                 trainer.logger.start(steps_done)
-            if not is_resuming:
-                trainer.save(0)  # so that a folder with a model always has a state to resume from
             tensorboard_kwargs = {"purge_step": steps_done + 1} if steps_done else {}
             accelerator.init_trackers(
                 TENSORBOARD_DIR, init_kwargs={"tensorboard": tensorboard_kwargs}

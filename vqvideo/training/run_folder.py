@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from vqvideo.training.state import STATE_NAME
 # Where the file system supports flock, the lock is released even if its process is killed.
 LOCK_NAME = ".lock"
 TENSORBOARD_DIR = "tensorboard"
+PREVIEW_SUFFIXES = (".png", ".mp4", ".wav")
 RUN_FILES = (  # in the order of deletion: first the state, so that no partial run can be resumed
     STATE_NAME,
     "log.jsonl",
@@ -21,8 +22,7 @@ RUN_FILES = (  # in the order of deletion: first the state, so that no partial r
     "report.html",
     "curves.png",
     "codebook.png",
-    "reconstructions.*",
-    "samples.*",
+    *(f"{name}{suffix}" for name in ("reconstructions", "samples") for suffix in PREVIEW_SUFFIXES),
     TENSORBOARD_DIR,
     MODEL_DIR,
 )
@@ -52,6 +52,22 @@ def run_lock(out: Path) -> Iterator[None]:
         lock.release()
 
 
+def check_owned(out: Path) -> None:
+    """Raise `FileExistsError` if a run would replace a file in `out` that no run wrote.
+
+    A run writes its state before anything else, so a folder without a state has no files of a run;
+    those with the same names, such as `samples.png`, belong to the user.
+    """
+    if (out / STATE_NAME).exists():
+        return
+    for name in RUN_FILES:
+        if os.path.lexists(out / name):
+            raise FileExistsError(
+                f"{out / name} exists, and {out} has no state of a run that wrote it; give another "
+                f"folder, or --overwrite to replace it"
+            )
+
+
 def clear_run(out: Path) -> None:
     """Remove the files of an earlier run.
 
@@ -59,12 +75,12 @@ def clear_run(out: Path) -> None:
         FileExistsError: the folder `model` is not a checkpoint.
     """
     check_overwrite(out / MODEL_DIR, overwrite=True)
-    for path in itertools.chain.from_iterable(out.glob(name) for name in RUN_FILES):
-        _remove(path)
+    for name in RUN_FILES:
+        _remove(out / name)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

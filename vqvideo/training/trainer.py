@@ -22,7 +22,7 @@ from vqvideo.training.model_ema import ModelEMA
 from vqvideo.training.optimizer import build_optimizer, set_learning_rate
 from vqvideo.training.precision import build_grad_scaler, resolve_dtype
 from vqvideo.training.resume_check import build_identity, check_resumable
-from vqvideo.training.run_folder import clear_run
+from vqvideo.training.run_folder import check_owned, clear_run
 from vqvideo.training.signals import StopSignals
 from vqvideo.training.state import (
     STATE_NAME,
@@ -175,8 +175,12 @@ class Trainer:
 
         Returns:
             The number of steps done, 0, like `restore`.
+
+        Raises:
+            FileExistsError: a file of the folder would be replaced that no run wrote.
         """
         if self.accelerator.is_main_process:
+            check_owned(self.out)
             clear_run(self.out)
             self.logger.warn(self._collect_warnings())
         if self.accelerator.process_index:  # otherwise all processes share their dropout masks

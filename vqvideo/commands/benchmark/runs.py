@@ -6,16 +6,34 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vqvideo.media.files import output_file
+
 TrainingLog = list[dict[str, float]]
 
 
 def record_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Write the settings shared by the runs of a folder; refuse a folder with other settings."""
+    """Write the settings shared by the runs of a folder, before anything else is written there.
+
+    Raises:
+        ValueError: the folder has runs with other settings.
+        FileExistsError: the folder has files, but no settings: it is not the folder of a benchmark.
+    """
     file = out / "settings.json"
-    if file.exists() and json.loads(file.read_text()) != settings:
-        raise ValueError(f"{out} holds runs with other settings ({file}); choose another --out")
+    if file.exists():
+        try:
+            found = json.loads(file.read_text())
+        except (ValueError, RecursionError):
+            found = None
+        if found != settings:
+            raise ValueError(f"{out} holds runs with other settings ({file}); choose another --out")
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(
+            f"{out} has files, but no {file.name} of an earlier benchmark; choose another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2) + "\n")
+    with output_file(file, suffixes=(".json",)) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def is_complete(run: Path) -> bool:

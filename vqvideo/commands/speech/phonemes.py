@@ -110,7 +110,7 @@ def learn_phones(
         "command": get_command_line(),
         "environment": collect_environment(),
     }
-    with atomic_output_folder(folder, OUTPUT_FILES) as temporary:
+    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
         _build_phone_map(generator, all_counts, excluded).write(temporary / PHONES_NAME)
         table = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / METRICS_NAME).write_text(table + "\n", encoding="utf-8")

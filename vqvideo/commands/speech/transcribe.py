@@ -90,7 +90,7 @@ def transcribe(
         "command": get_command_line(),
         "environment": collect_environment(),
     }
-    with atomic_output_folder(folder, OUTPUT_FILES) as temporary:
+    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
         table = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / TRANSCRIPT).write_text(table + "\n", encoding="utf-8")
         write_transcript(temporary / PLOT, samples, rate, codes, phones, seconds_per_frame)

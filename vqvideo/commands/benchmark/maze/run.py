@@ -151,7 +151,7 @@ def benchmark_maze(
         "command": get_command_line(),
         "environment": collect_environment("torchmetrics"),
     }
-    with atomic_output_folder(folder, OUTPUT_FILES) as temporary:
+    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
         plot_rollouts(temporary / PLOT_FILE, strips)
