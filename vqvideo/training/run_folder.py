@@ -58,6 +58,7 @@ def check_owned(out: Path) -> None:
     A run writes its state before anything else, so a folder without a state has no files of a run;
     those with the same names, such as `samples.png`, belong to the user.
     """
+    check_overwrite(out / MODEL_DIR, overwrite=True)
     if (out / STATE_NAME).exists():
         return
     for name in RUN_FILES:
