@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
+from vqvideo.integers import INTEGER_DTYPES
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
 from vqvideo.sampling import FilterOptions, PriorState, check_codes
@@ -102,7 +103,7 @@ class Prior(nn.Module, ABC):
         is_valid = codes.ndim == 1 + self.rank + has_codebook_axis
         if has_codebook_axis and is_valid:
             is_valid = codes.shape[-1] == self.num_codebooks
-        if not is_valid or codes.is_floating_point() or codes.dtype == torch.bool:
+        if not is_valid or codes.dtype not in INTEGER_DTYPES:
             last_axis = (
                 f" and a last axis of {self.num_codebooks} codebooks" if has_codebook_axis else ""
             )
