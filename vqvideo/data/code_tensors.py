@@ -93,4 +93,4 @@ def check_actions(clip: CodeClip, dtype: str | None, shape: Sequence[int]) -> No
 def compute_actions_crc(actions: Tensor) -> int:
     """Return the CRC-32 of dtype, shape and data: of "I64 [3] " and 24 bytes, for example."""
     prefix = f"{ACTION_DTYPES[actions.dtype]} {list(actions.shape)} "
-    return zlib.crc32(actions.numpy().tobytes(), zlib.crc32(prefix.encode()))
+    return zlib.crc32(actions.detach().cpu().numpy().tobytes(), zlib.crc32(prefix.encode()))

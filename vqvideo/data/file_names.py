@@ -33,19 +33,23 @@ def check_file_names(folder: Path, names: Sequence[str]) -> None:
             file and a folder. On a file system that ignores case, names that differ only by case
             are equal.
     """
-    known = set(names)
-    first_names: dict[str, str] = {}
+    files: set[str] = set()
+    names_by_key: dict[str, str] = {}  # keys are equal for names that differ only by case
+    different_case = ""
     for name in names:
         check_file_name(name)
-        key = _fold(name)
-        if key in first_names:
-            other = first_names[key]
-            if name == other or not is_case_sensitive(folder):
-                raise ValueError(f"{_quote(name)} is the path of two files (also {_quote(other)})")
-        first_names.setdefault(key, name)
-    for name in names:
-        for parent in PurePosixPath(name).parents:
-            if str(parent) in known:
+        path = str(PurePosixPath(name))  # "./x" is "x"
+        if path in files:
+            raise ValueError(f"{_quote(path)} is the path of two files")
+        files.add(path)
+        other = names_by_key.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
+        if other != path:
+            different_case = f"{_quote(path)} is the path of two files (also {_quote(other)})"
+    if different_case and not is_case_sensitive(folder):
+        raise ValueError(different_case)
+    for path in files:
+        for parent in PurePosixPath(path).parents:
+            if str(parent) in files:
                 raise ValueError(f"{_quote(str(parent))} is the path of a file and of a folder")
 
 
@@ -91,11 +95,6 @@ def is_case_sensitive(folder: Path) -> bool:
     with tempfile.NamedTemporaryFile(prefix=".CASE", dir=folder) as file:
         path = Path(file.name)
         return not path.with_name(path.name.lower()).exists()
-
-
-def _fold(name: str) -> str:
-    """Return a key that is equal for names that some file system does not distinguish."""
-    return unicodedata.normalize("NFC", PurePosixPath(name).as_posix()).casefold()
 
 
 def _quote(name: str) -> str:

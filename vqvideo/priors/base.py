@@ -60,7 +60,8 @@ class Prior(nn.Module, ABC):
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the training loss, a scalar: by default the NLL in nats per code."""
         logits = self.logits(codes, cond)
-        return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), codes)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(logits, codes.long())
 
     @property
     def code_prior(self) -> Prior:
@@ -89,7 +90,7 @@ class Prior(nn.Module, ABC):
         """Return log p(codes | cond) in nats, `[b]`."""
         logits = self.logits(codes, cond)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        nll = F.cross_entropy(logits, codes, reduction="none")
+        nll = F.cross_entropy(logits, codes.long(), reduction="none")
         return -nll.flatten(1).sum(dim=1)
 
     def init_state(
