@@ -174,6 +174,21 @@ def test_what_fits_is_accepted():
             {"class_id": torch.tensor([0.0, 1.5])},
             r"class_id must be integers in \[0, 7\), got torch.float32 values from 0.0 to 1.5",
         ),
+        (
+            {"num_classes": 7},
+            {"class_id": torch.tensor([0, 1], dtype=torch.uint16)},
+            r"class_id must be integers, got torch.uint16; convert them with .long\(\)",
+        ),
+        (
+            {"num_speakers": 3},
+            {"speaker": torch.tensor([0, 1], dtype=torch.complex64)},
+            "speaker must be integers, got torch.complex64",
+        ),
+        (
+            {"num_classes": 7},
+            {"class_id": torch.tensor([0, 1.5]).to(torch.float8_e4m3fn)},
+            r"class_id must be integers in \[0, 7\), got torch.float8_e4m3fn values from 0.0",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(sizes, values, complaint):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -229,6 +230,20 @@ def test_more_data_makes_larger_code_files_rather_than_ever_more(
     assert [len(CodeFile(file)) for file in files] == [3, 3, 1]
 
 
+def test_a_run_resumes_beside_code_files_of_an_older_format(many_files, models, tmp_path):
+    out = tmp_path / "out"
+    files, _ = encode(many_files, str(out), model=models[3])
+    whole = get_sizes(out)
+    rewrite_header(files[0], '"format_version": 3', '"format_version": 2')
+    files[1].unlink()
+    older = files[0].read_bytes()
+    encode(many_files, str(out), model=models[3])
+    assert get_sizes(out) == {**whole, files[0].name: older}, "what is there is kept"
+    assert [file.format_version for file in open_codes(out)] == [2, 3, 3, 3]
+    decode(str(out), str(tmp_path / "again"), model=models[3], suffix=".mkv")
+    assert len(list((tmp_path / "again").iterdir())) == 7
+
+
 def test_a_killed_run_resumes_with_what_is_missing(many_files, models, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     encode(many_files, str(whole), model=models[3])
@@ -429,18 +444,23 @@ def test_impossible_options_are_refused(folder, models, tmp_path):
         decode(str(tmp_path / "codes"), str(tmp_path / "out"), model=models[3], suffix=".avi")
 
 
-def test_a_clip_is_never_written_outside_of_the_folder(folder, models, tmp_path):
+def rewrite_header(path, old, new):
+    """Replace text in the header of a code file, under a valid checksum."""
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
-    files, _ = encode(str(folder), str(tmp_path / "codes"), model=models[3])
-    with safe_open(files[0], framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         text = file.metadata()["vqvideo_codes"].partition(" ")[2]
+    assert old in text
+    text = text.replace(old, new)
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    save_file(tensors, path, {"vqvideo_codes": f"{zlib.crc32(text.encode()):08x} {text}"})
+
+
+def test_a_clip_is_never_written_outside_of_the_folder(folder, models, tmp_path):
+    files, _ = encode(str(folder), str(tmp_path / "codes"), model=models[3])
     name = json.dumps(CodeFile(files[0]).clips[0].source)
-    text = text.replace(f'"source": {name}', '"source": "../../evil.mp4"')
-    tensors = {name: value.clone() for name, value in load_file(files[0]).items()}
-    metadata = {"vqvideo_codes": f"{zlib.crc32(text.encode()):08x} {text}"}
-    save_file(tensors, files[0], metadata)
+    rewrite_header(files[0], f'"source": {name}', '"source": "../../evil.mp4"')
     with pytest.raises(CodeFileError, match=r"cannot write '../../evil.mp4' into .* leads out"):
         decode(str(tmp_path / "codes"), str(tmp_path / "out"), model=models[3])
 
@@ -479,6 +499,19 @@ def test_segments_of_any_length_come_apart_again(size):
     for damaged in (data[:-1] if size else data + b"\0", data + b"\1", data + b"\0"):
         with pytest.raises(ValueError, match="the bytes of a do not match its segments"):
             compress_module._parse_segments(damaged, clip, 1)
+
+
+@pytest.mark.parametrize("grid", [3, 10**9])
+@pytest.mark.parametrize(
+    "data", [b"\x80" * 10**6, b"\xff" * 10**6, b"\0" * 10**6, b"\xff" * 8 + b"\1", b"\x83"]
+)
+def test_forged_lengths_of_segments_take_no_time_and_no_memory(data, grid):
+    clip = CodeClip(source="a", start=0, length=grid, grid=(grid,), rate=1.0)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="the bytes of a do not match its segments"):
+        compress_module.decompress(None, 1, [compress_module.ConditionedClip(clip, None)], [data])
+    assert tracemalloc.get_traced_memory()[1] < 2e8
+    tracemalloc.stop()
 
 
 def test_another_prior_or_a_damaged_segment_is_refused_by_name(folder, models, tmp_path):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from vqvideo.cond import Cond
 from vqvideo.config import GeneratorConfig, PartConfig, build_generator
+from vqvideo.sampling import generate
 
 AXES = {1: (24,), 2: (8, 12), 3: (8, 8, 12)}
 STRIDES = {1: ((2,), (2,)), 2: ((2, 2), (2, 1)), 3: ((2, 2, 2), (1, 2, 2))}
@@ -55,8 +56,6 @@ def test_samples_have_the_shape_asked_for_and_repeat_by_seed(rank):
 
 def test_a_sample_is_its_codes_decoded():
     generator = build_small_generator(2)
-    from vqvideo.sampling import generate
-
     codes = generate(generator.prior, (2, 6), seed=3)
     assert torch.equal(generator.sample(seed=3), generator.vqvae.decode(codes))
 
@@ -74,8 +73,6 @@ def test_a_continued_clip_keeps_its_first_frames_and_their_codes():
 
 def test_what_follows_is_drawn_from_the_prior_given_the_prefix():
     generator, first = build_small_generator(3), make_data(3)[:, :, :4]
-    from vqvideo.sampling import generate
-
     start = generator.vqvae.encode(first)
     known = F.pad(start, (0, 0, 0, 0, 0, 2))
     mask = torch.zeros(known.shape[1:], dtype=torch.bool)
@@ -136,3 +133,47 @@ def test_without_a_prior_the_error_says_how_to_get_one():
 def test_no_frames_to_add_is_refused():
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
         build_small_generator(3).continue_clip(make_data(3), 0)
+
+
+def decode_in_chunks(generator, codes):
+    return torch.cat(list(generator.vqvae.decode_stream(codes.split(1, dim=1))), dim=2)
+
+
+def generate_around(generator, codes):
+    grid = tuple(codes.shape[1:])
+    mask = torch.zeros(grid, dtype=torch.bool)
+    mask[0] = True
+    return generate(generator.prior, grid, batch=2, known=codes, mask=mask)
+
+
+CODE_ENTRANCES = {
+    "quantizer.decode": lambda generator, codes: generator.vqvae.quantizer.decode(codes),
+    "vqvae.decode": lambda generator, codes: generator.vqvae.decode(codes),
+    "vqvae.decode_stream": decode_in_chunks,
+    "prior": lambda generator, codes: generator.prior(codes),
+    "prior.logits": lambda generator, codes: generator.prior.logits(codes),
+    "prior.log_prob": lambda generator, codes: generator.prior.log_prob(codes),
+    "generate(known=)": generate_around,
+}
+INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
+OTHERS = (torch.uint16, torch.uint32, torch.uint64, torch.bool, torch.complex64, torch.bfloat16)
+
+
+@pytest.mark.parametrize("rank", AXES)
+@pytest.mark.parametrize("entrance", CODE_ENTRANCES)
+def test_codes_of_any_integer_dtype_are_taken_and_others_refused_in_a_sentence(entrance, rank):
+    generator, enter = build_small_generator(rank), CODE_ENTRANCES[entrance]
+    with torch.no_grad():
+        codes = generator.vqvae.encode(make_data(rank))
+        expected = enter(generator, codes)
+        for dtype in INTEGERS:
+            assert torch.equal(enter(generator, codes.to(dtype)), expected), dtype
+        for dtype in OTHERS:
+            with pytest.raises(ValueError, match=rf"(codes|known) must be integers.* got {dtype}"):
+                enter(generator, codes.to(dtype))
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_number_of_samples_below_one_is_refused_by_name(number):
+    with pytest.raises(ValueError, match=f"num_samples must be at least 1, got {number}"):
+        build_small_generator(2).sample(num_samples=number)

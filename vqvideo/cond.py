@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqvideo.integers import check_integers
+
 # A name that cannot be confused with a number or a separator in a list of actions.
 _ACTION_NAME_PATTERN = re.compile(r"[^\W\d_](?:[\w -]*[\w-])?")
 SIZE_FIELDS = (
@@ -244,12 +246,15 @@ class Cond:
             raise ValueError(f"this model was not built to take {name}")
         self._check_shape(name, ids, shape)
         assert ids is not None
+        if not ids.is_floating_point():
+            check_integers(name, ids)
         if ids.is_floating_point() or (
             ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_ids
         ):
+            low, high = (ids.float() if ids.is_floating_point() else ids).aminmax()
             raise ValueError(
                 f"{name} must be integers in [0, {num_ids}), "
-                f"got {ids.dtype} values from {ids.min().item()} to {ids.max().item()}"
+                f"got {ids.dtype} values from {low.item()} to {high.item()}"
             )
 
     @staticmethod

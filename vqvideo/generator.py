@@ -75,6 +75,8 @@ class Generator(nn.Module):
             options: temperature, top_k, top_p, seed, method, progress; see
                 `vqvideo.sampling.generate`.
         """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         axes = shape or self.sample_shape
         if axes is None:
             raise ValueError("this model has no sample_shape; give the shape of the data to sample")

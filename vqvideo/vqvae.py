@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import compute_grid_shape
 from vqvideo.identity import fingerprint
+from vqvideo.integers import check_integers
 from vqvideo.likelihoods import Likelihood
 from vqvideo.modes import eval_mode
 from vqvideo.nets.autoencoder import Decoder, Encoder
@@ -280,6 +281,7 @@ class VQVAE(nn.Module):
         is_multi = self.quantizer.num_codebooks > 1
 
         def to_channels(codes: Tensor) -> Tensor:
+            check_integers("codes", codes)
             if codes.ndim != 1 + self.rank + is_multi:
                 suffix = ", then an axis of codebooks" if is_multi else ""
                 raise ValueError(

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from vqvideo.data import codes as codes_module
 from vqvideo.data import packing
 from vqvideo.data.code_dataset import CodeDataset
+from vqvideo.data.code_header import FORMAT_VERSION
 from vqvideo.data.codes import (
-    FORMAT_VERSION,
     CodeClip,
     CodeFile,
     CodeFileError,
@@ -156,7 +156,7 @@ def test_the_file_is_plain_safetensors_with_json(tmp_path):
         checksum, _, text = file.metadata()["vqvideo_codes"].partition(" ")
     assert int(checksum, 16) == zlib.crc32(text.encode())
     said = json.loads(text)
-    assert said["format_version"] == FORMAT_VERSION == 2
+    assert said["format_version"] == FORMAT_VERSION == 3
     assert said["clips"][1]["grid"] == [9, 4, 5]
     stored = load_file(tmp_path / "a")["codes"].numpy().tobytes()
     place = said["clips"][1]
@@ -179,7 +179,7 @@ def test_codes_of_another_tokenizer_are_refused(tmp_path):
 
 
 def test_compressed_codes_are_not_taken_for_packed_ones(tmp_path):
-    write(tmp_path / "a", make_header(coder="c0de"))
+    write(tmp_path / "a", make_header(coder="c0de", segment=1))
     with pytest.raises(CodeFileError, match="is compressed under a prior"):
         CodeFile(tmp_path / "a").get_codes(0)
 
@@ -215,9 +215,9 @@ def replace_header(path, target, text):
 
 def test_another_version_is_refused(tmp_path):
     write(tmp_path / "a")
-    text = read_header(tmp_path / "a").partition(" ")[2].replace('version": 2', 'version": 3')
+    text = read_header(tmp_path / "a").partition(" ")[2].replace('version": 3', 'version": 4')
     replace_header(tmp_path / "a", tmp_path / "b", f"{zlib.crc32(text.encode()):08x} {text}")
-    with pytest.raises(CodeFileError, match="format version 2, got 3; encode the data again"):
+    with pytest.raises(CodeFileError, match="format version 2 or 3, got 4; encode the data again"):
         CodeFile(tmp_path / "b")
 
 

@@ -5,12 +5,14 @@ import math
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.entropy import PriorCoder, coder
+from vqvideo.entropy.segment import pack_segment
 from vqvideo.priors import PRIORS, Prior, VQVAEPrior, get_default_prior
 from vqvideo.sampling import generate
 from vqvideo.testing.entropy import check_entropy_coding
@@ -242,3 +244,21 @@ def test_a_missing_library_is_named_with_its_remedy(prior, monkeypatch):
     monkeypatch.setitem(sys.modules, "constriction", None)
     with pytest.raises(ImportError, match=r"pip install 'vqvideo\[compress\]'"):
         PriorCoder(prior)
+
+
+@pytest.mark.parametrize("words", [[], [0], [1], [2**32 - 1], [0] * 50, [2**32 - 1] * 50, "random"])
+def test_forged_words_under_valid_checksums_are_refused(encoded_clip, words):
+    made, codes, cond, _ = encoded_clip
+    draw = np.random.default_rng(0)
+    words = draw.integers(2**32, size=20) if words == "random" else words
+    forged = pack_segment(np.array(words, dtype=np.uint32), codes[0].numpy())
+    first = Cond(class_id=cond.class_id[:1])
+    with pytest.raises(ValueError, match="codes decoded from segment 0 fail the CRC-32"):
+        made.decode([forged], GRID, first)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.complex64, torch.bool])
+def test_codes_that_are_no_integers_are_refused(encoded_clip, dtype):
+    made, codes, cond, _ = encoded_clip
+    with pytest.raises(ValueError, match=f"codes must be integers, got {dtype}"):
+        made.encode(codes.to(dtype), cond)

@@ -18,6 +18,7 @@ from vqvideo.cond import Cond, CondSpec
 from vqvideo.data.codes import CodeClip
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
+from vqvideo.grid import ceil_div
 
 BATCH_SIZE = 16  # segments that are coded together
 
@@ -89,15 +90,11 @@ def decompress(
     Raises:
         ValueError: a segment is damaged; the message names the segment and its clip.
     """
-    segment_bytes = {
-        segment: content
-        for i, (item, clip_bytes) in enumerate(zip(clips, data, strict=True))
-        for segment, content in zip(
-            _split_clip(i, item.clip, segment_length),
-            _parse_segments(clip_bytes, item.clip, segment_length),
-            strict=True,
-        )
-    }
+    segment_bytes: dict[CodeSegment, bytes] = {}
+    for i, (item, clip_bytes) in enumerate(zip(clips, data, strict=True)):
+        contents = _parse_segments(clip_bytes, item.clip, segment_length)
+        segments = _split_clip(i, item.clip, segment_length)
+        segment_bytes.update(zip(segments, contents, strict=True))
     decoded_segments: dict[CodeSegment, Tensor] = {}
     for segments in _batch_segments(clips, segment_length):
         clip, first, last = segments[0]
@@ -135,25 +132,37 @@ def _encode_varint(value: int) -> bytes:
 
 
 def _parse_segments(data: bytes, clip: CodeClip, segment_length: int) -> list[bytes]:
-    """Split the bytes of a clip into segments.
+    """Split the bytes of a clip into segments, in time linear in the number of bytes.
 
     Raises:
         ValueError: the bytes do not consist of the segments of the clip.
     """
-    segments, position = [], 0
-    while position < len(data):
-        length = shift = 0
-        while position < len(data):
-            byte, position = data[position], position + 1
-            length |= (byte & 127) << shift
-            shift += 7
-            if not byte & 128:
-                break
+    num_segments = ceil_div(clip.grid[0], segment_length)
+    segments: list[bytes] = []
+    position = 0
+    while position < len(data) and len(segments) < num_segments:
+        length, position = _decode_varint(data, position)
         segments.append(data[position : position + length])
         position += length
-    if position != len(data) or len(segments) != len(_split_clip(0, clip, segment_length)):
+    if position != len(data) or len(segments) != num_segments:
         raise ValueError(f"the bytes of {clip.source} do not match its segments; they are damaged")
     return segments
+
+
+def _decode_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the integer at a position and the position after it; at most 9 bytes, so 63 bits.
+
+    An integer that is cut or longer has no end here: it is read as one that exceeds the data.
+
+    >>> _decode_varint(bytes([172, 2]), 0)
+    (300, 2)
+    """
+    value = 0
+    for index, byte in enumerate(data[position : position + 9]):
+        value |= (byte & 127) << 7 * index
+        if not byte & 128:
+            return value, position + index + 1
+    return len(data) + 1, position
 
 
 def _batch_segments(

@@ -20,6 +20,7 @@ from vqvideo.commands.output_record import OutputRecord
 from vqvideo.commands.process_pool import Advance, build_progress_callback, run_tasks
 from vqvideo.cond import Cond
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
+from vqvideo.data.file_names import check_file_name, check_file_names
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
 from vqvideo.identity import fingerprint
@@ -202,22 +203,25 @@ def _build_target_paths(out: Path, clips: list[CodeClip], suffix: str) -> list[P
     """Return an output path per clip: the name of its source, plus its start if there are several.
 
     Raises:
-        CodeFileError: two clips have the same path, or a source leads out of the folder.
+        CodeFileError: a source leads out of the folder or has no valid name, or two clips have the
+            same path.
     """
     split_sources = {clip.source for clip in clips if clip.start}
-    targets: dict[Path, CodeClip] = {}
+    names = []
     for clip in clips:
+        try:
+            check_file_name(clip.source)
+        except ValueError as cause:
+            raise CodeFileError(f"cannot write {clip.source!r} into {out}: {cause}") from cause
         source = PurePosixPath(clip.source)
         start_suffix = f"_{clip.start:08d}" if clip.source in split_sources else ""
         ending = suffix if source.suffix in ("", suffix) else source.suffix + suffix
-        target = out / source.with_name(f"{source.stem}{start_suffix}{ending}")
-        if source.is_absolute() or ".." in source.parts or target in targets:
-            raise CodeFileError(
-                f"cannot write {clip.source!r} into {out}: the path leads out of the folder, or "
-                f"another clip has the same path"
-            )
-        targets[target] = clip
-    return list(targets)
+        names.append(str(source.with_name(f"{source.stem}{start_suffix}{ending}")))
+    try:
+        check_file_names(out, names)
+    except ValueError as cause:
+        raise CodeFileError(f"cannot write the clips into {out}: {cause}") from cause
+    return [out / name for name in names]
 
 
 def _write_clip(generator: Generator, clip: CodeClip, codes: Tensor, target: Path) -> None:

@@ -8,92 +8,67 @@ kibibyte for each small clip.) It contains::
                       lowest first, in raster order; each clip starts at a byte boundary
     actions.N         actions of clip N, one per data step, if the data has actions
     "vqvideo_codes"   in the header: the CRC-32 of the rest as 8 hexadecimal digits, a space, and
-                      JSON: the `CodeHeader`; a `CodeClip` for each clip, with its byte range and
-                      CRC-32; and the files that could not be read
+                      JSON: the `CodeHeader`; a `CodeClip` for each clip, with its byte range, its
+                      CRC-32 and that of its actions; and the files that could not be read
 
 The bytes of a clip may also be compressed under a prior (`CodeHeader.coder`); then they can only be
 decoded with that prior.
 
-Not here: windows of codes for training (code_dataset.py), encoding and compression (`commands`).
+Opening a file checks the header and the names, dtypes and shapes of all tensors, which must be
+exactly those of its clips. The data of a clip, codes or actions, are checked when first read. So
+every byte is checked: safetensors accepts no file with bytes that belong to no tensor.
+
+Not here: contents of the header (code_header.py), checks of tensors (code_tensors.py), windows of
+codes for training (code_dataset.py), encoding and compression (`commands`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
 import uuid
+import warnings
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqvideo.data.packing import count_bits_per_code, unpack_codes
+from vqvideo.data.code_header import (
+    ClipLocation,
+    CodeClip,
+    CodeFileError,
+    CodeHeader,
+    check_clip,
+    format_header,
+    parse_header,
+)
+from vqvideo.data.code_tensors import (
+    ACTION_DTYPES,
+    check_actions,
+    check_tensors,
+    compute_actions_crc,
+    open_safetensors,
+)
+from vqvideo.data.packing import unpack_codes
 
-FORMAT_VERSION = 2
+__all__ = [
+    "CodeClip",
+    "CodeFile",
+    "CodeFileError",
+    "CodeHeader",
+    "PackedClip",
+    "open_codes",
+    "write_codes",
+]
+
 CODE_FILE_PATTERN = "codes-*.safetensors"
 TEMPORARY_PATTERN = ".codes-*.tmp"  # code files that are being written
-
-
-class CodeFileError(ValueError):
-    """Error for a file that is not a code file, is damaged, or does not match the model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodeHeader:
-    """Metadata that all clips of a file share.
-
-    Attributes:
-        codebook_size: number of entries K.
-        num_codebooks: codes per position.
-        downsampling: data steps per code along each axis.
-        fingerprint: fingerprint of the tokenizer that made the codes; see `VQVAE.fingerprint`.
-        coder: fingerprint of the prior the codes are compressed under; None if only packed.
-        segment: codes along the first axis that are compressed together; 0 if only packed.
-    """
-
-    codebook_size: int
-    num_codebooks: int
-    downsampling: tuple[int, ...]
-    fingerprint: str
-    coder: str | None = None
-    segment: int = 0
-
-    @property
-    def bits(self) -> int:
-        """Number of bits per packed code."""
-        return count_bits_per_code(self.codebook_size)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CodeClip:
-    """Metadata of one clip of a file.
-
-    Attributes:
-        source: the encoded media file, relative to the folder that was encoded.
-        start: start of the clip in that file, in frames or audio samples.
-        length: data steps along the first axis; the last code may cover fewer than the others.
-        grid: shape of the codes.
-        rate: data steps per second; 0 for an image.
-        split: "train" or "test".
-        class_name, speaker: the labels of the file; None if it has none.
-    """
-
-    source: str
-    start: int
-    length: int
-    grid: tuple[int, ...]
-    rate: float
-    split: str = "train"
-    class_name: str | None = None
-    speaker: str | None = None
+HEADER_KEY = "vqvideo_codes"
 
 
 class PackedClip(NamedTuple):
@@ -117,34 +92,30 @@ def write_codes(
         header: metadata that all clips share.
         clips: the clips, in order.
         corrupt: the sources that could not be read, each with the reason.
+
+    Raises:
+        ValueError: the bytes or the actions of a clip do not match its metadata.
     """
-    path, entries, parts = Path(path), [], []
-    tensors: dict[str, Tensor] = {}
-    offset = 0
-    for index, (clip, data, actions) in enumerate(clips):
-        location = {"offset": offset, "bytes": len(data), "crc32": zlib.crc32(data)}
-        entries.append({**dataclasses.asdict(clip), **location})
-        parts.append(data)
-        offset += len(data)
-        if actions is not None:
-            tensors[f"actions.{index}"] = actions.contiguous()
-    tensors["codes"] = torch.frombuffer(
-        bytearray(b"".join(parts)) or bytearray(1), dtype=torch.uint8
-    )
-    text = json.dumps(
-        {
-            "format_version": FORMAT_VERSION,
-            **dataclasses.asdict(header),
-            "corrupt": dict(corrupt or {}),
-            "clips": entries,
-        }
-    )
-    # One entry only: safetensors does not fix the order of several, and the same codes must give
-    # the same bytes.
-    metadata = {"vqvideo_codes": f"{zlib.crc32(text.encode()):08x} {text}"}
+    path, packed, locations = Path(path), list(clips), []
+    for index, item in enumerate(packed):
+        try:
+            check_clip(header, item.clip, len(item.data))
+            offset = locations[-1].offset + locations[-1].num_bytes if locations else 0
+            locations.append(_locate(item, offset))
+        except ValueError as cause:
+            raise ValueError(f"cannot write clip {index} ({item.clip.source}): {cause}") from cause
+    tensors = {
+        f"actions.{index}": item.actions.contiguous()
+        for index, item in enumerate(packed)
+        if item.actions is not None
+    }
+    data = bytearray().join(item.data for item in packed)
+    tensors["codes"] = torch.from_numpy(np.frombuffer(data, np.uint8))
+    text = format_header(header, [item.clip for item in packed], locations, corrupt or {})
+    # One entry only: safetensors does not fix the order of several, so the bytes would differ.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata={HEADER_KEY: text})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -159,6 +130,7 @@ class CodeFile:
         path: a file that `write_codes` wrote.
 
     Attributes:
+        format_version: 3, or 2 for an older file, whose actions have no checksums.
         header: metadata that all clips share.
         clips: metadata of each clip.
         corrupt: the sources that could not be read, each with the reason.
@@ -170,44 +142,22 @@ class CodeFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            self._file = safe_open(path, framework="pt")
-            self._keys = set(self._file.keys())
-        except SafetensorError as cause:
-            raise CodeFileError(f"{path} is not a code file, or is damaged: {cause}") from cause
-        fields = self._read_header()
-        entries = fields.pop("clips")
-        byte_ranges = [
-            [entry.pop(key) for key in ("offset", "bytes", "crc32")] for entry in entries
-        ]
-        self._byte_ranges: list[list[int]] = byte_ranges
-        self.clips = tuple(_from_json(CodeClip, entry) for entry in entries)
-        self.corrupt: dict[str, str] = fields.pop("corrupt")
-        self.header: CodeHeader = _from_json(CodeHeader, fields)
-        self._verified: set[int] = set()  # clips whose checksum was verified
-        size = self._file.get_slice("codes").get_shape()[0]
-        if any(offset + length > size for offset, length, _ in byte_ranges):
-            raise CodeFileError(f"{path} is damaged: its clips need more bytes than it has")
-
-    def _read_header(self) -> dict[str, Any]:
-        """Read the fields of the header, without the version."""
-        text = (self._file.metadata() or {}).get("vqvideo_codes")
+        self._file = open_safetensors(self.path)
+        self._keys = set(self._file.keys())
+        text = (self._file.metadata() or {}).get(HEADER_KEY)
         if text is None or "codes" not in self._keys:
             raise CodeFileError(f"{self.path} is a safetensors file, but not a code file")
-        checksum, _, text = text.partition(" ")
-        if checksum != f"{zlib.crc32(text.encode()):08x}":
-            raise CodeFileError(
-                f"{self.path} has a damaged header (its CRC-32 does not match) or has format "
-                f"version 1; encode the data again"
-            )
-        fields: dict[str, Any] = json.loads(text)
-        version = fields.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise CodeFileError(
-                f"{self.path} must be a code file of format version {FORMAT_VERSION}, got "
-                f"{version}; encode the data again"
-            )
-        return fields
+        try:
+            parsed = parse_header(text)
+        except ValueError as cause:
+            raise CodeFileError(f"{self.path} {cause}") from cause
+        self.format_version, self.header, self.clips, self._locations, self.corrupt = parsed
+        self._verified: set[int] = set()  # clips whose codes were verified
+        self._verified_actions: set[int] = set()
+        try:
+            check_tensors(self._file, self._keys, parsed)
+        except ValueError as cause:
+            raise CodeFileError(f"{self.path} is damaged: {cause}") from cause
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -218,8 +168,8 @@ class CodeFile:
         Raises:
             CodeFileError: the checksum of the bytes does not match.
         """
-        offset, length, checksum = self._byte_ranges[index]
-        data = self._read_bytes(offset, offset + length)
+        offset, num_bytes, checksum, _ = self._locations[index]
+        data = self._read_bytes(offset, offset + num_bytes)
         if zlib.crc32(data) != checksum:
             raise CodeFileError(f"{self._describe(index)} is damaged: its CRC-32 does not match")
         self._verified.add(index)
@@ -243,7 +193,7 @@ class CodeFile:
         row_bits = math.prod(clip.grid[1:]) * header.num_codebooks * header.bits
         if index not in self._verified:
             self.get_bytes(index)
-        offset, skip = self._byte_ranges[index][0], start * row_bits % 8
+        offset, skip = self._locations[index].offset, start * row_bits % 8
         data = self._read_bytes(offset + start * row_bits // 8, offset + -(-stop * row_bits // 8))
         codes = unpack_codes(data, header.bits, skip, (stop - start) * row_bits // header.bits)
         if codes.numel() and codes.max() >= header.codebook_size:
@@ -254,14 +204,41 @@ class CodeFile:
         codebook_axis = (header.num_codebooks,) if header.num_codebooks > 1 else ()
         return codes.view(stop - start, *clip.grid[1:], *codebook_axis)
 
+    @property
+    def has_unchecked_actions(self) -> bool:
+        """Whether the file has actions without checksums, since its format version is 2."""
+        return self.format_version < 3 and len(self._keys) > 1
+
     def has_actions(self, index: int) -> bool:
         """Return whether the clip has actions."""
         return f"actions.{index}" in self._keys
 
     def get_actions(self, index: int, start: int = 0, stop: int | None = None) -> Tensor:
-        """Return actions `[n]` or `[n, a]`, one per data step from `start` to before `stop`."""
+        """Return actions `[n]` or `[n, a]`, one per data step from `start` to before `stop`.
+
+        The first access verifies all actions of the clip; later ones read only the part.
+
+        Raises:
+            CodeFileError: the checksum of the actions does not match (format 2 has none), or they
+                contain NaN or infinity.
+        """
         assert self.has_actions(index)
-        return self._file.get_slice(f"actions.{index}")[start:stop]  # type: ignore[no-any-return]
+        name = f"actions.{index}"
+        if index not in self._verified_actions:
+            self._verify_actions(index, self._file.get_tensor(name))
+        return self._file.get_slice(name)[start:stop]  # type: ignore[no-any-return]
+
+    def _verify_actions(self, index: int, actions: Tensor) -> None:
+        checksum = self._locations[index].actions_crc32
+        if checksum is not None and checksum != compute_actions_crc(actions):
+            raise CodeFileError(
+                f"the actions of {self._describe(index)} are damaged: their CRC-32 does not match"
+            )
+        if not torch.isfinite(actions).all():
+            raise CodeFileError(
+                f"the actions of {self._describe(index)} must be finite, got NaN or infinity"
+            )
+        self._verified_actions.add(index)
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """Raise `CodeFileError` unless the tokenizer of the codes has this fingerprint."""
@@ -285,11 +262,14 @@ class CodeFile:
 def open_codes(folder: str | Path) -> list[CodeFile]:
     """Open all code files of a folder that `vqvideo encode` wrote; return [] if it has none.
 
+    Warn once if actions are unchecked, see `CodeFile.has_unchecked_actions`.
+
     Raises:
         CodeFileError: a file cannot be read or is missing, or the headers of the files differ.
     """
     paths = sorted(Path(folder).glob(CODE_FILE_PATTERN))
-    totals = {path.stem.partition("-of-")[2] for path in paths} - {""}
+    endings = {path.stem.partition("-of-")[2] for path in paths}
+    totals = {ending for ending in endings if ending.isdecimal()}
     if totals and (len(totals) > 1 or len(paths) != int(totals.pop())):
         raise CodeFileError(
             f"{folder} has {len(paths)} code files, {paths[0].name} to {paths[-1].name}, expected "
@@ -301,9 +281,23 @@ def open_codes(folder: str | Path) -> list[CodeFile]:
             raise CodeFileError(
                 f"{files[0].path} and {file.path} have different headers; encode the data again"
             )
+    unchecked = [file for file in files if file.has_unchecked_actions]
+    if unchecked:
+        warnings.warn(
+            f"{len(unchecked)} of {len(files)} code files in {folder} have format version 2, whose "
+            f"actions are unchecked (they have no checksums); encode the data again to add them",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return files
 
 
-def _from_json(kind: type[Any], entry: Mapping[str, Any]) -> Any:
-    """Build a dataclass from JSON data; convert lists to tuples."""
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
+def _locate(item: PackedClip, offset: int) -> ClipLocation:
+    """Return the location of a clip that starts at `offset`; check its actions."""
+    actions_crc32 = None
+    if item.actions is not None:
+        check_actions(item.clip, ACTION_DTYPES.get(item.actions.dtype), item.actions.shape)
+        if not torch.isfinite(item.actions).all():
+            raise ValueError("actions must be finite, got NaN or infinity")
+        actions_crc32 = compute_actions_crc(item.actions)
+    return ClipLocation(offset, len(item.data), zlib.crc32(item.data), actions_crc32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ def count_bits_per_code(codebook_size: int) -> int:
     >>> count_bits_per_code(1024), count_bits_per_code(1025)
     (10, 11)
     """
-    return max(1, math.ceil(math.log2(codebook_size)))
+    return max(1, (codebook_size - 1).bit_length())
 
 
 def pack_codes(codes: Tensor, bits: int) -> bytes:

@@ -29,6 +29,7 @@ from vqvideo.entropy.exact_arithmetic import ExactArithmetic
 from vqvideo.entropy.frequencies import TOTAL_FREQUENCY, logits_to_frequencies
 from vqvideo.entropy.segment import check_codes_crc, pack_segment, unpack_segment
 from vqvideo.identity import fingerprint
+from vqvideo.integers import check_integers
 from vqvideo.priors import Prior
 from vqvideo.sampling import ProgressCallback, check_codes
 from vqvideo.sampling.states import UncachedPriorState
@@ -152,8 +153,7 @@ class PriorCoder:
     def _get_grid(self, codes: Tensor) -> tuple[int, ...]:
         prior, has_codebook_axis = self.prior, self.prior.num_codebooks > 1
         grid = tuple(codes.shape[1 : codes.ndim - has_codebook_axis])
-        if codes.is_floating_point() or codes.dtype == torch.bool:
-            raise ValueError(f"codes must be integers, got {codes.dtype}")
+        check_integers("codes", codes)
         if tuple(codes.shape) != self._get_codes_shape(len(codes) if codes.ndim else 0, grid):
             raise ValueError(
                 f"codes must have {prior.num_codebooks} codebooks along their last axis, "

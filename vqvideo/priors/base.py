@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
+from vqvideo.integers import INTEGER_DTYPES
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
 from vqvideo.sampling import FilterOptions, PriorState, check_codes
@@ -59,7 +60,8 @@ class Prior(nn.Module, ABC):
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the training loss, a scalar: by default the NLL in nats per code."""
         logits = self.logits(codes, cond)
-        return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), codes)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(logits, codes.long())
 
     @property
     def code_prior(self) -> Prior:
@@ -88,7 +90,7 @@ class Prior(nn.Module, ABC):
         """Return log p(codes | cond) in nats, `[b]`."""
         logits = self.logits(codes, cond)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        nll = F.cross_entropy(logits, codes, reduction="none")
+        nll = F.cross_entropy(logits, codes.long(), reduction="none")
         return -nll.flatten(1).sum(dim=1)
 
     def init_state(
@@ -102,7 +104,7 @@ class Prior(nn.Module, ABC):
         is_valid = codes.ndim == 1 + self.rank + has_codebook_axis
         if has_codebook_axis and is_valid:
             is_valid = codes.shape[-1] == self.num_codebooks
-        if not is_valid or codes.is_floating_point() or codes.dtype == torch.bool:
+        if not is_valid or codes.dtype not in INTEGER_DTYPES:
             last_axis = (
                 f" and a last axis of {self.num_codebooks} codebooks" if has_codebook_axis else ""
             )

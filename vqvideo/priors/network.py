@@ -27,7 +27,7 @@ def embed_codes(table: nn.Embedding, codes: Tensor) -> Tensor:
     """
     num_codebooks = codes.shape[-1]
     if num_codebooks == 1:
-        return table(codes[..., 0])  # type: ignore[no-any-return]
+        return table(codes[..., 0].long())  # type: ignore[no-any-return]
     offsets = torch.arange(num_codebooks, device=codes.device) * (
         table.num_embeddings // num_codebooks
     )
@@ -83,7 +83,7 @@ class NetworkPrior(Prior):
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         self._check_codes(codes)
-        stacked = codes if self.num_codebooks > 1 else codes[..., None]  # [b, *grid, s]
+        stacked = (codes if self.num_codebooks > 1 else codes[..., None]).long()  # [b, *grid, s]
         embedded_cond = self.embed_cond(cond, len(codes), tuple(stacked.shape[1:-1]))
         logits = self.head(
             self.forward_features(self.embed(stacked), embedded_cond), stacked

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vqvideo.integers import check_integers
 from vqvideo.registry import Registry
 
 
@@ -153,8 +154,7 @@ class Quantizer(nn.Module, ABC):
                 )
 
     def _check_codes(self, codes: Tensor) -> None:
-        if codes.is_floating_point() or codes.dtype == torch.bool:
-            raise ValueError(f"codes must be integers, got {codes.dtype}")
+        check_integers("codes", codes)
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
             raise ValueError(
                 f"codes must lie in [0, {self.codebook_size}), "

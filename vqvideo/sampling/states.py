@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
+from vqvideo.integers import INTEGER_DTYPES, check_integers
 from vqvideo.sampling.gumbel_max import SamplingParams
 
 
@@ -106,12 +107,13 @@ class GenerativePrior(AutoregressiveModel, Protocol):
 
 
 def is_integer(codes: Tensor) -> bool:
-    """Return whether a tensor has an integer dtype; bool is not one."""
-    return not (codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool)
+    """Return whether a tensor has one of `INTEGER_DTYPES`; bool is not one."""
+    return codes.dtype in INTEGER_DTYPES
 
 
 def check_codes(name: str, codes: Tensor, codebook_size: int) -> None:
-    """Raise `ValueError` unless all codes lie in [0, K)."""
+    """Raise `ValueError` unless all codes are integers in [0, K)."""
+    check_integers(name, codes)
     if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
         raise ValueError(
             f"{name} must lie in [0, {codebook_size}), "
