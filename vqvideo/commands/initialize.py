@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from vqvideo.checkpoint import MODEL_DIR, NOTICE_NAME, PHONES_NAME
+from vqvideo.atomic import replace_file, write_text
+from vqvideo.checkpoint import MODEL_DIR, NOTICE_NAME, PHONES_NAME, read_text_file
 from vqvideo.commands.model import find_model_folder, list_model_folders, load_model
 from vqvideo.config import MODELS, GeneratorConfig, build_generator
 from vqvideo.config_versions import disable_pretrained
@@ -168,13 +169,11 @@ def describe_data(data: str, train: Sized, val: Sized) -> dict[str, Any]:
 def write_notices(out: str, sources: Sequence[str | None]) -> None:
     """Write the notices of the source models, which must accompany derived weights, to a run."""
     files = [find_model_folder(source) / NOTICE_NAME for source in sources if source is not None]
-    texts = list(
-        dict.fromkeys(file.read_text(encoding="utf-8") for file in files if file.is_file())
-    )
+    texts = list(dict.fromkeys(read_text_file(file) for file in files if file.is_file()))
     notice = Path(out) / NOTICE_NAME
     if texts:
         notice.parent.mkdir(parents=True, exist_ok=True)
-        notice.write_text("\n".join(texts), encoding="utf-8")
+        write_text(notice, "\n".join(texts))
     else:
         notice.unlink(missing_ok=True)
 
@@ -188,7 +187,8 @@ def copy_phone_map(out: str, source: str) -> None:
     ]
     if maps:
         Path(out).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(maps[0], Path(out) / PHONES_NAME)
+        with replace_file(Path(out) / PHONES_NAME) as temporary:
+            shutil.copyfile(maps[0], temporary)
 
 
 def _load_weights(source: nn.Module, target: nn.Module, name: str, hint: str) -> None:

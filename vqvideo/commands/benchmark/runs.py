@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vqvideo.atomic import write_text
+
 TrainingLog = list[dict[str, float]]
 
 
@@ -15,7 +17,7 @@ def record_settings(out: Path, settings: dict[str, Any]) -> None:
     if file.exists() and json.loads(file.read_text()) != settings:
         raise ValueError(f"{out} holds runs with other settings ({file}); choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2) + "\n")
+    write_text(file, json.dumps(settings, indent=2) + "\n")
 
 
 def is_complete(run: Path) -> bool:
