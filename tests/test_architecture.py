@@ -12,6 +12,9 @@ PACKAGE = ROOT / "vqvideo"
 LAYERS = [
     [
         "version",
+        "atomic",
+        "text_files",
+        "bounded_build",
         "identity",
         "plugins",
         "registry",
@@ -29,8 +32,8 @@ LAYERS = [
     ["priors"],
     ["likelihoods"],
     ["vqvae", "entropy", "score", "config_v6"],
-    ["generator"],
-    ["config", "config_versions"],
+    ["generator", "config_versions"],
+    ["config", "weights_format"],
     ["presets", "checkpoint", "testing"],
     ["models", "training", "report", "model_card"],
     ["commands", "demo"],
@@ -42,10 +45,11 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "identity": {"plugins"},
     "cond": {"integers"},
     "registry": {"identity", "plugins", "version"},
+    "media": {"atomic"},
     "quantizers": {"registry", "integers", "metrics", "distributed"},
     "nets": {"registry", "grid", "cond", "spectra"},
     "sampling": {"integers", "cond", "modes"},
-    "data": {"media", "grid", "cond"},
+    "data": {"atomic", "media", "grid", "cond"},
     "priors": {"registry", "grid", "integers", "cond", "modes", "quantizers", "nets", "sampling"},
     "likelihoods": {"registry", "distributed", "cond", "spectra", "modes", "sampling", "priors"},
 }

@@ -4,10 +4,14 @@ A checkpoint may also be the folder `model/` of a run, or a repository on the hu
 hold a `NOTICE`, which stays with the weights. A model card `README.md` (model_card.py) and
 `phones.json`, the phone of each code, are removed by `save`, since they describe the old weights.
 
-Saving is atomic: the folder is written under a temporary name and then renamed. A crash leaves the
-old folder or the new one; between the two renames of a replacement, the old one has a backup name
-that `load` and `save` know. Weights may be stored in float16 or, at a quarter of the size, in int8
-with a scale per row (`config.json` records the dtype); in memory they are always float32.
+Saving is atomic: the folder is written under a temporary name (atomic.py) and then renamed. A crash
+leaves the old folder or the new one; between the two renames of a replacement, the old one has a
+backup name that `load` and `save` know. Of several processes or threads that save into one folder,
+each replaces it as a whole.
+
+Loading compares the names, shapes and data types of the stored tensors (weights_format.py) with the
+model that the config describes before it is built in memory (bounded_build.py), so that a config
+from a stranger cannot ask for more than the size of its weights.
 """
 
 from __future__ import annotations
@@ -15,20 +19,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
+from vqvideo.atomic import TEMPORARY_DIR, fsync, lock_folder, temporary_folder
+from vqvideo.bounded_build import build_bounded
 from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.config_v6 import rename_keys
 from vqvideo.config_versions import (
     FORMAT_VERSION,
     CheckpointError,
     DType,
+    PluginRecord,
     check_plugins,
     collect_plugin_records,
     describe_build_error,
@@ -37,9 +43,20 @@ from vqvideo.config_versions import (
 )
 from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
+from vqvideo.text_files import read_text
+from vqvideo.weights_format import (
+    SCALE_SUFFIX as SCALE_SUFFIX,
+)
+from vqvideo.weights_format import (
+    check_index,
+    collect_tensors,
+    count_elements,
+    dequantize_weights,
+    find_not_finite,
+    read_index,
+    read_tensors,
+)
 
-SCALE_SUFFIX = ".int8_scale"
-QUANTIZER_PREFIX = "vqvae.quantizer."  # its weights determine the codes, so they are stored exactly
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME = (
     "config.json",
     "model.safetensors",
@@ -48,6 +65,7 @@ CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME = (
 )
 PHONES_NAME = "phones.json"  # maps each code of a speech model to a phone
 CHECKPOINT_FILES = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME, PHONES_NAME)
+MAX_READS = 10  # a folder that is replaced while it is read is read again
 MODEL_DIR = "model"  # inside the folder of a run
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -71,26 +89,29 @@ def save(
     Raises:
         FileExistsError: the folder exists and overwrite is False, or it holds files that are not
             part of a checkpoint (unlike its card and NOTICE), which are never deleted.
-        ValueError: the generator was built by hand and has no config, or the dtype is unknown.
+        ValueError: the generator was built by hand and has no config, the dtype is unknown, or a
+            weight is NaN or infinite in that dtype; the message names it.
     """
     folder = Path(folder).resolve()
     if generator.config is None:
         raise ValueError("only a generator built from a config can be saved; see vqvideo.build")
     if dtype not in get_args(DType):
         raise ValueError(f"dtype must be {', '.join(get_args(DType))}, got {dtype!r}")
+    if name := find_not_finite(generator, dtype):
+        raise ValueError(f"{name} holds NaN or infinite values in {dtype}; nothing was saved")
     recover(folder)
     check_overwrite(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with temporary_folder(folder.parent) as temporary:
         _write(generator, generator.config, temporary, dtype)
-        for file in temporary.iterdir():
-            fsync(file)
-        _replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for path in (*temporary.iterdir(), temporary):
+            fsync(path)
+        with lock_folder(folder.parent):
+            _restore_backup(folder)
+            check_overwrite(folder, overwrite)  # others may have saved in the meantime
+            _replace_folder(temporary, folder)
+    # Earlier versions named the temporary folder after the process.
+    shutil.rmtree(folder.with_name(f".{folder.name}.{os.getpid()}.tmp"), ignore_errors=True)
 
 
 def load(name: str | Path) -> Generator:
@@ -106,19 +127,26 @@ def load(name: str | Path) -> Generator:
         HubError: the hub does not have the model or cannot be reached (an `OSError`).
         CheckpointError: a file is missing or damaged, the format is newer than this version of
             vqvideo, the config names a part that is not registered or a plugin that fails (the
-            message says which package to install), a part was saved with another package, or
-            names or shapes of weights do not match the config.
+            message says which package to install), a part was saved with another package, names,
+            shapes or data types of weights do not match the config, or a weight is NaN or infinite.
 
     Warns:
         RuntimeWarning: a part was saved with another version of its package.
     """
-    folder = resolve_checkpoint(name)
-    try:
-        return _read(folder)
-    except CheckpointError as cause:
-        if is_hub_name(name):
-            raise CheckpointError(f"{name}: {cause}") from cause
-        raise
+    for attempt in range(MAX_READS):
+        folder = resolve_checkpoint(name)
+        identity = _get_identity(folder)
+        try:
+            generator = _read(folder)
+        except CheckpointError as cause:
+            if attempt + 1 < MAX_READS and _get_identity(folder) != identity:
+                continue
+            if is_hub_name(name):
+                raise CheckpointError(f"{name}: {cause}") from cause
+            raise
+        if _get_identity(folder) == identity:
+            return generator
+    raise CheckpointError(f"{folder} is replaced by other processes while it is read; try again")
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
@@ -134,6 +162,15 @@ def resolve_checkpoint(name: str | Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoint folder {name}")
     return folder
+
+
+def _get_identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a folder is replaced by `save`; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _fetch_checkpoint(name: HubName) -> Path:
@@ -154,49 +191,51 @@ def _fetch_checkpoint(name: HubName) -> Path:
 
 
 def _read(folder: Path) -> Generator:
-    file = folder / CONFIG_NAME
-    header = read_header(file)
-    try:
-        config = GeneratorConfig.from_dict(disable_pretrained(header["model"]))
-        generator = build_generator(config, with_prior=header["has_prior"])
-    except Exception as cause:  # a plugin's builder may raise anything
-        raise CheckpointError(
-            f"{file}: {describe_build_error(cause, header['plugins'])}"
-        ) from cause
+    file, weights = folder / CONFIG_NAME, folder / WEIGHTS_NAME
+    header, index = read_header(file), read_index(weights)
+    model = disable_pretrained(header["model"])
+
+    def build() -> Generator:
+        config = GeneratorConfig.from_dict(model)
+        return build_generator(config, with_prior=header["has_prior"])
+
+    with _wrap_build_errors(file, header["plugins"]):
+        generator = build_bounded(build, len(index), count_elements(index))
     check_plugins(file, header["plugins"])
+    expected = generator.state_dict()
+    check_index(folder, rename_keys(index, header["renamed_keys"], expected), expected)
+    if any(tensor.is_meta for tensor in expected.values()):
+        with _wrap_build_errors(file, header["plugins"]):
+            generator = build()
+    tensors = rename_keys(read_tensors(weights), header["renamed_keys"], expected)
     try:
-        stored = load_file(folder / WEIGHTS_NAME)
-    except (SafetensorError, OSError) as cause:
-        raise CheckpointError(f"{folder / WEIGHTS_NAME} cannot be read: {cause}") from cause
-    state = generator.state_dict()
-    stored = rename_keys(stored, header["renamed_keys"], state)
-    scales = {
-        name + SCALE_SUFFIX
-        for name, tensor in stored.items()
-        if tensor.dtype == torch.int8 and name in state and state[name].is_floating_point()
-    }
-    _check_keys(folder, set(stored), set(state) | scales)
-    tensors = _dequantize_weights(stored)
-    for name, tensor in tensors.items():
-        if tensor.shape != state[name].shape:
-            raise CheckpointError(
-                f"{folder}: {name} has shape {list(tensor.shape)}, "
-                f"its config builds {list(state[name].shape)}"
-            )
-    generator.load_state_dict(tensors)
+        generator.load_state_dict(dequantize_weights(tensors))
+    except RuntimeError as cause:
+        raise CheckpointError(f"{folder} does not fit its config: {cause}") from cause
+    if name := find_not_finite(generator):
+        raise CheckpointError(
+            f"{weights}: {name} holds NaN or infinite values; use an earlier checkpoint of the "
+            f"model"
+        )
     if (folder / NOTICE_NAME).is_file():
-        generator.notice = (folder / NOTICE_NAME).read_text(encoding="utf-8")
+        generator.notice = read_text_file(folder / NOTICE_NAME)
     return generator.eval()
 
 
-def _check_keys(folder: Path, stored: set[str], expected: set[str]) -> None:
-    missing, extra = sorted(expected - stored), sorted(stored - expected)
-    if missing or extra:
-        raise CheckpointError(
-            f"{folder} does not fit its config: "
-            f"missing {', '.join(missing[:5]) or 'nothing'}; "
-            f"extra {', '.join(extra[:5]) or 'nothing'}"
-        )
+def read_text_file(file: Path) -> str:
+    """Return the text of a file beside the weights; raise `CheckpointError` if it is not text."""
+    try:
+        return read_text(file)
+    except (ValueError, OSError) as cause:
+        raise CheckpointError(f"{file} cannot be read as text: {cause}") from cause
+
+
+@contextmanager
+def _wrap_build_errors(file: Path, plugins: Sequence[PluginRecord]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as cause:  # a plugin's builder may raise anything
+        raise CheckpointError(f"{file}: {describe_build_error(cause, plugins)}") from cause
 
 
 def _write(generator: Generator, config: GeneratorConfig, folder: Path, dtype: DType) -> None:
@@ -207,57 +246,10 @@ def _write(generator: Generator, config: GeneratorConfig, folder: Path, dtype: D
         "model": disable_pretrained(config.to_dict()),
         "plugins": collect_plugin_records(generator),
     }
-    save_file(_collect_tensors(generator, dtype), folder / WEIGHTS_NAME)
+    save_file(collect_tensors(generator, dtype), folder / WEIGHTS_NAME)
     (folder / CONFIG_NAME).write_text(json.dumps(header, indent=2) + "\n")
     if generator.notice is not None:
         (folder / NOTICE_NAME).write_text(generator.notice, encoding="utf-8")
-
-
-def _collect_tensors(generator: Generator, dtype: DType) -> dict[str, Tensor]:
-    """Return the tensors to store: parameters in `dtype`, the quantizer and all buffers exactly."""
-    parameters = {
-        name for name, _ in generator.named_parameters() if not name.startswith(QUANTIZER_PREFIX)
-    }
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in generator.state_dict().items():
-        tensors.update(_quantize_weight(name, tensor, dtype if name in parameters else "float32"))
-    return tensors
-
-
-def _quantize_weight(name: str, tensor: Tensor, dtype: DType) -> dict[str, Tensor]:
-    tensor = tensor.detach().cpu().contiguous()
-    if not tensor.is_floating_point() or dtype == "float32":
-        return {name: tensor}
-    if dtype == "float16":
-        return {name: tensor.half()}
-    if tensor.ndim < 2:  # biases and gains are small and sensitive to rounding
-        return {name: tensor}
-    scale = tensor.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
-    rows = scale.reshape(-1, *(1,) * (tensor.ndim - 1))
-    return {name: (tensor / rows).round().to(torch.int8), name + SCALE_SUFFIX: scale}
-
-
-def _dequantize_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert int8 weights to float32 (`load_state_dict` converts float16)."""
-    restored = {}
-    for name, tensor in tensors.items():
-        if name + SCALE_SUFFIX in tensors:
-            scale = tensors[name + SCALE_SUFFIX].reshape(-1, *(1,) * (tensor.ndim - 1))
-            restored[name] = tensor.float() * scale
-        elif not name.endswith(SCALE_SUFFIX):
-            restored[name] = tensor
-    return restored
-
-
-def fsync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot sync a folder and persists its entries itself
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _get_backup_path(folder: Path) -> Path:
@@ -272,7 +264,7 @@ def _replace_folder(new: Path, folder: Path) -> None:
     try:
         new.rename(folder)
     except BaseException:
-        recover(folder)
+        _restore_backup(folder)
         raise
     fsync(folder.parent)
     shutil.rmtree(_get_backup_path(folder), ignore_errors=True)
@@ -280,6 +272,12 @@ def _replace_folder(new: Path, folder: Path) -> None:
 
 def recover(folder: Path) -> None:
     """Restore the old folder after a crash between the two renames."""
+    if _get_backup_path(folder).is_dir() and not folder.exists():
+        with lock_folder(folder.parent):  # a living process may be between them
+            _restore_backup(folder)
+
+
+def _restore_backup(folder: Path) -> None:
     if _get_backup_path(folder).is_dir() and not folder.exists():
         _get_backup_path(folder).rename(folder)
 
@@ -292,7 +290,8 @@ def check_overwrite(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} exists; choose another folder or overwrite=True")
     foreign = [folder.name]
     if folder.is_dir():
-        foreign = sorted({path.name for path in folder.iterdir()} - set(CHECKPOINT_FILES))
+        known = {*CHECKPOINT_FILES, TEMPORARY_DIR}  # the latter while a card is written
+        foreign = sorted({path.name for path in folder.iterdir()} - known)
     if foreign:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; "

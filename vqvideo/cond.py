@@ -20,6 +20,7 @@ a model is played interactively, s actions are chosen at a time, between two cod
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,10 +83,17 @@ class CondSpec:
         ):
             names = tuple(getattr(self, name))
             object.__setattr__(self, name, names)
+            if not all(isinstance(entry, str) for entry in names):
+                raise ValueError(f"{name} must hold text, got {reprlib.repr(names)}")
             if names and len(names) != num_ids:
-                raise ValueError(f"{name} must hold {num_ids} names, one for each, got {names}")
+                raise ValueError(
+                    f"{name} must hold {num_ids} names, one for each, got {reprlib.repr(names)}"
+                )
+        seen: set[str] = set()
         for name in self.action_names:
-            if not _ACTION_NAME_PATTERN.fullmatch(name) or self.action_names.count(name) > 1:
+            is_repeated = name in seen
+            seen.add(name)
+            if not _ACTION_NAME_PATTERN.fullmatch(name) or is_repeated:
                 raise ValueError(
                     f"an action's name must begin with a letter, contain only letters, digits, "
                     f"spaces, '_' and '-', and be unique, got {name!r} in {self.action_names}"

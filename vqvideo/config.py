@@ -8,6 +8,7 @@ config. A config read from a file can name registered parts only.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,11 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cond", _lists_to_tuples(self.cond))
+        _check_number("channels", self.channels, 1, integer=True)
+        _check_number("rate", self.rate, 0)
+        _check_number("commitment_weight", self.commitment_weight, 0)
+        for size in self.sample_shape:
+            _check_number("sample_shape", size, 1, integer=True)
         if not self.strides:
             raise ValueError("strides must hold at least one level")
         object.__setattr__(self, "strides", check_strides(len(self.strides[0]), self.strides))
@@ -231,6 +237,14 @@ def _build_prior_options(config: GeneratorConfig) -> dict[str, Any]:
             )
         options["cond"] = {**cond, "actions_per_code": stride}
     return options
+
+
+def _check_number(name: str, value: object, minimum: int, *, integer: bool = False) -> None:
+    """Raise `ValueError` unless a config entry is a finite number of at least `minimum`."""
+    is_number = isinstance(value, int if integer else int | float) and not isinstance(value, bool)
+    if not is_number or not minimum <= value < math.inf:  # type: ignore[operator]
+        kind = "integers" if name == "sample_shape" else "an integer" if integer else "a number"
+        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}")
 
 
 def _lists_to_tuples(value: Any) -> Any:

@@ -5,16 +5,14 @@ Only built-in parts are renamed: a plugin's part may use the same words for some
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
-
-from torch import Tensor
+from typing import Any, TypeVar
 
 from vqvideo.plugins import normalize_part_name
 from vqvideo.priors import get_default_prior
 
+T = TypeVar("T")
 KEYS = {  # dot-separated names in state-dict keys: old to new
     "load": "usage_ema",
     "started": "initialized",
@@ -69,6 +67,9 @@ def rename_options(model: Mapping[str, Any], plugins: Collection[tuple[str, str]
     Args:
         model: entries of a `GeneratorConfig` as plain data.
         plugins: kind and name of the parts that are not built in.
+
+    Raises:
+        ValueError: a part has an option under its old and its new name.
     """
     shape = model.get("sample_shape")
     rank = len(shape) if isinstance(shape, list | tuple) and len(shape) in (1, 2, 3) else None
@@ -83,24 +84,28 @@ def rename_options(model: Mapping[str, Any], plugins: Collection[tuple[str, str]
             return part
         renamed = OPTIONS.get((kind, name), {})
         nested = NESTED.get((kind, name), {})
-        return {
+        options = {
             renamed.get(key, key): rename(value, *nested[key]) if key in nested else value
             for key, value in part.items()
         }
+        if len(options) < len(part):
+            raise ValueError(f"{kind} {name!r} has an option under both its old and its new name")
+        return options
 
     return {key: rename(value, key, None) for key, value in model.items()}
 
 
 def rename_keys(
-    tensors: Mapping[str, Tensor], renamed: Mapping[str, str], expected: Collection[str]
-) -> dict[str, Tensor]:
+    tensors: Mapping[str, T], renamed: Mapping[str, str], expected: Collection[str]
+) -> dict[str, T]:
     """Rename the dot-separated names in state-dict keys that the model does not have.
 
-    Of the names in a key, any may be old ones and any a plugin's own; the first combination that
-    is a key of the model is taken, and a key without one stays as it is.
+    Of the names in a key, any may be old ones and any a plugin's own; the combination that is a
+    key of the model is taken. A key without one, or whose new name is stored as well, stays as it
+    is. The time is linear in the number of keys, however many names of each may be old ones.
 
     Args:
-        tensors: stored state dict.
+        tensors: the stored tensors, or anything about them, by their keys.
         renamed: old to new names.
         expected: keys of the model's state dict.
 
@@ -108,15 +113,30 @@ def rename_keys(
     {'quantizer.usage_ema': 1}
     """
 
-    def rename(key: str) -> str:
-        choices = [(name, renamed[name]) if name in renamed else (name,) for name in key.split(".")]
-        for names in itertools.product(*choices):
-            new = ".".join(names)
-            if new in expected or new.rpartition(".")[0] in expected:  # scale of int8 weights
-                return new
-        return key
+    def to_new_names(key: str) -> str:
+        return ".".join(renamed.get(name, name) for name in key.split("."))
 
-    return {rename(key): tensor for key, tensor in tensors.items()}
+    def find(key: str) -> str | None:
+        """Return the key of the model that `key` is an old name of, with the fewest changes."""
+        choices = []
+        for choice in by_new_names.get(to_new_names(key), ()):
+            pairs = list(zip(key.split("."), choice.split("."), strict=True))
+            if all(new in (old, renamed.get(old)) for old, new in pairs):
+                choices.append(([old != new for old, new in pairs], choice))
+        return min(choices)[1] if choices else None
+
+    by_new_names: dict[str, list[str]] = {}
+    for key in expected:
+        by_new_names.setdefault(to_new_names(key), []).append(key)
+    result = {}
+    for key, tensor in tensors.items():
+        stem, _, suffix = key.rpartition(".")
+        new = find(key)
+        if new is None and (new_stem := find(stem)) is not None:  # scale of int8 weights
+            new = f"{new_stem}.{suffix}"
+        is_free = new is not None and new not in tensors and new not in result
+        result[new if is_free and new is not None else key] = tensor
+    return result
 
 
 def rename_record(record: Any) -> Any:

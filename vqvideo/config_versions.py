@@ -6,7 +6,7 @@ Upgrades run one version at a time. The tests load a stored checkpoint of every 
 
 from __future__ import annotations
 
-import json
+import reprlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +28,7 @@ from vqvideo.plugins import (
 from vqvideo.priors import PRIORS
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.registry import Registry, UnknownNameError
+from vqvideo.text_files import read_json
 
 FORMAT_VERSION = 6
 PART_REGISTRIES: dict[str, Registry[Any]] = {
@@ -35,6 +36,7 @@ PART_REGISTRIES: dict[str, Registry[Any]] = {
 }
 PRETRAINABLE_KINDS = ("encoder", "decoder")  # may be initialized with external weights
 PLUGIN_RECORD_FIELDS = ("kind", "name", "package", "version")
+MAX_MESSAGE_LENGTH = 2000  # characters; the values of a config may be long
 Header = dict[str, Any]
 PluginRecord = dict[str, str]
 DType = Literal["float32", "float16", "int8"]
@@ -53,26 +55,34 @@ def read_header(file: Path) -> Header:
     if not file.is_file():
         raise CheckpointError(f"{file.parent} is no checkpoint: it has no {file.name}")
     try:
-        header = json.loads(file.read_text())
-    except ValueError as cause:  # JSONDecodeError, UnicodeDecodeError
+        header = read_json(file)
+    except (ValueError, OSError) as cause:  # also UnicodeDecodeError
         raise CheckpointError(f"{file} is not JSON: {cause}") from cause
     expected = {"format_version", "dtype", "has_prior", "model", "plugins"}
     wrong = CheckpointError(f"{file} must hold exactly {', '.join(sorted(expected))}")
     if not isinstance(header, dict) or "format_version" not in header:
         raise wrong
     stored_version = header["format_version"]
-    if isinstance(header.get("model"), dict):
-        header = upgrade_header(header)
-    if header["format_version"] != FORMAT_VERSION:  # checked first: other formats differ in entries
+    if type(stored_version) is not int or stored_version < 1:  # True is an int, and 6.0 == 6
         raise CheckpointError(
-            f"{file} has format version {header['format_version']}; this vqvideo reads "
-            f"{FORMAT_VERSION}: install a newer one"
+            f"{file} must have an integer >= 1 as format version, got "
+            f"{reprlib.repr(stored_version)}"
         )
+    if stored_version > FORMAT_VERSION:  # checked first: newer formats differ in entries
+        raise CheckpointError(
+            f"{file} has format version {stored_version}; this vqvideo reads {FORMAT_VERSION}: "
+            f"install a newer one"
+        )
+    if not isinstance(header.get("model"), dict):
+        raise wrong
+    try:
+        header = upgrade_header(header)
+    except ValueError as cause:
+        raise CheckpointError(f"{file}: {cause}") from cause
     if (
         set(header) != expected
         or header["dtype"] not in get_args(DType)
         or not isinstance(header["has_prior"], bool)
-        or not isinstance(header["model"], dict)
         or not _is_plugin_record_list(header["plugins"])
     ):
         raise wrong
@@ -133,7 +143,8 @@ def describe_build_error(cause: Exception, plugins: Sequence[PluginRecord]) -> s
     message = str(cause) if has_text else f"{type(cause).__name__}: {cause}"
     notes = [f"({note})" for note in getattr(cause, "__notes__", ())]
     mismatches = [text for record in plugins if (text := _describe_mismatch(record))]
-    return "; ".join([" ".join([message, *notes]), *mismatches])
+    text = "; ".join([" ".join([message, *notes]), *mismatches])
+    return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[:MAX_MESSAGE_LENGTH]} ..."
 
 
 def check_plugins(file: Path, plugins: Sequence[PluginRecord]) -> None:
@@ -179,7 +190,7 @@ def _describe_mismatch(record: PluginRecord) -> str:
 
 def upgrade_header(header: Header) -> Header:
     """Upgrade a header to the current format; leave unknown and newer versions unchanged."""
-    while isinstance(version := header["format_version"], int) and version in UPGRADES:
+    while (version := header["format_version"]) in UPGRADES:
         header = {**UPGRADES[version](header), "format_version": version + 1}
     upgraded: Header = header
     return upgraded
@@ -203,6 +214,8 @@ def upgrade_v2(header: Header) -> Header:
     if not isinstance(encoder, dict) or encoder.get("name") != "timm":
         return header
     options = {"model" if name == "backbone" else name: x for name, x in encoder.items()}
+    if len(options) < len(encoder):
+        raise ValueError("encoder 'timm' has both 'backbone' and 'model'")
     upgraded = {"num_blocks": 0, "normalize": False, **options}
     return {**header, "model": {**header["model"], "encoder": upgraded}}
 

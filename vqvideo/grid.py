@@ -8,6 +8,7 @@ axis is the downsampling. This module handles integers only, no tensors.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 
 AXIS_NAMES: dict[int, tuple[str, ...]] = {
@@ -16,6 +17,7 @@ AXIS_NAMES: dict[int, tuple[str, ...]] = {
     3: ("frames", "height", "width"),
 }
 
+MAX_DOWNSAMPLING = 1 << 31  # data steps per code along an axis
 Strides = tuple[tuple[int, ...], ...]
 
 
@@ -34,8 +36,16 @@ def check_strides(rank: int, strides: Sequence[Sequence[int]]) -> Strides:
         if len(level) != rank or any(not isinstance(s, int) or s < 1 for s in level):
             raise ValueError(
                 f"each level of strides must hold {rank} integers >= 1 "
-                f"(one per axis: {', '.join(AXIS_NAMES[rank])}), got {level}"
+                f"(one per axis: {', '.join(AXIS_NAMES[rank])}), got {reprlib.repr(level)}"
             )
+    for axis in zip(*levels, strict=True):
+        downsampling = 1
+        for stride in axis:
+            downsampling *= stride
+            if downsampling > MAX_DOWNSAMPLING:  # before the product takes long
+                raise ValueError(
+                    f"the strides along an axis multiply to more than {MAX_DOWNSAMPLING}"
+                )
     return levels
 
 

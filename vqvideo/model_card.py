@@ -7,36 +7,39 @@ front matter follows the format of the hub.
 
 from __future__ import annotations
 
-import json
 import math
 import platform
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
+from vqvideo.atomic import write_text
 from vqvideo.checkpoint import (
     CARD_NAME,
     CONFIG_NAME,
     MODEL_DIR,
     NOTICE_NAME,
-    SCALE_SUFFIX,
     WEIGHTS_NAME,
+    read_text_file,
 )
 from vqvideo.config import GeneratorConfig, build_likelihood
 from vqvideo.config_v6 import rename_record
-from vqvideo.config_versions import DType, upgrade_header
+from vqvideo.config_versions import CheckpointError, DType, read_header
 from vqvideo.grid import compute_downsampling, compute_grid_shape
 from vqvideo.hub import HUB_PREFIX, HubName, is_hub_name
 from vqvideo.likelihoods import describe_density
 from vqvideo.quantizers import QUANTIZERS
+from vqvideo.text_files import parse_json, read_text
 from vqvideo.version import __version__
+from vqvideo.weights_format import count_elements, read_index
 
 PAPER_LINK = "[arXiv 1711.00937](https://arxiv.org/abs/1711.00937)"
 REPO_PLACEHOLDER = f"{HUB_PREFIX}org/name"  # replaced when the model is pushed
 MODALITIES = {1: "audio", 2: "image", 3: "video"}
+MAX_LINE_BYTES = 1 << 16  # of the log, which may be long
 PART_NAMES = ("encoder", "quantizer", "decoder", "likelihood", "prior")
 DTYPE_NOTES = {  # last paragraph of a card
     "float32": "",
@@ -72,42 +75,67 @@ def write_card(run: str | Path) -> Path:
     folder = run / MODEL_DIR
     notice = read_notice(folder)
     if notice is not None:
-        (folder / NOTICE_NAME).write_text(notice, encoding="utf-8")
-    (folder / CARD_NAME).write_text(read_or_build_card(folder), encoding="utf-8")
+        write_text(folder / NOTICE_NAME, notice)
+    write_text(folder / CARD_NAME, read_or_build_card(folder))
     return folder / CARD_NAME
 
 
 def read_or_build_card(folder: Path) -> str:
-    """Return the card beside the weights, which may have been edited, or a new one."""
+    """Return the card beside the weights, which may have been edited, or a new one.
+
+    Raises:
+        CheckpointError: the card, or a file that a new one is built from, is invalid.
+    """
     file = folder / CARD_NAME
-    return (
-        file.read_text(encoding="utf-8")
-        if file.is_file()
-        else build_card(collect_card_data(folder))
-    )
+    if file.is_file():
+        return read_text_file(file)
+    data = collect_card_data(folder)
+    try:
+        return build_card(data)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as cause:
+        raise CheckpointError(
+            f"{folder}: no model card can be written from its config.json and the training.json "
+            f"and log.jsonl of its run ({type(cause).__name__}: {cause})"
+        ) from cause
 
 
 def read_notice(folder: Path) -> str | None:
     """Return the notice that must accompany the weights of a folder, from there or from its run."""
     files = [parent / NOTICE_NAME for parent in (folder, _find_run(folder)) if parent is not None]
-    return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), None)
+    return next((read_text_file(file) for file in files if file.is_file()), None)
 
 
 def collect_card_data(folder: Path) -> dict[str, Any]:
     """Collect the data of a card from the files of a checkpoint and of its run, if it has one."""
-    header = upgrade_header(json.loads((folder / CONFIG_NAME).read_text()))
+    header = read_header(folder / CONFIG_NAME)
     data = {**header, "name": folder.name, "notice": read_notice(folder) is not None}
-    with safe_open(folder / WEIGHTS_NAME, framework="pt") as weights:
-        names = [name for name in weights.keys() if not name.endswith(SCALE_SUFFIX)]  # noqa: SIM118
-        data["num_values"] = sum(math.prod(weights.get_slice(x).get_shape()) for x in names)
+    data["num_values"] = count_elements(read_index(folder / WEIGHTS_NAME))
     run = _find_run(folder)
     if run is not None:
         data["name"] = run.resolve().name
-        data["training"] = rename_record(json.loads((run / "training.json").read_text()))
+        data["training"] = _read_record(run / "training.json")
         log = run / "log.jsonl"
-        lines = log.read_text().splitlines() if log.is_file() else []
-        data["measured"] = rename_record(json.loads(lines[-1])) if lines else None
+        data["measured"] = _read_record(log, last_line=True) if log.is_file() else None
     return data
+
+
+def _read_record(file: Path, *, last_line: bool = False) -> dict[str, Any] | None:
+    """Read `training.json`, or the last line of `log.jsonl`; None if there is no line."""
+    try:
+        text = _read_last_line(file) if last_line else read_text(file)
+        record = rename_record(parse_json(text or "null", allow_nan=True))
+    except (ValueError, OSError) as cause:
+        raise CheckpointError(f"{file} cannot be read: {cause}") from cause
+    if not isinstance(record, dict) and not (last_line and record is None):
+        raise CheckpointError(f"{file} must hold JSON objects, got {reprlib.repr(record)}")
+    return record
+
+
+def _read_last_line(file: Path) -> str:
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - MAX_LINE_BYTES))
+        lines = stream.read().splitlines()
+    return lines[-1].decode("utf-8") if lines else ""
 
 
 def _find_run(folder: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vqvideo.atomic import write_text
 from vqvideo.checkpoint import CARD_NAME, save
 from vqvideo.commands.model import find_model_folder, load_model
 from vqvideo.config_versions import DType
@@ -29,5 +30,5 @@ def export(
     source, generator, folder = find_model_folder(model), load_model(model, "cpu"), Path(out)
     generator.notice, card = read_notice(source), set_dtype_note(read_or_build_card(source), dtype)
     save(generator, folder, dtype=dtype, overwrite=overwrite)
-    (folder / CARD_NAME).write_text(card, encoding="utf-8")
+    write_text(folder / CARD_NAME, card)
     return folder, sum(file.stat().st_size for file in folder.iterdir())

@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import nn
 
-from vqvideo.checkpoint import MODEL_DIR, NOTICE_NAME, PHONES_NAME
+from vqvideo.atomic import replace_file
+from vqvideo.checkpoint import MODEL_DIR, NOTICE_NAME, PHONES_NAME, read_text_file
 from vqvideo.commands.model import find_model_folder, list_model_folders, load_model
 from vqvideo.config import MODELS, GeneratorConfig, build_generator
 from vqvideo.config_versions import disable_pretrained
 from vqvideo.generator import Generator
-from vqvideo.media.files import output_file
 from vqvideo.training.run_folder import clear_run
 from vqvideo.training.state import STATE_NAME
 
@@ -185,10 +185,13 @@ def prepare_run_folder(
     if overwrite and not (folder / STATE_NAME).exists():
         clear_run(folder)
     files = [find_model_folder(source) / NOTICE_NAME for source in sources if source is not None]
-    notices = dict.fromkeys(file.read_bytes() for file in files if file.is_file())
+    notices = dict.fromkeys(read_text_file(file) for file in files if file.is_file())
     maps = [] if phones_of is None else list_model_folders(phones_of)
     phones = [path.read_bytes() for each in maps if (path := each / PHONES_NAME).is_file()]
-    inherited = {NOTICE_NAME: b"\n".join(notices), PHONES_NAME: phones[0] if phones else b""}
+    inherited = {
+        NOTICE_NAME: "\n".join(notices).encode(),
+        PHONES_NAME: phones[0] if phones else b"",
+    }
     for name, content in inherited.items():
         _replace_file(folder / name, content, overwrite)
 
@@ -206,7 +209,7 @@ def _replace_file(file: Path, content: bytes, overwrite: bool) -> None:
             f"--overwrite to replace it"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with output_file(file, suffixes=(file.suffix,), overwrite=True) as temporary:
+    with replace_file(file) as temporary:
         temporary.write_bytes(content)
 
 

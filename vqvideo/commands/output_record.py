@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqvideo.media.files import output_file
+from vqvideo.atomic import replace_file, write_text
 
 FORMAT_VERSION = 1
 
@@ -68,8 +68,7 @@ class OutputRecord:
         """Create the folder and an empty record, or end a line that a crash has cut."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
-            with output_file(self.path, suffixes=(".jsonl",)) as temporary:
-                temporary.write_text(json.dumps(self._header) + "\n", encoding="utf-8")
+            write_text(self.path, json.dumps(self._header) + "\n")
         elif not self.path.read_bytes().endswith(b"\n"):
             self._append("\n")
 
@@ -82,7 +81,7 @@ class OutputRecord:
             recipe: see `needs_write`.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
-        with output_file(file, suffixes=(file.suffix.lower(),), overwrite=True) as temporary:
+        with replace_file(file, sync=False) as temporary:
             yield temporary
             entry = {"file": self._get_name(file), "sha256": _hash_file(temporary)}
             self._append(json.dumps({**entry, "recipe": recipe}) + "\n")

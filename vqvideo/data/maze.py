@@ -7,7 +7,6 @@ Not here: the agent that chooses the actions (maze_agent.py), reading the episod
 """
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from vqvideo.atomic import replace_file
 from vqvideo.data.maze_agent import FloorPlan, MazeAgent
 from vqvideo.data.metadata import METADATA_NAME, Item, Split, write_metadata
 from vqvideo.media import from_uint8, write_video
@@ -191,10 +191,5 @@ def _crop_and_resize(screen: NDArray[np.uint8], size: tuple[int, int]) -> NDArra
 
 
 def _save_actions(path: Path, array: NDArray[np.int8]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)

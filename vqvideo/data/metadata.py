@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
+from vqvideo.atomic import write_text
+
 METADATA_NAME = "metadata.jsonl"
 SPLITS = ("train", "test")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
@@ -123,15 +125,7 @@ def write_metadata(folder: str | Path, items: Iterable[Item]) -> Path:
     folder = Path(folder)
     lines = [json.dumps(_to_row(folder, item), ensure_ascii=False) + "\n" for item in items]
     target = folder / METADATA_NAME
-    temporary = folder / f".{METADATA_NAME}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(target, "".join(lines))
     return target
 
 

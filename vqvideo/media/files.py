@@ -7,12 +7,12 @@ Not here: the declared size of a file (declared_size.py), the contents of a stre
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqvideo.atomic import replace_file
 from vqvideo.media.declared_size import read_declared_size
 
 if TYPE_CHECKING:
@@ -68,12 +68,8 @@ def output_file(
         raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"folder {target.parent} does not exist; create it first")
-    temporary = target.with_name(f".{uuid.uuid4().hex}{suffix}")
-    try:
+    with replace_file(target, sync=False) as temporary:  # media files can be written again
         yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

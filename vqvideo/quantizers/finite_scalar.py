@@ -6,7 +6,8 @@ initialize, revive or synchronize between processes.
 
 from __future__ import annotations
 
-import math
+import itertools
+import reprlib
 from collections.abc import Sequence
 
 import torch
@@ -27,10 +28,10 @@ class FiniteScalarQuantizer(Quantizer):
     channel as the least significant digit. The rounding uses a straight-through gradient.
 
     Args:
-        levels: number of levels of each channel, each at least 2. Their product is K; the paper
-            recommends at least 5 for most channels: (8, 5, 5, 5) for about 2^10, (8, 8, 8, 5, 5,
-            5) for about 2^16. With 2 levels the boundary lies at z_e = -3.8, far from the
-            initial outputs of an encoder; use 3 instead.
+        levels: number of levels of each channel, each at least 2. Their product is K, below 2^63;
+            the paper recommends at least 5 for most channels: (8, 5, 5, 5) for about 2^10,
+            (8, 8, 8, 5, 5, 5) for about 2^16. With 2 levels the boundary lies at z_e = -3.8,
+            far from the initial outputs of an encoder; use 3 instead.
 
     >>> quantizer = FiniteScalarQuantizer(levels=(3, 5)).eval()
     >>> quantizer.codebook_size, quantizer.z_channels
@@ -45,11 +46,12 @@ class FiniteScalarQuantizer(Quantizer):
 
     def __init__(self, *, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
         super().__init__()
-        if not levels or min(levels) < 2:
-            raise ValueError(f"levels must be one or more integers >= 2, got {levels}")
-        self.z_channels = len(levels)
-        self.codebook_size = math.prod(levels)
-        basis = [math.prod(levels[:channel]) for channel in range(len(levels))]
+        if not levels or not all(type(level) is int and level >= 2 for level in levels):
+            raise ValueError(
+                f"levels must be one or more integers >= 2, got {reprlib.repr(levels)}"
+            )
+        *basis, size = itertools.accumulate(levels, _multiply_int64, initial=1)
+        self.z_channels, self.codebook_size = len(levels), size
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("basis", torch.tensor(basis), persistent=False)
         # Converted with the model, so that `dtype` returns the model's dtype.
@@ -81,3 +83,13 @@ class FiniteScalarQuantizer(Quantizer):
     def _levels_to_values(self, level: Tensor) -> Tensor:
         half_width = (self.levels // 2).to(self.compute_dtype)
         return (level - half_width) / half_width
+
+
+def _multiply_int64(size: int, level: int) -> int:
+    """Return a product that fits int64, as codes do; the first that does not ends the build."""
+    if size * level >= 1 << 63:
+        raise ValueError(
+            f"the product of levels is K, which must be below 2^63 as codes are int64, got "
+            f"{size} x {level} or more"
+        )
+    return size * level

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqvideo.atomic import replace_file
 from vqvideo.report.codebook_metrics import CodebookMetrics, covariance
 from vqvideo.report.codebook_statistics import CodebookStatistics
 
@@ -49,7 +50,8 @@ def write_codebook_plot(
         _plot_entries(right, statistics[row])
         if is_multiple:
             left.set_ylabel(f"codebook {row + 1}\n{left.get_ylabel()}")
-    figure.savefig(path, dpi=110, format="png")
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def _plot_usage(axes: Any, metrics: CodebookMetrics, counts: Tensor) -> None:

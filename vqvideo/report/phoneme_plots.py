@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqvideo.atomic import replace_file
 from vqvideo.report.codebook_plot import INK_COLOR, import_figure_class
 
 CODES_PER_ROW, MAX_ROWS = 50, 20  # of a transcript: more are illegible
@@ -39,7 +40,8 @@ def write_confusion_matrix(path: str | Path, counts: Tensor, labels: Sequence[st
     axes.set_ylabel("true phone, most frequent first")
     axes.set_title("Test frames")
     figure.colorbar(image, label="share of the frames of a row", fraction=0.04, pad=0.01)
-    figure.savefig(path, dpi=110, format="png")
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def write_code_plot(
@@ -70,7 +72,8 @@ def write_code_plot(
     axes.set_ylabel("phone, most frequent first")
     axes.set_title(f"Training frames: {len(used):,} of {len(counts):,} codes occur")
     figure.colorbar(image, label="P(phone | code)", fraction=0.02, pad=0.01)
-    figure.savefig(path, dpi=110, format="png")
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def write_transcript(
@@ -109,7 +112,8 @@ def write_transcript(
         begin, end = first * seconds_per_frame, (first + codes_per_row) * seconds_per_frame
         _plot_spectrogram(axes, decibels, sample_rate, begin, end)
         _annotate_phones(axes, first, codes[first:stop], phones[first:stop], seconds_per_frame)
-    figure.savefig(path, dpi=110, format="png")
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def _sort_by_frequency(*counts: Tensor) -> list[int]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vqvideo.atomic import write_text
 from vqvideo.report.elements import (
     render_heading,
     render_media,
@@ -53,7 +54,7 @@ def write_phonemes_page(folder: str | Path) -> Path:
     parts += [render_heading("Command"), render_preformatted(metrics["command"])]
     parts += [render_heading("Versions and machine"), render_table(metrics["environment"])]
     title = f"Phones in the codes of {Path(metrics['model']).name}"
-    (folder / PAGE_NAME).write_text(render_page(title, parts), encoding="utf-8")
+    write_text(folder / PAGE_NAME, render_page(title, parts))
     return folder / PAGE_NAME
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vqvideo.atomic import write_text
 from vqvideo.config import GeneratorConfig, build_likelihood
 from vqvideo.likelihoods import describe_density
 from vqvideo.report.elements import (
@@ -69,9 +70,7 @@ def write_run_page(run: str | Path, command: str) -> Path:
         render_table(collect_environment("accelerate")),
     ]
     page = run / PAGE_NAME
-    temporary = page.with_name(f".{PAGE_NAME}.tmp")
-    temporary.write_text(render_page(run.resolve().name, parts), encoding="utf-8")
-    temporary.replace(page)
+    write_text(page, render_page(run.resolve().name, parts))
     return page
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from vqvideo.atomic import replace_file
+
 TIME_KEYS = ("step", "seconds", "step_seconds")
 BASELINES = {"val_nats_per_code": ("val_unigram_nats", "val_uniform_nats")}
 
@@ -36,4 +38,5 @@ def write_curves(log_path: str | Path, plot_path: str | Path) -> None:
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    figure.savefig(plot_path, dpi=100)
+    with replace_file(plot_path) as temporary:
+        figure.savefig(temporary, dpi=100)

@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vqvideo.atomic import write_text
+
 
 class TrainingLogger:
     """Progress bar, and one log line per evaluation.
@@ -87,11 +89,4 @@ class TrainingLogger:
 
     def _write(self) -> None:
         if self.is_enabled:
-            write_atomic(self.path, "".join(f"{line}\n" for line in self.lines))
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file atomically: after a crash it is either complete or unchanged."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+            write_text(self.path, "".join(f"{line}\n" for line in self.lines))

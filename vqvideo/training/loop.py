@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqvideo.training.log import write_atomic
+from vqvideo.atomic import write_text
 from vqvideo.training.run_folder import TENSORBOARD_DIR, run_lock
 from vqvideo.training.signals import StopSignals
 from vqvideo.training.state import STATE_NAME
@@ -60,7 +60,7 @@ def train(
                 trainer.save(0)  # the state first: it shows that the other files are of a run
             if accelerator.is_main_process:
                 options = {**asdict(config), "precision": trainer.precision}
-                write_atomic(out / "training.json", json.dumps(options, indent=2) + "\n")
+                write_text(out / "training.json", json.dumps(options, indent=2) + "\n")
                 trainer.logger.start(steps_done)
             tensorboard_kwargs = {"purge_step": steps_done + 1} if steps_done else {}
             accelerator.init_trackers(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vqvideo.atomic import TEMPORARY_DIR, remove_abandoned
 from vqvideo.checkpoint import MODEL_DIR, check_overwrite
 from vqvideo.training.state import STATE_NAME
 
@@ -45,8 +46,10 @@ def run_lock(out: Path) -> Iterator[None]:
             f"another process is training into {out}; wait for it, or give another --out"
         ) from cause
     try:
-        for temporary in out.glob(".*.tmp"):
-            _remove(temporary)
+        remove_abandoned(out)
+        for temporary in out.glob(".*.tmp"):  # left by versions that wrote beside the target
+            if temporary.name != TEMPORARY_DIR:
+                _remove(temporary)
         yield
     finally:
         lock.release()

@@ -10,8 +10,8 @@ leaves the previous one intact. It contains no pickle.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vqvideo.checkpoint import fsync
+from vqvideo.atomic import replace_file
 
 STATE_NAME = "state.safetensors"
 FORMAT_VERSION = 4
@@ -67,18 +67,12 @@ def save_state(
         "numbers": scalars,
         **run_state,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replace_file(path) as temporary:
         save_file(
             {name: _to_contiguous_cpu(value) for name, value in tensors.items()},
             temporary,
             metadata={HEADER_KEY: json.dumps(header)},
         )
-        fsync(temporary)
-        temporary.replace(path)
-        fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_state(
@@ -93,6 +87,17 @@ def load_state(
         ResumeError: the file is missing, damaged or of a different model.
     """
     run_state, tensors = read_state(path)
+    with wrap_damage(path):
+        return _restore(path, run_state, tensors, model, optimizer)
+
+
+def _restore(
+    path: Path,
+    run_state: dict[str, Any],
+    tensors: dict[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[dict[str, Any], dict[str, Tensor], list[dict[str, Tensor]]]:
     weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
     try:
         model.load_state_dict(weights)
@@ -140,18 +145,34 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, 
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
+            if not isinstance(header, dict):
+                raise ValueError("its header is no JSON object")
             names = file.keys() if with_tensors else []
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as cause:
+    except (SafetensorError, OSError, ValueError, RecursionError) as cause:
         raise ResumeError(f"{path} is not a training state, or it is damaged: {cause}") from cause
     version = header.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:  # 4.0 == 4
         raise ResumeError(
             f"{path} is a training state of format version {version}; this vqvideo reads version "
             f"{FORMAT_VERSION}. Resume with the vqvideo that wrote it, or start over: --init-from "
             f"loads the run's model, --overwrite replaces its folder"
         )
     return header, tensors
+
+
+@contextmanager
+def wrap_damage(path: Path) -> Iterator[None]:
+    """Raise `ResumeError` for whatever an invalid entry of a state file raises in the block."""
+    try:
+        yield
+    except ResumeError:
+        raise
+    except Exception as cause:  # the type depends on the entry
+        raise ResumeError(
+            f"{path} is a damaged training state ({type(cause).__name__}: {cause}); start over "
+            f"with --overwrite"
+        ) from cause
 
 
 def get_rng_state() -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from vqvideo.training.state import (
     read_header,
     save_state,
     set_rng_state,
+    wrap_damage,
 )
 from vqvideo.training.task import Task, TrainingConfig
 from vqvideo.training.training_data import TrainingData
@@ -192,14 +193,15 @@ class Trainer:
     def restore(self) -> int:
         """Restore the state that `save` wrote and return the number of steps done."""
         path = self.out / STATE_NAME
-        check_resumable(self.out, read_header(path)["run"], self._build_identity())
-        run_state, model_ema, rng_states = load_state(path, self.task.model, self.optimizer)
-        step = int(run_state["step"])
-        self.scaler.load_state_dict(run_state["scaler"])
-        self.model_ema.load_state_dict(model_ema, step)
-        self.metrics, self.has_saved_model = run_state["metrics"], run_state["has_saved_model"]
-        self.logger.load_state_dict(run_state["logger"])
-        set_rng_state(rng_states[self.accelerator.process_index])
+        with wrap_damage(path):
+            check_resumable(self.out, read_header(path)["run"], self._build_identity())
+            run_state, model_ema, rng_states = load_state(path, self.task.model, self.optimizer)
+            step = int(run_state["step"])
+            self.scaler.load_state_dict(run_state["scaler"])
+            self.model_ema.load_state_dict(model_ema, step)
+            self.metrics, self.has_saved_model = run_state["metrics"], run_state["has_saved_model"]
+            self.logger.load_state_dict(run_state["logger"])
+            set_rng_state(rng_states[self.accelerator.process_index])
         return step
 
     def should_stop(self, signals: StopSignals) -> bool:

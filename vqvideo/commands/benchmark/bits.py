@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vqvideo import presets  # noqa: F401 - registers the built-in models
+from vqvideo.atomic import write_text
 from vqvideo.commands.benchmark.baselines import Baseline, VAEBaseline, VIMCOBaseline, VQVAEBaseline
 from vqvideo.commands.benchmark.runs import record_settings
 from vqvideo.config import MODELS, GeneratorConfig, PartConfig, build_generator, build_likelihood
@@ -162,7 +163,7 @@ def benchmark_bits(
             spec = RunSpec(name, method, best, train, test, benchmark_config.steps, seed)
             runs.append(_load_or_run(benchmark_config, spec, progress))
         results["methods"][method] = {"trials": trials, "runs": runs}
-    (Path(benchmark_config.out) / "bits.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_text(Path(benchmark_config.out) / "bits.json", json.dumps(results, indent=2) + "\n")
     return results
 
 

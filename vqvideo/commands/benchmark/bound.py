@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vqvideo.atomic import replace_file
 from vqvideo.config import GeneratorConfig, PartConfig, build_generator
 from vqvideo.generator import Generator
 from vqvideo.media.files import output_file
@@ -196,4 +197,5 @@ def _plot_curves(curves: list[list[dict[str, float]]], path: Path) -> None:
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from vqvideo.atomic import replace_file
 from vqvideo.commands.benchmark.runs import TrainingLog, is_complete, read_log, record_settings
 from vqvideo.commands.train_vqvae import train_vqvae
 from vqvideo.training import TrainingConfig
@@ -114,4 +115,5 @@ def _plot_curves(runs: Mapping[str, Sequence[TrainingLog]], path: Path) -> None:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=100)
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=100)

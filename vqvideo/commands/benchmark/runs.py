@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqvideo.media.files import output_file
+from vqvideo.atomic import write_text
 
 TrainingLog = list[dict[str, float]]
 
@@ -32,8 +32,7 @@ def record_settings(out: Path, settings: dict[str, Any]) -> None:
             f"{out} has files, but no {file.name} of an earlier benchmark; choose another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
-    with output_file(file, suffixes=(".json",)) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    write_text(file, json.dumps(settings, indent=2) + "\n")
 
 
 def is_complete(run: Path) -> bool:

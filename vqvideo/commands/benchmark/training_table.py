@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vqvideo.atomic import replace_file
 from vqvideo.commands.benchmark.table import align_columns, format_number
 from vqvideo.report.environment import format_environment
 
@@ -85,7 +86,8 @@ def plot_training(results: Mapping[str, Any], path: Path) -> Path:
     axes.set_ylabel("validation PSNR, dB")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=110)
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     return path
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
-import os
 import re
-import shutil
 from pathlib import Path
 
+from vqvideo.atomic import temporary_folder
 from vqvideo.models import REGISTRIES
 from vqvideo.plugins import API_GROUP, API_VERSION, PART_KINDS
 
@@ -121,14 +120,12 @@ def create_plugin(name: str, *, kind: str = "quantizer", out: str | Path | None 
     if folder.exists():  # checked first: an installed project has taken the name
         raise FileExistsError(f"{folder} exists; choose another folder (--out)")
     _check_name_free(name, kind)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(folder.parent) as temporary:
         for file, text in _render_files(name, kind).items():
             (temporary / file).parent.mkdir(parents=True, exist_ok=True)
             (temporary / file).write_text(text, encoding="utf-8")
         temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vqvideo.atomic import write_text
 from vqvideo.checkpoint import PHONES_NAME
 from vqvideo.commands.model import list_model_folders
+from vqvideo.text_files import read_json
 from vqvideo.vqvae import VQVAE
 
 
@@ -37,7 +39,7 @@ class PhoneMap:
     def write(self, path: Path) -> None:
         """Write the map as JSON."""
         text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
 
     @classmethod
     def read(cls, path: Path, vqvae: VQVAE, model: str) -> PhoneMap:
@@ -52,8 +54,8 @@ class PhoneMap:
             ValueError: the file is not a phone map, or was learnt from the codes of another model.
         """
         try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as cause:  # JSONDecodeError, UnicodeDecodeError
+            content: Any = read_json(path)
+        except ValueError as cause:  # also UnicodeDecodeError
             raise ValueError(f"{path} is not JSON: {cause}") from cause
         names = [field.name for field in dataclasses.fields(cls)]
         if not isinstance(content, dict) or sorted(content) != sorted(names):

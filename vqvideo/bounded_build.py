@@ -1,0 +1,106 @@
+"""Build a model whose config comes from a stranger, with bounded time and memory.
+
+A config of a few bytes can describe a model of any size. So it is first built without memory (on
+the device `meta`, where tensors have shapes but no values), and the build stops as soon as it takes
+more steps, or a larger tensor, than the stored weights allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+BASE_CALLS, CALLS_PER_TENSOR = 20_000, 50  # of torch functions; timm's models also run once
+BASE_ELEMENTS = 1 << 26  # of tensors that are not stored
+# Functions that change values only. Without values they have nothing to do, and importing their
+# implementation for `meta` takes seconds.
+RANDOM_FUNCTIONS = (torch.rand, torch.randn)
+VALUE_METHODS = (
+    *("add_", "bernoulli_", "clamp_", "copy_", "div_", "erfinv_", "exponential_", "fill_"),
+    *("mul_", "normal_", "sub_", "uniform_", "zero_"),
+)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class TooLargeError(ValueError):
+    """A model is larger than its stored weights."""
+
+
+class _BuildLimits(TorchFunctionMode):
+    """Counts the calls of torch functions in this thread, and bounds the size of their results.
+
+    Args:
+        max_calls: number of calls after which `TooLargeError` is raised.
+        max_elements: number of elements of the largest tensor.
+        has_values: whether tensors have values; False on the device `meta`.
+    """
+
+    def __init__(self, max_calls: int, max_elements: int, *, has_values: bool) -> None:
+        super().__init__()
+        self.num_calls, self.max_calls, self.max_elements = 0, max_calls, max_elements
+        self.has_values = has_values
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.num_calls += 1
+        if self.num_calls > self.max_calls:
+            raise TooLargeError("the config describes a model of more tensors than are stored")
+        kwargs = dict(kwargs or {})
+        if not self.has_values:
+            if func in RANDOM_FUNCTIONS:
+                kwargs.pop("generator", None)
+                func = torch.empty
+            tensor = args[0] if args else kwargs.get("tensor")  # the latter: torch.nn.init
+            if getattr(func, "__name__", "") in VALUE_METHODS and tensor.is_meta:
+                return tensor
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.numel() > self.max_elements:
+            raise TooLargeError(
+                f"the config describes a model with a tensor of shape {list(result.shape)}, which "
+                f"is larger than all stored weights"
+            )
+        return result
+
+
+def build_bounded(build: Callable[[], ModuleT], num_tensors: int, num_elements: int) -> ModuleT:
+    """Build a model on the device `meta`, within limits that its stored weights set.
+
+    Args:
+        build: builds the model from its config.
+        num_tensors: number of stored tensors.
+        num_elements: number of elements of all stored tensors.
+
+    Returns:
+        The model with the names, shapes and dtypes of its tensors, without values. If it has a
+        part that cannot be built on `meta`, as some of other packages, it is built with values,
+        within the same limits.
+
+    Raises:
+        TooLargeError: the model is larger than its stored weights.
+        Exception: `build` raises it.
+    """
+    limits = (BASE_CALLS + CALLS_PER_TENSOR * num_tensors, BASE_ELEMENTS + num_elements)
+    try:
+        with torch.device("meta"), _BuildLimits(*limits, has_values=False):
+            model = build()
+    except Exception as cause:
+        if not _needs_values(cause):
+            raise
+        with _BuildLimits(*limits, has_values=True):
+            model = build()
+    stored = model.state_dict().keys()
+    not_stored = sum(x.numel() for name, x in model.named_buffers() if name not in stored)
+    if not_stored > limits[1]:
+        raise TooLargeError(f"the config describes a model with buffers of {not_stored:,} values")
+    return model
+
+
+def _needs_values(cause: Exception) -> bool:
+    """Return whether torch refused an operation because tensors on `meta` have no values."""
+    is_torch_error = isinstance(cause, NotImplementedError | RuntimeError | TypeError)
+    return is_torch_error and "meta" in str(cause)
