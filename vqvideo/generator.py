@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import ceil_div
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.priors import Prior
 from vqvideo.sampling import GenerateOptions, StreamOptions, generate, stream
 from vqvideo.score import Score
@@ -234,18 +234,17 @@ class Generator(nn.Module):
         prior_cond = self.select_prior_cond(cond)
         if self.prior is None and prior_cond is not None:
             prior_cond.check(CondSpec(), len(x), (1,))  # raises: no part takes it
-        with eval_mode(self):
-            parameters, quantized = output or self.vqvae(x, self.select_decoder_cond(cond))
-            likelihood, codes = self.vqvae.likelihood, quantized.codes
-            reconstruction = likelihood.log_prob(parameters, x)
-            codebook_size, num_codes = self.vqvae.quantizer.codebook_size, codes[0].numel()
-            return Score(
-                reconstruction=reconstruction,
-                prior=None if self.prior is None else self.prior.log_prob(codes, prior_cond),
-                uniform=torch.full_like(reconstruction, -num_codes * math.log(codebook_size)),
-                num_dims=x[0].numel(),
-                is_discrete=likelihood.is_discrete,
-            )
+        vqvae, prior = eval_view(self.vqvae), eval_view(self.prior)
+        parameters, quantized = output or vqvae(x, self.select_decoder_cond(cond))
+        reconstruction = vqvae.likelihood.log_prob(parameters, x)
+        codebook_size, num_codes = vqvae.quantizer.codebook_size, quantized.codes[0].numel()
+        return Score(
+            reconstruction=reconstruction,
+            prior=None if prior is None else prior.log_prob(quantized.codes, prior_cond),
+            uniform=torch.full_like(reconstruction, -num_codes * math.log(codebook_size)),
+            num_dims=x[0].numel(),
+            is_discrete=vqvae.likelihood.is_discrete,
+        )
 
     @property
     def cond_keys(self) -> tuple[str, ...]:

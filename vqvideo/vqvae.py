@@ -13,8 +13,7 @@ The same class serves audio, images and video: the rank is a property of the par
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypedDict, Unpack
 
 import torch
@@ -24,7 +23,7 @@ from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import compute_grid_shape
 from vqvideo.identity import fingerprint
 from vqvideo.likelihoods import Likelihood
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.nets.autoencoder import Decoder, Encoder
 from vqvideo.nets.chunks import check_shapes, crop, pad_to_multiple
 from vqvideo.nets.conditioning import ConcatConditioning
@@ -264,8 +263,17 @@ class VQVAE(nn.Module):
     def _encode_chunks(
         self, chunks: Iterable[Tensor], tile: Sequence[int] | None
     ) -> Iterator[Tensor]:
-        runner = ChunkedRunner(self.encoder, self.downsampling, (1,) * self.rank, tile)
-        return self._run_chunks(runner, chunks, lambda z_e: self.quantizer(z_e).codes)
+        encoder, quantizer = eval_view(self.encoder), eval_view(self.quantizer)
+
+        def quantize(z_e: Tensor) -> Tensor:
+            return self._codes_to_channels(quantizer(z_e).codes)
+
+        # Whole chunks are quantized: the matrix products of projection and search round
+        # differently with the number of rows, so the end of the data would change codes before it.
+        runner = ChunkedRunner(
+            encoder, self.downsampling, (1,) * self.rank, tile, postprocess=quantize
+        )
+        return map(self._channels_to_codes, runner.run(chunks))
 
     def _decode_chunks(
         self,
@@ -277,51 +285,34 @@ class VQVAE(nn.Module):
         seed: int | Sequence[int] = 0,
         known: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        is_multi = self.quantizer.num_codebooks > 1
-
-        def to_channels(codes: Tensor) -> Tensor:
-            if codes.ndim != 1 + self.rank + is_multi:
-                suffix = ", then an axis of codebooks" if is_multi else ""
-                raise ValueError(
-                    f"codes must be [batch, *grid] with {self.rank} grid axes{suffix}, got "
-                    f"{list(codes.shape)}"
-                )
-            return codes.movedim(-1, 1) if is_multi else codes[:, None]
+        view = eval_view(self)
 
         def run(codes: Tensor, *state: StreamingState) -> Tensor:
-            codes = codes.movedim(1, -1) if is_multi else codes[:, 0]
-            z = self.cond_embedding(self.quantizer.decode(codes), cond)
-            return self.decoder(z, *state)  # type: ignore[no-any-return]
+            z_q = view.quantizer.decode(self._channels_to_codes(codes))
+            return view.decoder(view.cond_embedding(z_q, cond), *state)  # type: ignore[no-any-return]
 
-        runner = ChunkedRunner(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
-        parameters = self._run_chunks(
-            runner, check_shapes(map(to_channels, chunks)), lambda block: block
-        )
-        default = self.likelihood.default_temperature
-        return self.likelihood.sample_stream(
-            parameters,
+        runner = ChunkedRunner(view.decoder, (1,) * self.rank, self.downsampling, tile, run)
+        default = view.likelihood.default_temperature
+        return view.likelihood.sample_stream(
+            runner.run(check_shapes(map(self._codes_to_channels, chunks))),
             temperature=default if temperature is None else temperature,
             seed=seed,
             known=known,
         )
 
-    def _run_chunks(
-        self,
-        runner: ChunkedRunner,
-        chunks: Iterable[Tensor],
-        postprocess: Callable[[Tensor], Tensor],
-    ) -> Iterator[Tensor]:
-        """Yield each output chunk after `postprocess`, in evaluation mode and without gradients."""
-        for chunk in itertools.chain(chunks, [None]):
-            if chunk is not None:
-                runner.push(chunk)
-            while True:
-                with torch.no_grad(), eval_mode(self):
-                    block = runner.pop(last=chunk is None)
-                    block = block if block is None else postprocess(block)
-                if block is None:
-                    break
-                yield block
+    def _codes_to_channels(self, codes: Tensor) -> Tensor:
+        """Return codes `[b, *grid]` as `[b, 1, *grid]`, and `[b, *grid, s]` as `[b, s, *grid]`."""
+        is_multi = self.quantizer.num_codebooks > 1
+        if codes.ndim != 1 + self.rank + is_multi:
+            suffix = ", then an axis of codebooks" if is_multi else ""
+            raise ValueError(
+                f"codes must be [batch, *grid] with {self.rank} grid axes{suffix}, got "
+                f"{list(codes.shape)}"
+            )
+        return codes.movedim(-1, 1) if is_multi else codes[:, None]
+
+    def _channels_to_codes(self, codes: Tensor) -> Tensor:
+        return codes.movedim(1, -1) if self.quantizer.num_codebooks > 1 else codes[:, 0]
 
     def _check_streamable(self, module: StreamingModule, name: str) -> None:
         if not module.is_causal and (module.context is None or module.context[0] is None):

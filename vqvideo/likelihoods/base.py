@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.registry import Registry
 
 NUM_LEVELS = 256
@@ -109,14 +109,15 @@ class Likelihood(nn.Module, ABC):
             )
         if not temperature >= 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
+        view = eval_view(self)
         for chunk_index, parameters in enumerate(chunks):
-            with torch.no_grad(), eval_mode(self):
+            with torch.no_grad():
                 if temperature == 0:
-                    data = self.mode(parameters)
+                    data = view.mode(parameters)
                 else:
                     assert isinstance(seed, int)
                     chunk_seed = seed + CHUNK_SEED_OFFSET * chunk_index
-                    data = self.sample(parameters, seed=chunk_seed, temperature=temperature)
+                    data = view.sample(parameters, seed=chunk_seed, temperature=temperature)
             yield data
 
     def to_levels(self, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import check_strides, compute_downsampling, compute_grid_shape
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors.base import PRIORS, Prior, get_default_prior
 from vqvideo.priors.network import embed_codes
@@ -117,14 +117,12 @@ class VQVAEPrior(Prior):
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the logits given the latents of these codes, which depend on all of them."""
-        with eval_mode(self.quantizer):
-            quantized = self._quantize(codes)
+        quantized = eval_view(self)._quantize(codes)
         return self.bottom.logits(codes, self._build_cond(quantized.z_q))
 
     def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the lower bound in nats, `[b]`: codes given their latents, plus the latents."""
-        with eval_mode(self.quantizer):  # only `forward` updates the codebook
-            quantized = self._quantize(codes)
+        quantized = eval_view(self)._quantize(codes)  # only `forward` updates the codebook
         log_prob = self.bottom.log_prob(codes, self._build_cond(quantized.z_q))
         return log_prob + self.top.log_prob(quantized.codes, cond)
 
@@ -133,8 +131,7 @@ class VQVAEPrior(Prior):
         """Return the latent codes, int64 `[b, *latent_grid(, s)]`, of codes `[b, *grid(, s)]`,
         without updating the codebook.
         """
-        with eval_mode(self):
-            return self._quantize(codes).codes
+        return eval_view(self)._quantize(codes).codes
 
     @torch.no_grad()
     def sample_latents(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.sampling.gumbel_max import GumbelNoise, SamplingParams
 from vqvideo.sampling.loop import (
     ProgressCallback,
@@ -92,7 +92,7 @@ def generate(
     """
     if method not in get_args(SamplingMethod):
         raise ValueError(f"method must be {', '.join(get_args(SamplingMethod))}, got {method!r}")
-    shape = tuple(shape)
+    prior, shape = eval_view(prior), tuple(shape)
     if len(shape) != prior.rank or min(shape) < 1:
         raise ValueError(
             f"shape must have {prior.rank} sizes of at least 1, one for each axis of the grid; "
@@ -111,17 +111,16 @@ def generate(
     sampling.check(prior.codebook_size)
     if prior.code_prior is not prior:
         _check_latent_prior_args(known, log_prob)
-        with eval_mode(prior):
-            cond = prior.sample_latents(
-                batch,
-                grid,
-                cond,
-                seed=seed,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                guidance_scale=guidance_scale,
-            )
+        cond = prior.sample_latents(
+            batch,
+            grid,
+            cond,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            guidance_scale=guidance_scale,
+        )
         guidance_scale = None  # guidance was applied to the latents
     guided = apply_guidance(prior.code_prior, guidance_scale, cond)
     if log_prob is not None and (log_prob.shape != (batch,) or log_prob.dtype != torch.float64):
@@ -142,7 +141,7 @@ def generate(
         progress=progress or (lambda num_done, total: None),
         log_prob=log_prob,
     )
-    with eval_mode(prior), torch.inference_mode():
+    with torch.inference_mode():
         if method == "fixed_point":
             return sample_fixed_point(sampling_state, lambda codes: guided.logits(codes, cond))
         state = None if method == "full" else guided.init_state(batch, grid, cond)

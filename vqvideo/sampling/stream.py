@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.sampling.gumbel_max import GumbelNoise, SamplingParams
 from vqvideo.sampling.loop import SamplingMethod, SamplingState, fused_sampler, sample_loop
 from vqvideo.sampling.states import (
@@ -106,7 +106,7 @@ def stream_chunks(
         sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
         temperatures = itertools.repeat(temperature)
     sampling.check(prior.codebook_size)
-    guided = apply_guidance(prior, guidance_scale, cond if conds is None else conds)
+    guided = apply_guidance(eval_view(prior), guidance_scale, cond if conds is None else conds)
     inner_shape = tuple(inner_shape)
     if len(inner_shape) != prior.rank - 1:
         raise ValueError(f"inner_shape must have {prior.rank - 1} axes, got {inner_shape}")
@@ -131,7 +131,7 @@ def stream_chunks(
             sampling_state = SamplingState(
                 chunk_sampling, codes, known_mask, noise, lambda num_done, total: None
             )
-            with eval_mode(prior), torch.inference_mode():
+            with torch.inference_mode():
                 is_first = state is None
                 if state is None:
                     init_cond = chunk_cond if known is None else cond
