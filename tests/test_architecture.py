@@ -20,6 +20,7 @@ LAYERS = [
         "metrics",
         "spectra",
         "modes",
+        "arguments",
         "distributed",
         "media",
         "hub",
@@ -40,12 +41,18 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "plugins": {"version"},
     "identity": {"plugins"},
     "registry": {"identity", "plugins", "version"},
-    "quantizers": {"registry", "metrics", "distributed"},
+    "quantizers": {"registry", "metrics", "arguments", "distributed"},
     "nets": {"registry", "grid", "cond", "spectra"},
-    "sampling": {"cond", "modes"},
-    "data": {"media", "grid", "cond"},
-    "priors": {"registry", "grid", "cond", "modes", "quantizers", "nets", "sampling"},
-    "likelihoods": {"registry", "distributed", "cond", "spectra", "modes", "sampling", "priors"},
+    "sampling": {"cond", "modes", "arguments"},
+    "data": {"media", "grid", "cond", "arguments"},
+    "priors": {
+        *{"registry", "grid", "cond", "modes", "arguments"},
+        *{"quantizers", "nets", "sampling"},
+    },
+    "likelihoods": {
+        *{"registry", "distributed", "cond", "spectra", "modes", "arguments"},
+        *{"sampling", "priors"},
+    },
 }
 LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 ENTRY_POINTS = {

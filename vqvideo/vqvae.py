@@ -19,6 +19,7 @@ from typing import NamedTuple, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from vqvideo.arguments import check_data, to_int64
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import compute_grid_shape
 from vqvideo.identity import fingerprint
@@ -29,7 +30,10 @@ from vqvideo.nets.chunks import check_shapes, crop, pad_to_multiple
 from vqvideo.nets.conditioning import ConcatConditioning
 from vqvideo.nets.conv import StreamingState
 from vqvideo.nets.streaming import ChunkedRunner, StreamingModule
-from vqvideo.quantizers import NotFiniteError, Quantized, Quantizer
+from vqvideo.quantizers import Quantized, Quantizer
+from vqvideo.quantizers.base import check_finite
+
+CHUNK_RULE = "projected in whole chunks"  # part of fingerprints; older versions cropped chunks
 
 
 class VQVAEOutput(NamedTuple):
@@ -205,11 +209,11 @@ class VQVAE(nn.Module):
         a sample.
 
         Args:
-            codes: int64; with several codebooks `[b, *grid, s]`.
+            codes: integers of any dtype; with several codebooks `[b, *grid, s]`.
             cond: conditions of the decoder; None decodes without conditions.
             options: see `DecodingOptions`.
         """
-        if not codes.numel():
+        if not to_int64("codes", codes).numel():
             raise ValueError(f"there are no codes to decode: their shape is {list(codes.shape)}")
         return torch.cat(list(self._decode_chunks([codes], cond, **options)), dim=2)
 
@@ -302,7 +306,7 @@ class VQVAE(nn.Module):
 
     def _codes_to_channels(self, codes: Tensor) -> Tensor:
         """Return codes `[b, *grid]` as `[b, 1, *grid]`, and `[b, *grid, s]` as `[b, s, *grid]`."""
-        is_multi = self.quantizer.num_codebooks > 1
+        codes, is_multi = to_int64("codes", codes), self.quantizer.num_codebooks > 1
         if codes.ndim != 1 + self.rank + is_multi:
             suffix = ", then an axis of codebooks" if is_multi else ""
             raise ValueError(
@@ -323,10 +327,20 @@ class VQVAE(nn.Module):
 
     def fingerprint(self) -> str:
         """Return a hash of everything that determines the codes of data: encoder and quantizer,
-        each with its registered name, package, options and weights, and the encoder's strides.
+        each with its registered name, package, options and weights, the encoder's strides, and the
+        rule by which a projection is applied to chunks.
         """
-        strides = self.downsampling, self.encoder.is_causal
-        return fingerprint(self.encoder, self.quantizer, context=strides)
+        return self.compatible_fingerprints()[0]
+
+    def compatible_fingerprints(self) -> tuple[str, ...]:
+        """Return the fingerprints of codes that this model decodes: `fingerprint()`, and that of
+        versions without the rule, which encoded only near ties differently.
+        """
+        context = self.downsampling, self.encoder.is_causal
+        contexts: list[object] = [context]
+        if self.encoder.is_causal and self.quantizer.has_projection:
+            contexts.insert(0, (*context, CHUNK_RULE))
+        return tuple(fingerprint(self.encoder, self.quantizer, context=each) for each in contexts)
 
     def compute_grid_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the code grid of data with these axes.
@@ -341,20 +355,8 @@ class VQVAE(nn.Module):
         return chunk
 
     def _check_data(self, x: Tensor, *, check_length: bool = True) -> None:
-        if x.ndim != 2 + self.rank:
-            raise ValueError(
-                f"data must be [batch, channels, *axes] with {self.rank} axes, got {list(x.shape)}"
-            )
-        if not x.is_floating_point() or x.shape[1] != self.encoder.channels:
-            raise ValueError(
-                f"data must be floats in [-1, 1] with {self.encoder.channels} channels, "
-                f"got {x.dtype} {list(x.shape)}"
-            )
+        weight = next((p for p in self.encoder.parameters() if p.is_floating_point()), None)
+        check_data("data", x, rank=self.rank, channels=self.encoder.channels, like=weight)
         axes = tuple(x.shape[2:])
         self.compute_grid_shape(axes if check_length else (self.downsampling[0], *axes[1:]))
-        if not torch.isfinite(x).all():
-            bad = torch.nonzero(~torch.isfinite(x))
-            raise NotFiniteError(
-                f"data holds {len(bad)} values that are NaN or infinite, "
-                f"the first at [batch, channel, *axes] = {bad[0].tolist()}"
-            )
+        check_finite("data", torch.isfinite(x), "axes")

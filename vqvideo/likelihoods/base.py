@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from vqvideo.arguments import check_seed, offset_seed
 from vqvideo.modes import eval_view
 from vqvideo.registry import Registry
 
@@ -103,7 +104,9 @@ class Likelihood(nn.Module, ABC):
             known: data `[b, c, n, ...]` of the first n steps. An autoregressive likelihood
                 continues from it; other likelihoods ignore it.
         """
-        if temperature and not isinstance(seed, int):
+        if not isinstance(seed, Sequence):
+            seed = check_seed(seed)
+        elif temperature:
             raise ValueError(
                 "this likelihood requires one seed for the whole batch, got a sequence of seeds"
             )
@@ -116,7 +119,7 @@ class Likelihood(nn.Module, ABC):
                     data = view.mode(parameters)
                 else:
                     assert isinstance(seed, int)
-                    chunk_seed = seed + CHUNK_SEED_OFFSET * chunk_index
+                    chunk_seed = offset_seed(seed, CHUNK_SEED_OFFSET * chunk_index)
                     data = view.sample(parameters, seed=chunk_seed, temperature=temperature)
             yield data
 
@@ -248,5 +251,5 @@ def upcast(x: Tensor) -> Tensor:
 
 def sample_uniform(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
     """Return uniform noise in (0, 1), the same on every device."""
-    noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(check_seed(seed)))
     return noise.clamp(2**-25, 1 - 2**-24).to(device)

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqvideo.arguments import check_codes, check_tensor, is_integer
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
-from vqvideo.sampling import FilterOptions, PriorState, check_codes
+from vqvideo.sampling import FilterOptions, PriorState
 
 
 class Prior(nn.Module, ABC):
@@ -59,7 +60,8 @@ class Prior(nn.Module, ABC):
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the training loss, a scalar: by default the NLL in nats per code."""
         logits = self.logits(codes, cond)
-        return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), codes)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(logits, codes.long())
 
     @property
     def code_prior(self) -> Prior:
@@ -88,7 +90,7 @@ class Prior(nn.Module, ABC):
         """Return log p(codes | cond) in nats, `[b]`."""
         logits = self.logits(codes, cond)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        nll = F.cross_entropy(logits, codes, reduction="none")
+        nll = F.cross_entropy(logits, codes.long(), reduction="none")
         return -nll.flatten(1).sum(dim=1)
 
     def init_state(
@@ -97,12 +99,14 @@ class Prior(nn.Module, ABC):
         """Return a state for step-by-step sampling, or None if the prior does not support it."""
         return None
 
-    def _check_codes(self, codes: Tensor) -> None:
+    def _check_codes(self, codes: Tensor) -> Tensor:
+        """Return codes of any integer dtype as int64; raise `ValueError` for any other tensor."""
+        check_tensor("codes", codes)
         has_codebook_axis = self.num_codebooks > 1
         is_valid = codes.ndim == 1 + self.rank + has_codebook_axis
         if has_codebook_axis and is_valid:
             is_valid = codes.shape[-1] == self.num_codebooks
-        if not is_valid or codes.is_floating_point() or codes.dtype == torch.bool:
+        if not is_valid or not is_integer(codes):
             last_axis = (
                 f" and a last axis of {self.num_codebooks} codebooks" if has_codebook_axis else ""
             )
@@ -110,7 +114,9 @@ class Prior(nn.Module, ABC):
                 f"codes must be integers [batch, *grid] with {self.rank} grid axes{last_axis}, "
                 f"got {codes.dtype} {list(codes.shape)}"
             )
+        codes = codes.long()
         check_codes("codes", codes, self.codebook_size)
+        return codes
 
 
 PRIORS: Registry[Prior] = Registry("prior", Prior, required_args=("rank", "codebook_size"))

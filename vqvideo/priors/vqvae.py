@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
+from vqvideo.arguments import offset_seeds
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import check_strides, compute_downsampling, compute_grid_shape
 from vqvideo.modes import eval_view
@@ -143,11 +144,7 @@ class VQVAEPrior(Prior):
         seed: int | Sequence[int] = 0,
         **options: Unpack[FilterOptions],
     ) -> Cond:
-        latent_seed = (
-            seed + LATENT_SEED_OFFSET
-            if isinstance(seed, int)
-            else [item_seed + LATENT_SEED_OFFSET for item_seed in seed]
-        )
+        latent_seed = offset_seeds(seed, LATENT_SEED_OFFSET)
         latent_grid, top_k = compute_grid_shape(grid, self.downsampling), options.get("top_k")
         if top_k is not None:
             options["top_k"] = min(top_k, self.top.codebook_size)
@@ -157,7 +154,7 @@ class VQVAEPrior(Prior):
         return self._build_cond(self.quantizer.decode(latents))
 
     def _quantize(self, codes: Tensor) -> Quantized:
-        self._check_codes(codes)
+        codes = self._check_codes(codes)
         compute_grid_shape(tuple(codes.shape[1 : 1 + self.rank]), self.downsampling)
         stacked = codes if self.num_codebooks > 1 else codes[..., None]
         embeddings = embed_codes(self.embedding, stacked).movedim(-1, 1)

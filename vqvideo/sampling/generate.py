@@ -8,6 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import check_codes, check_count, check_tensor, is_integer
 from vqvideo.cond import Cond
 from vqvideo.modes import eval_view
 from vqvideo.sampling.gumbel_max import GumbelNoise, SamplingParams
@@ -25,8 +26,6 @@ from vqvideo.sampling.states import (
     GuidedPrior,
     UncachedPriorState,
     apply_guidance,
-    check_codes,
-    is_integer,
 )
 
 
@@ -98,8 +97,7 @@ def generate(
             f"shape must have {prior.rank} sizes of at least 1, one for each axis of the grid; "
             f"got {shape}"
         )
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
+    check_count("batch", batch)
     if prior.num_codebooks > 1:
         if mask is not None and tuple(mask.shape) == shape:
             mask = mask[..., None].expand(*shape, prior.num_codebooks)
@@ -132,7 +130,7 @@ def generate(
         raise ValueError("the fused sampler does not support log_prob; use method='auto'")
     codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
     if known is not None and mask is not None:
-        codes.copy_(torch.where(mask.to(known.device), known, 0))
+        codes.copy_(torch.where(mask.to(known.device), known.long(), 0))
     sampling_state = SamplingState(
         sampling=sampling,
         codes=codes,
@@ -178,6 +176,8 @@ def _check_known(
         raise ValueError(
             "known and mask must be given together: codes, and the positions where they are known"
         )
+    if known is not None:
+        check_tensor("known", known)
     if known is not None and (tuple(known.shape) != (batch, *shape) or not is_integer(known)):
         raise ValueError(
             f"known must be integers of shape {[batch, *shape]}, "
@@ -188,7 +188,7 @@ def _check_known(
             f"mask must be bool of shape {list(shape)}, got {mask.dtype} {list(mask.shape)}"
         )
     if known is not None and mask is not None:
-        check_codes("known codes", known[:, mask.to(known.device)], codebook_size)
+        check_codes("known codes", known.long()[:, mask.to(known.device)], codebook_size)
 
 
 def select_method(

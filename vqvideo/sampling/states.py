@@ -105,20 +105,6 @@ class GenerativePrior(AutoregressiveModel, Protocol):
     ) -> Cond | None: ...
 
 
-def is_integer(codes: Tensor) -> bool:
-    """Return whether a tensor has an integer dtype; bool is not one."""
-    return not (codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool)
-
-
-def check_codes(name: str, codes: Tensor, codebook_size: int) -> None:
-    """Raise `ValueError` unless all codes lie in [0, K)."""
-    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
-        raise ValueError(
-            f"{name} must lie in [0, {codebook_size}), "
-            f"got values from {int(codes.min())} to {int(codes.max())}"
-        )
-
-
 def apply_guidance(
     prior: AutoregressiveModel, guidance_scale: float | None, cond: object | None
 ) -> AutoregressiveModel:
