@@ -155,8 +155,8 @@ CODE_ENTRANCES = {
     "prior.log_prob": lambda generator, codes: generator.prior.log_prob(codes),
     "generate(known=)": generate_around,
 }
-INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
-OTHERS = (torch.uint16, torch.uint32, torch.uint64, torch.bool, torch.complex64, torch.bfloat16)
+INTEGERS = [getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32)]
+OTHERS = (torch.bool, torch.complex64, torch.bfloat16)
 
 
 @pytest.mark.parametrize("rank", AXES)
@@ -175,5 +175,7 @@ def test_codes_of_any_integer_dtype_are_taken_and_others_refused_in_a_sentence(e
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_number_of_samples_below_one_is_refused_by_name(number):
-    with pytest.raises(ValueError, match=f"num_samples must be at least 1, got {number}"):
+    with pytest.raises(
+        ValueError, match=f"num_samples must be an integer of at least 1, got {number}"
+    ):
         build_small_generator(2).sample(num_samples=number)

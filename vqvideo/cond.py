@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqvideo.integers import check_integers
+from vqvideo.arguments import check_ids_dtype
 
 # A name that cannot be confused with a number or a separator in a list of actions.
 _ACTION_NAME_PATTERN = re.compile(r"[^\W\d_](?:[\w -]*[\w-])?")
@@ -255,7 +255,7 @@ class Cond:
         self._check_shape(name, ids, shape)
         assert ids is not None
         if not ids.is_floating_point():
-            check_integers(name, ids)
+            check_ids_dtype(name, ids)
         if ids.is_floating_point() or (
             ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_ids
         ):

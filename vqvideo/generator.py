@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from vqvideo.arguments import check_count, offset_seeds
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import ceil_div
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.priors import Prior
 from vqvideo.sampling import GenerateOptions, StreamOptions, generate, stream
 from vqvideo.score import Score
 from vqvideo.vqvae import VQVAE, VQVAEOutput
 
-SEED_OFFSET = 32_452_843
+SEED_OFFSET = 32_452_843  # the decoder's noise must differ from the noise of the codes
 
 
 class Generator(nn.Module):
@@ -75,8 +76,7 @@ class Generator(nn.Module):
             options: temperature, top_k, top_p, seed, method, progress; see
                 `vqvideo.sampling.generate`.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        check_count("num_samples", num_samples)
         axes = shape or self.sample_shape
         if axes is None:
             raise ValueError("this model has no sample_shape; give the shape of the data to sample")
@@ -91,7 +91,7 @@ class Generator(nn.Module):
             codes,
             self.select_decoder_cond(cond),
             temperature=decoder_temperature,
-            seed=_derive_decoder_seed(options.get("seed", 0)),
+            seed=offset_seeds(options.get("seed", 0), SEED_OFFSET),
         )
 
     def continue_clip(
@@ -125,8 +125,7 @@ class Generator(nn.Module):
             ValueError: n is no multiple of the temporal stride, or num_frames is below 1.
         """
         prior, stride = self._require_prior(), self.vqvae.downsampling[0]
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be at least 1, got {num_frames}")
+        check_count("num_frames", num_frames)
         if actions is not None:
             cond = replace(cond or Cond(), actions=actions)
         prefix = self.vqvae.encode(first_frames)
@@ -149,7 +148,7 @@ class Generator(nn.Module):
             codes,
             self.select_decoder_cond(cond),
             temperature=decoder_temperature,
-            seed=_derive_decoder_seed(options.get("seed", 0)),
+            seed=offset_seeds(options.get("seed", 0), SEED_OFFSET),
             known=first_frames,
         )
         clip = clip[:, :, : first_frames.shape[2] + num_frames]
@@ -190,6 +189,7 @@ class Generator(nn.Module):
             ValueError: as for `continue_clip`, and if the decoder or the prior does not support
                 streaming.
         """
+        check_count("batch_size", batch_size)
         prior, vqvae = self._require_prior(), self.vqvae
         known = None if first_frames is None else vqvae.encode(first_frames)
         axes = self.sample_shape if first_frames is None else tuple(first_frames.shape[2:])
@@ -216,7 +216,7 @@ class Generator(nn.Module):
             codes,
             decoder_cond,
             temperature=decoder_temperature,
-            seed=_derive_decoder_seed(options.get("seed", 0)),
+            seed=offset_seeds(options.get("seed", 0), SEED_OFFSET),
             known=first_frames,
         )
         frames = (frame for chunk in chunks for frame in chunk.unbind(2))
@@ -236,18 +236,17 @@ class Generator(nn.Module):
         prior_cond = self.select_prior_cond(cond)
         if self.prior is None and prior_cond is not None:
             prior_cond.check(CondSpec(), len(x), (1,))  # raises: no part takes it
-        with eval_mode(self):
-            parameters, quantized = output or self.vqvae(x, self.select_decoder_cond(cond))
-            likelihood, codes = self.vqvae.likelihood, quantized.codes
-            reconstruction = likelihood.log_prob(parameters, x)
-            codebook_size, num_codes = self.vqvae.quantizer.codebook_size, codes[0].numel()
-            return Score(
-                reconstruction=reconstruction,
-                prior=None if self.prior is None else self.prior.log_prob(codes, prior_cond),
-                uniform=torch.full_like(reconstruction, -num_codes * math.log(codebook_size)),
-                num_dims=x[0].numel(),
-                is_discrete=likelihood.is_discrete,
-            )
+        vqvae, prior = eval_view(self.vqvae), eval_view(self.prior)
+        parameters, quantized = output or vqvae(x, self.select_decoder_cond(cond))
+        reconstruction = vqvae.likelihood.log_prob(parameters, x)
+        codebook_size, num_codes = vqvae.quantizer.codebook_size, quantized.codes[0].numel()
+        return Score(
+            reconstruction=reconstruction,
+            prior=None if prior is None else prior.log_prob(quantized.codes, prior_cond),
+            uniform=torch.full_like(reconstruction, -num_codes * math.log(codebook_size)),
+            num_dims=x[0].numel(),
+            is_discrete=vqvae.likelihood.is_discrete,
+        )
 
     @property
     def cond_keys(self) -> tuple[str, ...]:
@@ -274,13 +273,6 @@ class Generator(nn.Module):
                 "this model has no prior yet; train one (vqvideo train-prior) or build with prior="
             )
         return self.prior
-
-
-def _derive_decoder_seed(seed: int | Sequence[int]) -> int | list[int]:
-    """Return a seed for the decoder's noise, which must differ from the noise of the codes."""
-    if isinstance(seed, int):
-        return seed + SEED_OFFSET
-    return [item + SEED_OFFSET for item in seed]
 
 
 def _group_actions(actions: Iterable[Tensor], stride: int, cond: Cond) -> Iterator[Cond]:

@@ -13,25 +13,27 @@ The same class serves audio, images and video: the rank is a property of the par
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from vqvideo.arguments import check_data, to_int64
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import compute_grid_shape
 from vqvideo.identity import fingerprint
-from vqvideo.integers import check_integers
 from vqvideo.likelihoods import Likelihood
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.nets.autoencoder import Decoder, Encoder
 from vqvideo.nets.chunks import check_shapes, crop, pad_to_multiple
 from vqvideo.nets.conditioning import ConcatConditioning
 from vqvideo.nets.conv import StreamingState
 from vqvideo.nets.streaming import ChunkedRunner, StreamingModule
-from vqvideo.quantizers import NotFiniteError, Quantized, Quantizer
+from vqvideo.quantizers import Quantized, Quantizer
+from vqvideo.quantizers.base import check_finite
+
+CHUNK_RULE = "projected in whole chunks"  # part of fingerprints; older versions cropped chunks
 
 
 class VQVAEOutput(NamedTuple):
@@ -207,11 +209,11 @@ class VQVAE(nn.Module):
         a sample.
 
         Args:
-            codes: int64; with several codebooks `[b, *grid, s]`.
+            codes: integers of any dtype; with several codebooks `[b, *grid, s]`.
             cond: conditions of the decoder; None decodes without conditions.
             options: see `DecodingOptions`.
         """
-        if not codes.numel():
+        if not to_int64("codes", codes).numel():
             raise ValueError(f"there are no codes to decode: their shape is {list(codes.shape)}")
         return torch.cat(list(self._decode_chunks([codes], cond, **options)), dim=2)
 
@@ -265,8 +267,17 @@ class VQVAE(nn.Module):
     def _encode_chunks(
         self, chunks: Iterable[Tensor], tile: Sequence[int] | None
     ) -> Iterator[Tensor]:
-        runner = ChunkedRunner(self.encoder, self.downsampling, (1,) * self.rank, tile)
-        return self._run_chunks(runner, chunks, lambda z_e: self.quantizer(z_e).codes)
+        encoder, quantizer = eval_view(self.encoder), eval_view(self.quantizer)
+
+        def quantize(z_e: Tensor) -> Tensor:
+            return self._codes_to_channels(quantizer(z_e).codes)
+
+        # Whole chunks are quantized: the matrix products of projection and search round
+        # differently with the number of rows, so the end of the data would change codes before it.
+        runner = ChunkedRunner(
+            encoder, self.downsampling, (1,) * self.rank, tile, postprocess=quantize
+        )
+        return map(self._channels_to_codes, runner.run(chunks))
 
     def _decode_chunks(
         self,
@@ -278,52 +289,34 @@ class VQVAE(nn.Module):
         seed: int | Sequence[int] = 0,
         known: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        is_multi = self.quantizer.num_codebooks > 1
-
-        def to_channels(codes: Tensor) -> Tensor:
-            check_integers("codes", codes)
-            if codes.ndim != 1 + self.rank + is_multi:
-                suffix = ", then an axis of codebooks" if is_multi else ""
-                raise ValueError(
-                    f"codes must be [batch, *grid] with {self.rank} grid axes{suffix}, got "
-                    f"{list(codes.shape)}"
-                )
-            return codes.movedim(-1, 1) if is_multi else codes[:, None]
+        view = eval_view(self)
 
         def run(codes: Tensor, *state: StreamingState) -> Tensor:
-            codes = codes.movedim(1, -1) if is_multi else codes[:, 0]
-            z = self.cond_embedding(self.quantizer.decode(codes), cond)
-            return self.decoder(z, *state)  # type: ignore[no-any-return]
+            z_q = view.quantizer.decode(self._channels_to_codes(codes))
+            return view.decoder(view.cond_embedding(z_q, cond), *state)  # type: ignore[no-any-return]
 
-        runner = ChunkedRunner(self.decoder, (1,) * self.rank, self.downsampling, tile, run)
-        parameters = self._run_chunks(
-            runner, check_shapes(map(to_channels, chunks)), lambda block: block
-        )
-        default = self.likelihood.default_temperature
-        return self.likelihood.sample_stream(
-            parameters,
+        runner = ChunkedRunner(view.decoder, (1,) * self.rank, self.downsampling, tile, run)
+        default = view.likelihood.default_temperature
+        return view.likelihood.sample_stream(
+            runner.run(check_shapes(map(self._codes_to_channels, chunks))),
             temperature=default if temperature is None else temperature,
             seed=seed,
             known=known,
         )
 
-    def _run_chunks(
-        self,
-        runner: ChunkedRunner,
-        chunks: Iterable[Tensor],
-        postprocess: Callable[[Tensor], Tensor],
-    ) -> Iterator[Tensor]:
-        """Yield each output chunk after `postprocess`, in evaluation mode and without gradients."""
-        for chunk in itertools.chain(chunks, [None]):
-            if chunk is not None:
-                runner.push(chunk)
-            while True:
-                with torch.no_grad(), eval_mode(self):
-                    block = runner.pop(last=chunk is None)
-                    block = block if block is None else postprocess(block)
-                if block is None:
-                    break
-                yield block
+    def _codes_to_channels(self, codes: Tensor) -> Tensor:
+        """Return codes `[b, *grid]` as `[b, 1, *grid]`, and `[b, *grid, s]` as `[b, s, *grid]`."""
+        codes, is_multi = to_int64("codes", codes), self.quantizer.num_codebooks > 1
+        if codes.ndim != 1 + self.rank + is_multi:
+            suffix = ", then an axis of codebooks" if is_multi else ""
+            raise ValueError(
+                f"codes must be [batch, *grid] with {self.rank} grid axes{suffix}, got "
+                f"{list(codes.shape)}"
+            )
+        return codes.movedim(-1, 1) if is_multi else codes[:, None]
+
+    def _channels_to_codes(self, codes: Tensor) -> Tensor:
+        return codes.movedim(1, -1) if self.quantizer.num_codebooks > 1 else codes[:, 0]
 
     def _check_streamable(self, module: StreamingModule, name: str) -> None:
         if not module.is_causal and (module.context is None or module.context[0] is None):
@@ -334,10 +327,20 @@ class VQVAE(nn.Module):
 
     def fingerprint(self) -> str:
         """Return a hash of everything that determines the codes of data: encoder and quantizer,
-        each with its registered name, package, options and weights, and the encoder's strides.
+        each with its registered name, package, options and weights, the encoder's strides, and the
+        rule by which a projection is applied to chunks.
         """
-        strides = self.downsampling, self.encoder.is_causal
-        return fingerprint(self.encoder, self.quantizer, context=strides)
+        return self.compatible_fingerprints()[0]
+
+    def compatible_fingerprints(self) -> tuple[str, ...]:
+        """Return the fingerprints of codes that this model decodes: `fingerprint()`, and that of
+        versions without the rule, which encoded only near ties differently.
+        """
+        context = self.downsampling, self.encoder.is_causal
+        contexts: list[object] = [context]
+        if self.encoder.is_causal and self.quantizer.has_projection:
+            contexts.insert(0, (*context, CHUNK_RULE))
+        return tuple(fingerprint(self.encoder, self.quantizer, context=each) for each in contexts)
 
     def compute_grid_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the code grid of data with these axes.
@@ -352,20 +355,8 @@ class VQVAE(nn.Module):
         return chunk
 
     def _check_data(self, x: Tensor, *, check_length: bool = True) -> None:
-        if x.ndim != 2 + self.rank:
-            raise ValueError(
-                f"data must be [batch, channels, *axes] with {self.rank} axes, got {list(x.shape)}"
-            )
-        if not x.is_floating_point() or x.shape[1] != self.encoder.channels:
-            raise ValueError(
-                f"data must be floats in [-1, 1] with {self.encoder.channels} channels, "
-                f"got {x.dtype} {list(x.shape)}"
-            )
+        weight = next((p for p in self.encoder.parameters() if p.is_floating_point()), None)
+        check_data("data", x, rank=self.rank, channels=self.encoder.channels, like=weight)
         axes = tuple(x.shape[2:])
         self.compute_grid_shape(axes if check_length else (self.downsampling[0], *axes[1:]))
-        if not torch.isfinite(x).all():
-            bad = torch.nonzero(~torch.isfinite(x))
-            raise NotFiniteError(
-                f"data holds {len(bad)} values that are NaN or infinite, "
-                f"the first at [batch, channel, *axes] = {bad[0].tolist()}"
-            )
+        check_finite("data", torch.isfinite(x), "axes")

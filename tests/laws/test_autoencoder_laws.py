@@ -109,6 +109,18 @@ class ShortContextEncoder(PatchifyEncoder):
         self.context = (self.context[0], Context(0, 1), *self.context[2:])
 
 
+class BoundDropoutEncoder(PatchifyEncoder):
+    """A function keeps the module itself, so that a view of the encoder still calls it."""
+
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.dropout = dropout = nn.Dropout(0.5)
+        self.drop = lambda x: dropout(x)
+
+    def forward(self, x, state=None):
+        return super().forward(self.drop(x), state)
+
+
 CHUNK_LAW = "chunks_and_tiles_match_the_whole"
 FAULTS = [  # the law, the network that breaks it and keeps those before it, a rank, what is said
     (
@@ -174,6 +186,12 @@ FAULTS = [  # the law, the network that breaks it and keeps those before it, a r
         LookaheadInFloat32Decoder,
         3,
         "changes their output",
+    ),
+    (
+        "a_network_in_training_mode_is_evaluated_unchanged",
+        BoundDropoutEncoder,
+        1,
+        "a Dropout is evaluated in training mode",
     ),
 ]
 

@@ -14,6 +14,7 @@ from vqvideo.likelihoods import (
     LogisticMixtureLikelihood,
     MelLikelihood,
 )
+from vqvideo.modes import eval_mode
 from vqvideo.testing import likelihoods as laws
 
 SMALL = {"width": 4, "num_layers": 1}
@@ -205,6 +206,12 @@ class UnsavedScaleLikelihood(GaussianLikelihood):
         return super().log_prob(parameters * self.scale, x)
 
 
+class SwitchingLikelihood(GaussianLikelihood):
+    def sample_stream(self, chunks, **options):
+        with eval_mode(self):
+            yield from super().sample_stream(chunks, **options)
+
+
 class BoundedLikelihood(GaussianLikelihood):
     """A distribution over [-1, 1] alone, which refuses everything else: no fault."""
 
@@ -340,6 +347,11 @@ FAULTS = [  # the law, the likelihood that breaks it and keeps those before it, 
         "a_lower_temperature_is_less_random",
         ConstantTemperatureLikelihood,
         "must be more probable than at 1, got .* nats",
+    ),
+    (
+        "a_likelihood_in_training_mode_is_evaluated_unchanged",
+        SwitchingLikelihood,
+        "evaluation switches the mode of the part, which other threads see",
     ),
 ]
 

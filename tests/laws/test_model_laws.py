@@ -212,6 +212,18 @@ class UnsavedTablePrior(SmallPrior):
         return None
 
 
+class BoundDropoutEncoder(ConvEncoder):
+    """A function keeps the module itself, so that a view of the encoder still calls it."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dropout = dropout = nn.Dropout(0.5)
+        self.drop = lambda x: dropout(x)
+
+    def forward(self, x, state=None):
+        return super().forward(self.drop(x), state)
+
+
 def build_another_kind():
     return {"sample_shape": (8, 12)}
 
@@ -315,6 +327,11 @@ FAULTS = [  # the law, what breaks it and keeps those before it, what is said
         "a_loaded_model_is_the_one_that_was_saved",
         UnsavedUsageQuantizer,
         "of codes differ when the model",
+    ),
+    (
+        "a_model_in_training_mode_is_evaluated_unchanged",
+        BoundDropoutEncoder,
+        "a Dropout is evaluated in training mode",
     ),
 ]
 KINDS = {

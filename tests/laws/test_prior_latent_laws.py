@@ -5,7 +5,7 @@ import torch
 
 from vqvideo import testing
 from vqvideo.priors import VQVAEPrior
-from vqvideo.testing import priors
+from vqvideo.testing import evaluation, priors
 
 SMALL = {"width": 8, "num_layers": 2}
 
@@ -118,4 +118,5 @@ def test_a_planted_fault_in_a_prior_with_latents_is_caught_by_its_law(law, broke
 
 
 def test_every_law_of_priors_with_latents_has_a_planted_fault():
-    assert {law.__name__ for law in priors.LATENT_LAWS} == {law for law, *_ in FAULTS}
+    own = {law.__name__ for law in priors.LATENT_LAWS if law.__module__ != evaluation.__name__}
+    assert own == {law for law, *_ in FAULTS}

@@ -13,6 +13,7 @@ from vqvideo.cond import CondSpec
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.priors import PRIORS, Prior, get_default_prior
 from vqvideo.testing import (
+    evaluation,
     prior_conditions,
     prior_latents,
     prior_logits,
@@ -115,6 +116,7 @@ def test_a_prior_without_embeddings_and_without_a_state_can_keep_the_laws(rank):
 
 def test_every_law_is_of_a_file_that_has_its_planted_faults():
     files = (
+        evaluation,
         prior_conditions,
         prior_latents,
         prior_logits,

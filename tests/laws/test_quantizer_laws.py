@@ -9,7 +9,13 @@ import torch
 
 from vqvideo import testing
 from vqvideo.quantizers import QUANTIZERS, VectorQuantizer
-from vqvideo.testing import quantizer_codes, quantizer_losses, quantizer_states, quantizers
+from vqvideo.testing import (
+    evaluation,
+    quantizer_codes,
+    quantizer_losses,
+    quantizer_states,
+    quantizers,
+)
 
 SMALL = {"codebook_size": 7, "code_dim": 4}
 SMALL_QUANTIZERS = {
@@ -56,7 +62,7 @@ def test_every_registered_quantizer_keeps_the_laws_as_it_is_by_default(name):
 
 
 def test_every_law_is_of_a_file_that_has_its_planted_faults():
-    files = (quantizer_codes, quantizer_losses, quantizer_states)
+    files = (evaluation, quantizer_codes, quantizer_losses, quantizer_states)
     assert {law.__module__ for law in quantizers.ALL_LAWS} == {file.__name__ for file in files}
 
 

@@ -102,8 +102,9 @@ def decode(
     suffix = suffix or SUFFIXES[rank][0]
     if suffix not in SUFFIXES[rank]:
         raise ValueError(f"suffix must be {' or '.join(SUFFIXES[rank])}, got {suffix!r}")
+    fingerprints = generator.vqvae.compatible_fingerprints()
     for file in files:
-        file.check_fingerprint(generator.vqvae.fingerprint())
+        file.check_fingerprint(*fingerprints)
     if files[0].header.coder is not None:
         build_coder(generator).check_fingerprint(files[0].header.coder)
     unknown_speakers = {clip.speaker for file in files for clip in file.clips if clip.speaker}

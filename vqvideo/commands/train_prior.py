@@ -91,7 +91,7 @@ def train_prior(
     if files and fps is not None:
         raise ValueError(f"fps is for media files; {data} has codes")
     if files:
-        files[0].check_fingerprint(generator.vqvae.fingerprint())
+        files[0].check_fingerprint(*generator.vqvae.compatible_fingerprints())
         if files[0].header.coder is not None:
             raise ValueError(
                 f"{files[0].path} is compressed; encode the data without --compress to train on it"

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from vqvideo.arguments import NUM_SEEDS, check_seed
+
 
 class InfiniteBatchSampler(Sampler[list[int]]):
     """Infinite sampler of batches of indices, shuffled anew in each epoch.
@@ -19,7 +21,7 @@ class InfiniteBatchSampler(Sampler[list[int]]):
     Args:
         length: number of items in the data set.
         batch_size: indices per batch.
-        seed: any integer.
+        seed: an integer from -2**63 to 2**64 - 1.
         batches_per_step: batches per training step, over all processes. They are one large batch
             split into parts, so that the order does not depend on the split.
         start: batches to skip, counted from the beginning of the first epoch.
@@ -47,7 +49,8 @@ class InfiniteBatchSampler(Sampler[list[int]]):
             raise ValueError(f"batch_size must be from 1 to {length}, got {batch_size}{per_step}")
         if start < 0:
             raise ValueError(f"start must be at least 0, got {start}")
-        self.length, self.batch_size, self.seed, self.start = length, batch_size, seed, start
+        self.length, self.batch_size, self.start = length, batch_size, start
+        self.seed = check_seed(seed) % NUM_SEEDS
         self.batches_per_step = batches_per_step
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -55,7 +58,7 @@ class InfiniteBatchSampler(Sampler[list[int]]):
         batches_per_epoch = self.length // (size * self.batches_per_step) * self.batches_per_step
         epoch, first = divmod(self.start, batches_per_epoch)
         while True:
-            order = np.random.default_rng([self.seed % 2**64, epoch]).permutation(self.length)
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
             for batch in range(first, batches_per_epoch):
                 yield order[batch * size : (batch + 1) * size].tolist()
             epoch, first = epoch + 1, 0

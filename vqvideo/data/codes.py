@@ -240,13 +240,15 @@ class CodeFile:
             )
         self._verified_actions.add(index)
 
-    def check_fingerprint(self, fingerprint: str) -> None:
-        """Raise `CodeFileError` unless the tokenizer of the codes has this fingerprint."""
-        if self.header.fingerprint != fingerprint:
+    def check_fingerprint(self, *fingerprints: str) -> None:
+        """Raise `CodeFileError` unless the tokenizer of the codes has one of these fingerprints,
+        of which the first is the model's; see `VQVAE.compatible_fingerprints`.
+        """
+        if self.header.fingerprint not in fingerprints:
             raise CodeFileError(
                 f"{self.path} holds codes of another tokenizer: its fingerprint is "
-                f"{self.header.fingerprint[:12]}, the model's {fingerprint[:12]}; give the model "
-                f"that made the codes, or encode the data again"
+                f"{self.header.fingerprint[:12]}, the model's {fingerprints[0][:12]}; give the "
+                f"model that made the codes, or encode the data again"
             )
 
     def __reduce__(self) -> tuple[type[CodeFile], tuple[Path]]:

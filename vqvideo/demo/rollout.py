@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import offset_seed
 from vqvideo.cond import Cond
 from vqvideo.demo.starts import Start
 from vqvideo.generator import SEED_OFFSET, Generator
@@ -86,7 +87,7 @@ class Rollout:
             seed=seed,
         )
         codes = itertools.chain([] if known is None else [known], map(self._record_codes, steps))
-        chunks = vqvae.decode_stream(codes, seed=seed + SEED_OFFSET, known=frames)
+        chunks = vqvae.decode_stream(codes, seed=offset_seed(seed, SEED_OFFSET), known=frames)
         all_frames = (frame for chunk in chunks for frame in chunk.unbind(2))
         self._frames = itertools.islice(all_frames, 0 if frames is None else frames.shape[2], None)
 

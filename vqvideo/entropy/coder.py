@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import check_codes, to_int64
 from vqvideo.cond import Cond
 from vqvideo.entropy.exact_arithmetic import ExactArithmetic
 from vqvideo.entropy.frequencies import TOTAL_FREQUENCY, logits_to_frequencies
 from vqvideo.entropy.segment import check_codes_crc, pack_segment, unpack_segment
 from vqvideo.identity import fingerprint
-from vqvideo.integers import check_integers
 from vqvideo.priors import Prior
-from vqvideo.sampling import ProgressCallback, check_codes
+from vqvideo.sampling import ProgressCallback
 from vqvideo.sampling.states import UncachedPriorState
 
 VERSION = 1  # version of the encoding, apart from the prior
@@ -153,13 +153,12 @@ class PriorCoder:
     def _get_grid(self, codes: Tensor) -> tuple[int, ...]:
         prior, has_codebook_axis = self.prior, self.prior.num_codebooks > 1
         grid = tuple(codes.shape[1 : codes.ndim - has_codebook_axis])
-        check_integers("codes", codes)
         if tuple(codes.shape) != self._get_codes_shape(len(codes) if codes.ndim else 0, grid):
             raise ValueError(
                 f"codes must have {prior.num_codebooks} codebooks along their last axis, "
                 f"got {list(codes.shape)}"
             )
-        check_codes("codes", codes, prior.codebook_size)
+        check_codes("codes", to_int64("codes", codes), prior.codebook_size)
         return grid
 
     def _get_codes_shape(self, batch: int, grid: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from vqvideo.modes import eval_mode
+from vqvideo.arguments import check_seed, offset_seed
+from vqvideo.modes import eval_view
 from vqvideo.registry import Registry
 
 NUM_LEVELS = 256
@@ -103,20 +104,23 @@ class Likelihood(nn.Module, ABC):
             known: data `[b, c, n, ...]` of the first n steps. An autoregressive likelihood
                 continues from it; other likelihoods ignore it.
         """
-        if temperature and not isinstance(seed, int):
+        if not isinstance(seed, Sequence):
+            seed = check_seed(seed)
+        elif temperature:
             raise ValueError(
                 "this likelihood requires one seed for the whole batch, got a sequence of seeds"
             )
         if not temperature >= 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
+        view = eval_view(self)
         for chunk_index, parameters in enumerate(chunks):
-            with torch.no_grad(), eval_mode(self):
+            with torch.no_grad():
                 if temperature == 0:
-                    data = self.mode(parameters)
+                    data = view.mode(parameters)
                 else:
                     assert isinstance(seed, int)
-                    chunk_seed = seed + CHUNK_SEED_OFFSET * chunk_index
-                    data = self.sample(parameters, seed=chunk_seed, temperature=temperature)
+                    chunk_seed = offset_seed(seed, CHUNK_SEED_OFFSET * chunk_index)
+                    data = view.sample(parameters, seed=chunk_seed, temperature=temperature)
             yield data
 
     def to_levels(self, x: Tensor) -> Tensor:
@@ -247,5 +251,5 @@ def upcast(x: Tensor) -> Tensor:
 
 def sample_uniform(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
     """Return uniform noise in (0, 1), the same on every device."""
-    noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(check_seed(seed)))
     return noise.clamp(2**-25, 1 - 2**-24).to(device)

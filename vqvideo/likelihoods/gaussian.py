@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import check_seed
 from vqvideo.distributed import all_reduce_sum
 from vqvideo.likelihoods.base import LIKELIHOODS, Likelihood
 
@@ -54,7 +55,7 @@ class GaussianLikelihood(Likelihood):
         return parameters.float().clamp(-1, 1)
 
     def sample(self, parameters: Tensor, seed: int = 0, *, temperature: float = 1.0) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         noise = torch.randn(parameters.shape, generator=generator).to(parameters.device)
         return (parameters.float() + (temperature * self.variance).sqrt() * noise).clamp(-1, 1)
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqvideo.arguments import offset_seed
 from vqvideo.likelihoods.base import (
     LIKELIHOODS,
     NUM_LEVELS,
@@ -99,7 +100,7 @@ class LogisticMixtureLikelihood(Likelihood):
         mixture = self._unpack_parameters(parameters)
         value_noise = sample_uniform(mixture.means[:, :1].shape, seed, parameters.device)
         component_noise = sample_uniform(
-            mixture.logits.shape, seed + COMPONENT_SEED_OFFSET, parameters.device
+            mixture.logits.shape, offset_seed(seed, COMPONENT_SEED_OFFSET), parameters.device
         )
         component = (mixture.logits / temperature - (-component_noise.log()).log()).argmax(dim=1)
         logistic = iter(value_noise.logit().unbind(2))

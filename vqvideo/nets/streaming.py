@@ -15,8 +15,9 @@ per code.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -133,6 +134,9 @@ class ChunkedRunner:
         tile: codes per tile along the other axes, one per axis; None means whole frames.
         forward_fn: function called with each chunk, and also with a `StreamingState` if the network
             is causal; None means the network itself.
+        postprocess: function applied to each chunk of the output `[b, c, m, ...]`, which must keep
+            the number of steps m. A causal network's chunks all have the same m: the last one is
+            cropped to the input afterwards. None returns the output itself.
 
     Raises:
         ValueError: `tile` does not have one size per axis, or the network has no context along such
@@ -146,18 +150,32 @@ class ChunkedRunner:
         out_steps: Sequence[int],
         tile: Sequence[int] | None = None,
         forward_fn: Callable[..., Tensor] | None = None,
+        postprocess: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         context = net.context or [None] * len(in_steps)
         if tile is not None:
             _check_tile(tile, context[1:])
         first = Context(0, 0) if net.is_causal else context[0]
         self.net, self.tile, self.forward_fn = net, tile, forward_fn or net
+        self.postprocess = postprocess or (lambda output: output)
         self.chunk_size = net.chunk_size if first else None  # None: the whole input at once
         self.contexts = [first or Context(0, 0), *(along or Context(0, 0) for along in context[1:])]
         self.in_steps, self.out_steps = in_steps, out_steps
         self.states: dict[tuple[Span, ...], StreamingState] = {}
         self.pending: Tensor | None = None  # input from code `pending_start` on
         self.pending_start = self.num_done = 0
+
+    def run(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Push each chunk of the input and yield the chunks of the output, without gradients."""
+        for chunk in itertools.chain(chunks, [None]):
+            if chunk is not None:
+                self.push(chunk)
+            while True:
+                with torch.no_grad():  # not around `yield`, which leaves the caller in this mode
+                    output = self.pop(last=chunk is None)
+                if output is None:
+                    break
+                yield output
 
     def push(self, x: Tensor) -> None:
         """Add the next steps `[b, c, n, ...]` of the input, for any n."""
@@ -188,16 +206,18 @@ class ChunkedRunner:
 
     def _run_chunk(self, pending: Tensor, span: Span) -> Tensor:
         """Return one chunk of the output, computed from the pending input."""
-        steps = self.in_steps[0]
+        steps, num_codes = self.in_steps[0], span.end - span.start
         x = pending.narrow(
             2,
             (span.context_start - self.pending_start) * steps,
             (span.context_end - span.context_start) * steps,
         )
         if self.net.is_causal:  # pad a short last chunk, so that all have one length
-            num_missing = self.net.chunk_size - (span.end - span.start)
-            x = F.pad(x, (0, 0) * (x.ndim - 3) + (0, num_missing * steps))
-        return self._run_tiles(x, (span,))
+            x = F.pad(x, (0, 0) * (x.ndim - 3) + (0, (self.net.chunk_size - num_codes) * steps))
+            end = span.start + self.net.chunk_size
+            span = span._replace(end=end, context_end=end)
+        out = self.postprocess(self._run_tiles(x, (span,)))
+        return out.narrow(2, 0, num_codes * self.out_steps[0])
 
     def _run_tiles(self, x: Tensor, spans: tuple[Span, ...]) -> Tensor:
         """Return a chunk of the output, computed tile by tile along the axes not yet in `spans`."""

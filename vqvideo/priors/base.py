@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqvideo.arguments import check_codes, check_tensor, is_integer
 from vqvideo.cond import Cond, CondSpec
-from vqvideo.integers import INTEGER_DTYPES
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
-from vqvideo.sampling import FilterOptions, PriorState, check_codes
+from vqvideo.sampling import FilterOptions, PriorState
 
 
 class Prior(nn.Module, ABC):
@@ -99,12 +99,14 @@ class Prior(nn.Module, ABC):
         """Return a state for step-by-step sampling, or None if the prior does not support it."""
         return None
 
-    def _check_codes(self, codes: Tensor) -> None:
+    def _check_codes(self, codes: Tensor) -> Tensor:
+        """Return codes of any integer dtype as int64; raise `ValueError` for any other tensor."""
+        check_tensor("codes", codes)
         has_codebook_axis = self.num_codebooks > 1
         is_valid = codes.ndim == 1 + self.rank + has_codebook_axis
         if has_codebook_axis and is_valid:
             is_valid = codes.shape[-1] == self.num_codebooks
-        if not is_valid or codes.dtype not in INTEGER_DTYPES:
+        if not is_valid or not is_integer(codes):
             last_axis = (
                 f" and a last axis of {self.num_codebooks} codebooks" if has_codebook_axis else ""
             )
@@ -112,7 +114,9 @@ class Prior(nn.Module, ABC):
                 f"codes must be integers [batch, *grid] with {self.rank} grid axes{last_axis}, "
                 f"got {codes.dtype} {list(codes.shape)}"
             )
+        codes = codes.long()
         check_codes("codes", codes, self.codebook_size)
+        return codes
 
 
 PRIORS: Registry[Prior] = Registry("prior", Prior, required_args=("rank", "codebook_size"))

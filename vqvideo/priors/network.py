@@ -82,8 +82,8 @@ class NetworkPrior(Prior):
         """
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
-        self._check_codes(codes)
-        stacked = (codes if self.num_codebooks > 1 else codes[..., None]).long()  # [b, *grid, s]
+        codes = self._check_codes(codes)
+        stacked = codes if self.num_codebooks > 1 else codes[..., None]  # [b, *grid, s]
         embedded_cond = self.embed_cond(cond, len(codes), tuple(stacked.shape[1:-1]))
         logits = self.head(
             self.forward_features(self.embed(stacked), embedded_cond), stacked

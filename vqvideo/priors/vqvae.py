@@ -20,9 +20,10 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
+from vqvideo.arguments import offset_seeds
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.grid import check_strides, compute_downsampling, compute_grid_shape
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors.base import PRIORS, Prior, get_default_prior
 from vqvideo.priors.network import embed_codes
@@ -117,14 +118,12 @@ class VQVAEPrior(Prior):
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the logits given the latents of these codes, which depend on all of them."""
-        with eval_mode(self.quantizer):
-            quantized = self._quantize(codes)
+        quantized = eval_view(self)._quantize(codes)
         return self.bottom.logits(codes, self._build_cond(quantized.z_q))
 
     def log_prob(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the lower bound in nats, `[b]`: codes given their latents, plus the latents."""
-        with eval_mode(self.quantizer):  # only `forward` updates the codebook
-            quantized = self._quantize(codes)
+        quantized = eval_view(self)._quantize(codes)  # only `forward` updates the codebook
         log_prob = self.bottom.log_prob(codes, self._build_cond(quantized.z_q))
         return log_prob + self.top.log_prob(quantized.codes, cond)
 
@@ -133,8 +132,7 @@ class VQVAEPrior(Prior):
         """Return the latent codes, int64 `[b, *latent_grid(, s)]`, of codes `[b, *grid(, s)]`,
         without updating the codebook.
         """
-        with eval_mode(self):
-            return self._quantize(codes).codes
+        return eval_view(self)._quantize(codes).codes
 
     @torch.no_grad()
     def sample_latents(
@@ -146,11 +144,7 @@ class VQVAEPrior(Prior):
         seed: int | Sequence[int] = 0,
         **options: Unpack[FilterOptions],
     ) -> Cond:
-        latent_seed = (
-            seed + LATENT_SEED_OFFSET
-            if isinstance(seed, int)
-            else [item_seed + LATENT_SEED_OFFSET for item_seed in seed]
-        )
+        latent_seed = offset_seeds(seed, LATENT_SEED_OFFSET)
         latent_grid, top_k = compute_grid_shape(grid, self.downsampling), options.get("top_k")
         if top_k is not None:
             options["top_k"] = min(top_k, self.top.codebook_size)
@@ -160,7 +154,7 @@ class VQVAEPrior(Prior):
         return self._build_cond(self.quantizer.decode(latents))
 
     def _quantize(self, codes: Tensor) -> Quantized:
-        self._check_codes(codes)
+        codes = self._check_codes(codes)
         compute_grid_shape(tuple(codes.shape[1 : 1 + self.rank]), self.downsampling)
         stacked = codes if self.num_codebooks > 1 else codes[..., None]
         embeddings = embed_codes(self.embedding, stacked).movedim(-1, 1)

@@ -12,12 +12,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vqvideo.integers import check_integers
+from vqvideo.arguments import check_codes, check_tensor, to_int64
 from vqvideo.registry import Registry
 
 
 class NotFiniteError(ValueError):
     """Error raised when z_e contains NaN or infinity; the message gives the first position."""
+
+
+def check_finite(name: str, is_finite: Tensor, axes: str) -> None:
+    """Raise `NotFiniteError` unless `is_finite`, bool `[b, c, *axes]`, is true everywhere."""
+    if not is_finite.all():
+        positions = torch.nonzero(~is_finite)
+        raise NotFiniteError(
+            f"{name} holds {len(positions)} values that are NaN or infinite, "
+            f"the first at [batch, channel, *{axes}] = {positions[0].tolist()}"
+        )
 
 
 class Quantized(NamedTuple):
@@ -53,6 +63,7 @@ class Quantizer(nn.Module, ABC):
         num_codebooks: s; with s > 1 codes have an additional last axis.
         is_nearest_neighbor: whether z_q is exactly the entry nearest to z_e; if so, the gradient
             passes unchanged and the losses are exactly the terms of eq. 3.
+        has_projection: whether z_e is multiplied by a matrix before the search.
         auto_update: whether `forward` in training mode calls `update_codebook()` itself, as a
             custom training loop expects. A loop that accumulates gradients sets it to False and
             calls `update_codebook()` after each optimizer step.
@@ -62,6 +73,7 @@ class Quantizer(nn.Module, ABC):
     codebook_size: int
     num_codebooks: int = 1
     is_nearest_neighbor: bool = False
+    has_projection: bool = False
     auto_update: bool = True
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
@@ -106,10 +118,11 @@ class Quantizer(nn.Module, ABC):
         Raises:
             ValueError: the codes are not integers in [0, K).
         """
-        self._check_codes(codes)
+        codes = to_int64("codes", codes)
+        check_codes("codes", codes, self.codebook_size)
         device = codes.device.type
         with torch.autocast(device, enabled=False):
-            z_q = self.dequantize(codes.long())
+            z_q = self.dequantize(codes)
         return z_q if torch.is_autocast_enabled(device) else z_q.to(self.dtype)
 
     @property
@@ -135,6 +148,7 @@ class Quantizer(nn.Module, ABC):
         return False
 
     def _check_z_e(self, z_e: Tensor, mask: Tensor | None) -> None:
+        check_tensor("z_e", z_e)
         if z_e.ndim < 3 or z_e.shape[1] != self.z_channels:
             raise ValueError(
                 f"z_e must be [batch, z_channels={self.z_channels}, *grid], got {list(z_e.shape)}"
@@ -145,21 +159,8 @@ class Quantizer(nn.Module, ABC):
         if mask is not None and (mask.dtype != torch.bool or list(mask.shape) != grid):
             raise ValueError(f"mask must be bool {grid}, got {mask.dtype} {list(mask.shape)}")
         if not torch.isfinite(z_e.detach().sum(dtype=torch.float32)):  # a NaN makes the sum NaN
-            is_invalid = ~torch.isfinite(z_e.detach())
-            positions = torch.nonzero(is_invalid if mask is None else is_invalid & mask[:, None])
-            if len(positions):
-                raise NotFiniteError(
-                    f"z_e holds {len(positions)} values that are NaN or infinite, "
-                    f"the first at [batch, channel, *grid] = {positions[0].tolist()}"
-                )
-
-    def _check_codes(self, codes: Tensor) -> None:
-        check_integers("codes", codes)
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise ValueError(
-                f"codes must lie in [0, {self.codebook_size}), "
-                f"got values from {int(codes.min())} to {int(codes.max())}"
-            )
+            is_finite = torch.isfinite(z_e.detach())
+            check_finite("z_e", is_finite if mask is None else is_finite | ~mask[:, None], "grid")
 
 
 QUANTIZERS: Registry[Quantizer] = Registry("quantizer", Quantizer)

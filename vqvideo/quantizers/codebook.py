@@ -102,7 +102,8 @@ class CodebookQuantizer(Quantizer):
         self.cosine, self.init, self.warmup_steps = cosine, init, warmup_steps
         self.dead_code_threshold = dead_code_threshold
         self.project_in = self.project_out = None
-        if self.z_channels != code_dim:
+        self.has_projection = self.z_channels != code_dim
+        if self.has_projection:
             self.project_in = nn.Linear(self.z_channels, code_dim)
             self.project_out = nn.Linear(code_dim, self.z_channels)
         self.is_nearest_neighbor = not cosine and self.project_in is None

@@ -34,6 +34,7 @@ class CompositeQuantizer(Quantizer):
             raise ValueError(f"all parts must have the same codebook_size, got {sizes}")
         self.parts = nn.ModuleList(parts)
         self.codebook_size, self.num_codebooks = sizes[0], len(parts)
+        self.has_projection = any(part.has_projection for part in parts)
 
     def update_codebook(self) -> None:
         """Update the codebooks of all parts; see `Quantizer`."""

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.data.clips import Sample
 from vqvideo.generator import Generator
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.quantizers import Quantizer
 from vqvideo.report.advice import advise
 from vqvideo.report.codebook_metrics import CodebookMetrics, compute_codebook_metrics
@@ -94,9 +94,9 @@ def codebook_report(
     >>> report.advice
     'the codebook is not initialized yet; train the model first'
     """
-    vqvae = model.vqvae if isinstance(model, Generator) else model
+    vqvae = eval_view(model.vqvae if isinstance(model, Generator) else model)
     device = next(vqvae.parameters()).device
-    with torch.no_grad(), eval_mode(vqvae):
+    with torch.no_grad():
         monitor = CodebookMonitor(vqvae.quantizer, device)
         for x in _iter_batches(data, progress):
             z_e = vqvae.compute_z_e(x.to(device))

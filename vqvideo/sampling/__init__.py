@@ -1,5 +1,6 @@
 """Sampling codes from a prior."""
 
+from vqvideo.arguments import check_codes
 from vqvideo.sampling.generate import (
     GenerateOptions,
     StreamOptions,
@@ -14,7 +15,6 @@ from vqvideo.sampling.states import (
     FusedSampler,
     GenerativePrior,
     PriorState,
-    check_codes,
 )
 from vqvideo.sampling.stream import stream, stream_chunks
 

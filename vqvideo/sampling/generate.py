@@ -8,8 +8,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import check_codes, check_count, check_tensor, is_integer
 from vqvideo.cond import Cond
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.sampling.gumbel_max import GumbelNoise, SamplingParams
 from vqvideo.sampling.loop import (
     ProgressCallback,
@@ -25,8 +26,6 @@ from vqvideo.sampling.states import (
     GuidedPrior,
     UncachedPriorState,
     apply_guidance,
-    check_codes,
-    is_integer,
 )
 
 
@@ -92,14 +91,13 @@ def generate(
     """
     if method not in get_args(SamplingMethod):
         raise ValueError(f"method must be {', '.join(get_args(SamplingMethod))}, got {method!r}")
-    shape = tuple(shape)
+    prior, shape = eval_view(prior), tuple(shape)
     if len(shape) != prior.rank or min(shape) < 1:
         raise ValueError(
             f"shape must have {prior.rank} sizes of at least 1, one for each axis of the grid; "
             f"got {shape}"
         )
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
+    check_count("batch", batch)
     if prior.num_codebooks > 1:
         if mask is not None and tuple(mask.shape) == shape:
             mask = mask[..., None].expand(*shape, prior.num_codebooks)
@@ -111,17 +109,16 @@ def generate(
     sampling.check(prior.codebook_size)
     if prior.code_prior is not prior:
         _check_latent_prior_args(known, log_prob)
-        with eval_mode(prior):
-            cond = prior.sample_latents(
-                batch,
-                grid,
-                cond,
-                seed=seed,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                guidance_scale=guidance_scale,
-            )
+        cond = prior.sample_latents(
+            batch,
+            grid,
+            cond,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            guidance_scale=guidance_scale,
+        )
         guidance_scale = None  # guidance was applied to the latents
     guided = apply_guidance(prior.code_prior, guidance_scale, cond)
     if log_prob is not None and (log_prob.shape != (batch,) or log_prob.dtype != torch.float64):
@@ -133,7 +130,7 @@ def generate(
         raise ValueError("the fused sampler does not support log_prob; use method='auto'")
     codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
     if known is not None and mask is not None:
-        codes.copy_(torch.where(mask.to(known.device), known, 0))
+        codes.copy_(torch.where(mask.to(known.device), known.long(), 0))
     sampling_state = SamplingState(
         sampling=sampling,
         codes=codes,
@@ -142,7 +139,7 @@ def generate(
         progress=progress or (lambda num_done, total: None),
         log_prob=log_prob,
     )
-    with eval_mode(prior), torch.inference_mode():
+    with torch.inference_mode():
         if method == "fixed_point":
             return sample_fixed_point(sampling_state, lambda codes: guided.logits(codes, cond))
         state = None if method == "full" else guided.init_state(batch, grid, cond)
@@ -179,6 +176,8 @@ def _check_known(
         raise ValueError(
             "known and mask must be given together: codes, and the positions where they are known"
         )
+    if known is not None:
+        check_tensor("known", known)
     if known is not None and (tuple(known.shape) != (batch, *shape) or not is_integer(known)):
         raise ValueError(
             f"known must be integers of shape {[batch, *shape]}, "
@@ -189,7 +188,7 @@ def _check_known(
             f"mask must be bool of shape {list(shape)}, got {mask.dtype} {list(mask.shape)}"
         )
     if known is not None and mask is not None:
-        check_codes("known codes", known[:, mask.to(known.device)], codebook_size)
+        check_codes("known codes", known.long()[:, mask.to(known.device)], codebook_size)
 
 
 def select_method(

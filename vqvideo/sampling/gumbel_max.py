@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import NUM_SEEDS, check_seed
+
 # Noise is generated in chunks of fixed size, so that it does not depend on how it is requested.
 NOISE_CHUNK_SIZE = 64
 
@@ -100,12 +102,11 @@ class GumbelNoise:
             keys = [(item_seed, 0) for item_seed in seed]
         else:
             keys = [(seed, sample) for sample in range(batch)]
-        if not all(isinstance(item_seed, int) for item_seed, _ in keys):
-            raise ValueError(f"seed must be an integer, got {seed}")
         # numpy is faster than torch here: exponential variates take a tenth of the time, and the
         # logarithm in `peek` a third.
         sequences = [
-            np.random.SeedSequence((item_seed % 2**64, sample)) for item_seed, sample in keys
+            np.random.SeedSequence((check_seed(item_seed) % NUM_SEEDS, sample))
+            for item_seed, sample in keys
         ]
         self.generators = [np.random.Generator(np.random.SFC64(seq)) for seq in sequences]
         self.codebook_size, self.device = codebook_size, device

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vqvideo.cond import Cond
-from vqvideo.integers import INTEGER_DTYPES, check_integers
 from vqvideo.sampling.gumbel_max import SamplingParams
 
 
@@ -104,21 +103,6 @@ class GenerativePrior(AutoregressiveModel, Protocol):
         seed: int | Sequence[int] = 0,
         **options: Unpack[FilterOptions],
     ) -> Cond | None: ...
-
-
-def is_integer(codes: Tensor) -> bool:
-    """Return whether a tensor has one of `INTEGER_DTYPES`; bool is not one."""
-    return codes.dtype in INTEGER_DTYPES
-
-
-def check_codes(name: str, codes: Tensor, codebook_size: int) -> None:
-    """Raise `ValueError` unless all codes are integers in [0, K)."""
-    check_integers(name, codes)
-    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
-        raise ValueError(
-            f"{name} must lie in [0, {codebook_size}), "
-            f"got values from {int(codes.min())} to {int(codes.max())}"
-        )
 
 
 def apply_guidance(

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import check_codes, check_count, check_tensor, is_integer
 from vqvideo.cond import Cond
-from vqvideo.modes import eval_mode
+from vqvideo.modes import eval_view
 from vqvideo.sampling.gumbel_max import GumbelNoise, SamplingParams
 from vqvideo.sampling.loop import SamplingMethod, SamplingState, fused_sampler, sample_loop
 from vqvideo.sampling.states import (
@@ -20,8 +21,6 @@ from vqvideo.sampling.states import (
     GenerativePrior,
     PriorState,
     apply_guidance,
-    check_codes,
-    is_integer,
 )
 
 
@@ -98,23 +97,24 @@ def stream_chunks(
             "actions and local maps vary from step to step: pass the following steps as conds, one "
             "Cond for each step; cond is for the known steps"
         )
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
+    check_count("batch", batch)
     if isinstance(temperature, Iterable):
         sampling, temperatures = SamplingParams(top_k=top_k, top_p=top_p), temperature
     else:
         sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
         temperatures = itertools.repeat(temperature)
     sampling.check(prior.codebook_size)
-    guided = apply_guidance(prior, guidance_scale, cond if conds is None else conds)
+    guided = apply_guidance(eval_view(prior), guidance_scale, cond if conds is None else conds)
     inner_shape = tuple(inner_shape)
     if len(inner_shape) != prior.rank - 1:
         raise ValueError(f"inner_shape must have {prior.rank - 1} axes, got {inner_shape}")
     codebook_shape = (prior.num_codebooks,) if prior.num_codebooks > 1 else ()
-    if known is not None and known.shape[1:2] == (0,):
-        known = None
+    if known is not None:
+        check_tensor("known", known)
+        known = known if known.shape[1:2] != (0,) else None
     if known is not None:
         _check_known(known, batch, inner_shape, codebook_shape, prior.codebook_size)
+        known = known.long()
     noise = GumbelNoise(seed, batch, prior.codebook_size, prior.device)
     noise.skip(0 if known is None else known[0].numel())
 
@@ -131,7 +131,7 @@ def stream_chunks(
             sampling_state = SamplingState(
                 chunk_sampling, codes, known_mask, noise, lambda num_done, total: None
             )
-            with eval_mode(prior), torch.inference_mode():
+            with torch.inference_mode():
                 is_first = state is None
                 if state is None:
                     init_cond = chunk_cond if known is None else cond
@@ -183,4 +183,4 @@ def _check_known(
             f"[{batch}, steps, {', '.join(map(str, (*inner_shape, *codebook_shape)))}], "
             f"got {known.dtype} {list(known.shape)}"
         )
-    check_codes("known codes", known, codebook_size)
+    check_codes("known codes", known.long(), codebook_size)

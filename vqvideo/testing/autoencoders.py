@@ -21,6 +21,7 @@ from vqvideo.testing.autoencoder_outputs import (
     the_output_fits_the_grid,
 )
 from vqvideo.testing.autoencoder_setup import STRIDES, Z_CHANNELS, AutoencoderCase
+from vqvideo.testing.evaluation import a_network_in_training_mode_is_evaluated_unchanged
 from vqvideo.testing.grids import check_rank
 from vqvideo.testing.laws import build_and_get_name, check_laws, note_on_error
 
@@ -34,6 +35,7 @@ LAWS = (
     chunks_and_tiles_match_the_whole,
     splitting_the_input_changes_no_bit,
     a_causal_network_ignores_later_steps,
+    a_network_in_training_mode_is_evaluated_unchanged,
 )
 
 

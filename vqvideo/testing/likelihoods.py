@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vqvideo.likelihoods import Likelihood
+from vqvideo.testing.evaluation import a_likelihood_in_training_mode_is_evaluated_unchanged
 from vqvideo.testing.grids import GRIDS, check_rank
 from vqvideo.testing.laws import build_and_get_name, check_laws
 from vqvideo.testing.likelihood_data import (
@@ -37,6 +38,7 @@ LAWS = (
     large_parameters_stay_finite,
     autocast_changes_little,
     a_loaded_likelihood_is_the_one_that_was_saved,
+    a_likelihood_in_training_mode_is_evaluated_unchanged,
 )
 DISTRIBUTION_LAWS = (
     log_prob_sums_over_positions,

@@ -18,6 +18,7 @@ from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.generator import Generator
 from vqvideo.grid import compute_downsampling
 from vqvideo.testing.autoencoder_chunks import is_chunkable
+from vqvideo.testing.evaluation import a_model_in_training_mode_is_evaluated_unchanged
 from vqvideo.testing.grids import assert_equal, format_mismatch
 from vqvideo.testing.laws import check_laws, note_on_error
 from vqvideo.testing.model_setup import Build, ModelCase, build_untrained_case, build_warmed_up_case
@@ -256,6 +257,7 @@ LAWS = (
     a_seed_repeats_a_sample,
     the_score_is_finite_in_both_terms,
     a_loaded_model_is_the_one_that_was_saved,
+    a_model_in_training_mode_is_evaluated_unchanged,
 )
 
 

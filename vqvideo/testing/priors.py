@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from vqvideo.priors import Prior
+from vqvideo.testing.evaluation import a_prior_in_training_mode_is_evaluated_unchanged
 from vqvideo.testing.grids import check_rank
 from vqvideo.testing.laws import build_and_get_name, check_laws, note_on_error
 from vqvideo.testing.prior_conditions import (
@@ -66,6 +67,7 @@ LAWS = (
     guidance_scale_0_is_unconditional_and_1_is_conditional,
     a_stream_matches_the_longer_grid,
     sampling_leaves_no_trace,
+    a_prior_in_training_mode_is_evaluated_unchanged,
 )
 LATENT_LAWS = (  # for priors whose codes depend on latents as well as on earlier codes
     log_prob_is_the_sum_over_codes,
@@ -77,6 +79,7 @@ LATENT_LAWS = (  # for priors whose codes depend on latents as well as on earlie
     log_prob_includes_the_latent_term,
     the_bound_does_not_depend_on_the_batch,
     codes_are_sampled_given_seeded_latents,
+    a_prior_in_training_mode_is_evaluated_unchanged,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vqvideo.quantizers import Quantizer
+from vqvideo.testing.evaluation import a_quantizer_in_training_mode_is_evaluated_unchanged
 from vqvideo.testing.grids import GRIDS
 from vqvideo.testing.laws import build_and_get_name, check_laws
 from vqvideo.testing.quantizer_codes import (
@@ -60,6 +61,7 @@ STATE_LAWS = (
     a_loaded_quantizer_is_the_one_that_was_saved,
     a_loaded_quantizer_trains_on_as_if_never_saved,
     nan_is_refused,
+    a_quantizer_in_training_mode_is_evaluated_unchanged,
 )
 ALL_LAWS = (
     *INIT_LAWS,

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from vqvideo.arguments import check_seed
 from vqvideo.data.clips import Sample
 from vqvideo.training.schedule import check_schedule
 
@@ -95,6 +96,7 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "gradient_accumulation_steps", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_seed(self.seed)
         if self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ValueError(f"precision must be one of {known}, got {self.precision!r}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vqvideo.arguments import offset_seed
 from vqvideo.data.clips import Sample
 from vqvideo.quantizers import NotFiniteError
 from vqvideo.training.compilation import compile_networks
@@ -186,7 +187,7 @@ class Trainer:
             self.logger.warn(self._collect_warnings())
         if self.accelerator.process_index:  # otherwise all processes share their dropout masks
             torch.manual_seed(
-                self.config.seed + self.accelerator.process_index * PROCESS_SEED_OFFSET
+                offset_seed(self.config.seed, self.accelerator.process_index * PROCESS_SEED_OFFSET)
             )
         return 0
 

@@ -27,7 +27,7 @@ class MyPrior(Prior):
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the logits `[b, K, *grid]` of every code given those before it in raster order."""
-        self._check_codes(codes)
+        codes = self._check_codes(codes)
         if cond is not None:
             cond.check(
                 self.cond, len(codes), tuple(codes.shape[1:])
