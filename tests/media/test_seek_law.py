@@ -27,17 +27,12 @@ SIZE = (24, 64)  # frames are compared at this size
 # Cases that were wrong once, by mechanism; all others are under the marker "slow".
 QUICK = {
     "program stream, times by the parser": ("a.mpg", {"codec": "mpeg1video", "rate": 25}),
-    "program stream with B-frames": ("a.vob", {"codec": "mpeg2video", "options": {"bf": "2"}}),
     "program stream, few times": ("a.mpg", {}),
     "times in order of decoding": ("a.wmv", {"options": {"bf": "2"}}),
     "a neighbour's time after a seek": ("a.wmv", {"options": {"bf": "0"}}),
-    "B-frames without display times": ("a.wmv", {"codec": "mpeg2video", "options": {"bf": "2"}}),
     "seeks that end behind a key frame": ("a.ts", {"codec": "mpeg4", "options": {"bf": "2"}}),
     "frames marked as key frames": ("a.mov", {"codec": "rpza", "pix_fmt": "rgb555le"}),
-    "raw, all packets marked as key frames": ("a.h261", {"codec": "h261", "size": (144, 176)}),
     "raw with B-frames": ("a.m1v", {"codec": "mpeg1video", "rate": 25, "options": {"bf": "2"}}),
-    "raw without times": ("a.h264", {}),
-    "mxf with B-frames": ("a.mxf", {"rate": 25, "options": {"bf": "3"}}),
 }
 
 
@@ -78,7 +73,7 @@ def test_a_frame_is_the_same_whatever_was_read_before(
 ) -> None:
     file_name, how = QUICK[name]
     path = encode(tmp_path / file_name, **how)
-    assert read_numbers(check_order_does_not_matter(path, 40, every=3)) == list(range(40))
+    assert read_numbers(check_order_does_not_matter(path, 40, every=4)) == list(range(40))
 
 
 # Muxers of protocols, playlists, checksums and still images.
@@ -237,9 +232,8 @@ def test_a_recording_that_starts_between_key_frames_starts_at_the_first(
         first = sorted(p.pts for p in packets).index(key_pts)
     path = tmp_path / "cut.ts"
     path.write_bytes(whole.read_bytes()[position:])
-    assert read_numbers(check_order_does_not_matter(path, 40 - first, every=3)) == list(
-        range(first, 40)
-    )
+    numbers = read_numbers(check_order_does_not_matter(path, 40 - first, every=3))
+    assert numbers == list(range(first, 40))
 
 
 @pytest.mark.parametrize(

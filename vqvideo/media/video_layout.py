@@ -24,7 +24,9 @@ from vqvideo.media.files import MediaError, open_container
 from vqvideo.media.video_packets import PacketInfo, PacketScan, find_video_stream
 
 if TYPE_CHECKING:
+    from av import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 _NUM_CHECKED = 16  # frames decoded to check the times of a container that may lack some
 
@@ -51,7 +53,8 @@ def lay_out_frames(file: Path, scan: PacketScan) -> FrameLayout:
     if first.pts is not None and start is not None:
         # Frames before the first key frame that refer to frames before the file do not exist.
         del pts[: bisect_left(pts, min(first.pts, start))]
-    is_seekable = limit == 1 or (limit is not None and decoded == pts[: len(decoded)])
+    # A damaged frame may be missing among those decoded; reading it says so.
+    is_seekable = limit is not None and set(decoded) <= set(pts) and _are_ordered(decoded)
     time_base = scan.time_base
     if not is_seekable:
         if limit is not None:
@@ -115,11 +118,24 @@ def _count_leading_packets(file: Path, packets: list[PacketInfo]) -> int:
 def _decode_times(
     file: Path, num_skipped: int, limit: int | None
 ) -> tuple[VideoFrame, list[int | None]]:
-    """Decode up to `limit` frames; return the first one, which has the orientation, and all pts."""
+    """Decode up to `limit` frames; return the first one, which has the orientation, and all pts.
+
+    Damaged packets are skipped if there is a limit; without one, they raise.
+    """
+    from av.error import InvalidDataError
+
+    def decode(packet: Packet[VideoStream]) -> list[VideoFrame]:
+        try:
+            return packet.decode()
+        except InvalidDataError:
+            if limit is None:  # the number of frames would be wrong
+                raise
+            return []
+
     with open_container(file) as container:
         stream = find_video_stream(container, file)
         packets = islice(container.demux(stream), num_skipped, None)
-        frames = islice((frame for packet in packets for frame in packet.decode()), limit)
+        frames = islice((frame for packet in packets for frame in decode(packet)), limit)
         first = next(frames, None)
         if first is None:
             raise MediaError(f"{file} has a video stream but no frames; record or encode it again")
