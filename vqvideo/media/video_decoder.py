@@ -2,9 +2,12 @@
 
 A `VideoDecoder` is one open file and its current position. It decodes forward if the requested
 frame is ahead and no key frame is closer; otherwise it seeks to the key frame before it. On the
-way, frames that no other frame refers to (most B-frames) are not decoded. If that does not
-yield the frame, because a key frame is not always independent, the decoder decodes everything
-from the beginning of the file: slow, but always correct.
+way, frames that no other frame refers to (most B-frames) are not decoded.
+
+After a seek, the packets are compared with those of the index, as some demuxers then give them no
+time or that of a neighbour, and the first frame must be the key frame of the first packet. If that
+fails, or does not yield the frame, because a key frame is not always independent, the decoder
+decodes everything from the beginning of the file: slow, but always correct.
 
 Each process keeps the most recently used decoders open, at most `MAX_IDLE_DECODERS` of them. A
 file with few key frames may have several decoders at different positions, so that one of them is
@@ -17,16 +20,21 @@ from __future__ import annotations
 
 import os
 import threading
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from vqvideo.media.files import MediaError, open_input, wrap_ffmpeg_errors
-from vqvideo.media.video_index import VideoIndex, find_video_stream
+from vqvideo.media.video_index import VideoIndex
+from vqvideo.media.video_packets import find_video_stream, sign_packet
 
 if TYPE_CHECKING:
+    from av import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 MAX_IDLE_DECODERS = 4
 
@@ -104,7 +112,9 @@ class VideoDecoder:
 
     def __init__(self, index: VideoIndex) -> None:
         self.index = index
-        self._can_skip_nonref = index.codec in _NONREF_SKIP_CODECS and not index.has_synthetic_pts
+        self._can_skip_nonref = index.codec in _NONREF_SKIP_CODECS and index.is_seekable
+        self._can_seek = index.is_seekable
+        self._key_pts: int | None = None  # time of the key frame sought, until it is decoded
         self._open()
 
     def decode_frames(self, frame_numbers: Sequence[int]) -> Iterator[VideoFrame]:
@@ -121,18 +131,22 @@ class VideoDecoder:
         """Estimate the number of frames to decode to reach a frame."""
         if self._last_number is not None and self._is_near(number):
             return number - self._last_number
-        return number - self.index.find_keyframe(number) + _SEEK_COST
+        keyframe = self.index.find_keyframe(number) if self._can_seek else 0
+        return number - keyframe + _SEEK_COST
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
 
     def _decode_frame(self, number: int) -> VideoFrame:
+        from av.error import FFmpegError
+
         frame = None
         if self._is_near(number):
             frame = self._decode_until(number, self._can_skip_nonref)
         if frame is None and self._seek(number):
-            frame = self._decode_until(number, self._can_skip_nonref)
+            with suppress(FFmpegError):  # decoding from the beginning may succeed
+                frame = self._decode_until(number, self._can_skip_nonref)
         if frame is None:
             self.close()
             self._open()
@@ -150,39 +164,61 @@ class VideoDecoder:
         if last is None or last >= number:
             return False
         soon = min(last + _SEEK_COST, number)
-        return index.has_synthetic_pts or index.find_key_index(number) <= index.find_key_index(soon)
+        return not self._can_seek or index.find_key_index(number) <= index.find_key_index(soon)
 
     def _open(self) -> None:
         self._container = open_input(self.index.path)
         self._stream = find_video_stream(self._container, self.index.path)
-        self._reset_position(last=-1)
+        packets = self._container.demux(self._stream)
+        self._reset_position(islice(packets, self.index.num_skipped, None), last=-1)
 
     def _seek(self, number: int) -> bool:
         """Seek to the key frame before a frame; return False if that is not possible."""
         from av.error import FFmpegError
 
-        key = -1 if self.index.has_synthetic_pts else self.index.find_key_index(number)
+        key = self.index.find_key_index(number) if self._can_seek else -1
         if key < 0:
             return False
         try:
-            self._container.seek(self.index.key_pts[key], stream=self._stream)
+            self._container.seek(self.index.key_seek_times[key], stream=self._stream)
         except FFmpegError:  # a container that does not support seeking
             return False
-        self._reset_position(last=None)
+        self._reset_position(self._match_packets(), last=None)
         return True
 
-    def _reset_position(self, last: int | None) -> None:
-        self._packets = self._container.demux(self._stream)
+    def _match_packets(self) -> Iterator[Packet[VideoStream]]:
+        """Yield the packets after a seek from the first key frame on; stop if the index differs."""
+        position = None
+        for packet in self._container.demux(self._stream):
+            if packet.size > 0:
+                signature = sign_packet(packet)
+                if position is None:
+                    if not packet.is_keyframe:
+                        continue
+                    position = self.index.key_positions.get(signature, len(self.index.packets))
+                    self._key_pts = packet.pts
+                if self.index.packets[position : position + 1] != array("q", [signature]):
+                    self._can_seek = False
+                    return
+                position += 1
+            yield packet
+
+    def _reset_position(self, packets: Iterator[Packet[VideoStream]], last: int | None) -> None:
+        self._packets = packets
+        self._key_pts = None
         self._buffered_frames: deque[VideoFrame] = deque()  # decoded but not yet examined
         self._last_number = last  # number of the frame before this position, if known
         self._num_decoded = 0  # frames decoded since then
 
     def _decode_until(self, number: int, skip_nonref: bool) -> VideoFrame | None:
         """Decode up to a frame; return None if it is missing or corrupt."""
-        target = number if self.index.has_synthetic_pts else self.index.pts[number]
+        target = self.index.pts[number] if self.index.is_seekable else number
         self._last_number = None
         while (frame := self._decode_next(skip_nonref)) is not None:
-            position = self._num_decoded - 1 if self.index.has_synthetic_pts else frame.pts
+            if not self._is_trusted(frame):
+                self._can_seek = False
+                return None
+            position = frame.pts if self.index.is_seekable else self._num_decoded - 1
             if position is None or position < target:
                 continue
             if position > target or frame.is_corrupt:
@@ -190,6 +226,14 @@ class VideoDecoder:
             self._last_number = number
             return frame
         return None
+
+    def _is_trusted(self, frame: VideoFrame) -> bool:
+        """Return False for the first frame after a seek unless it is the key frame."""
+        if self._key_pts is None or (frame.pts is not None and frame.pts < self._key_pts):
+            return True  # frames displayed before the key frame may follow it in the file
+        is_key_frame = frame.key_frame and frame.pts == self._key_pts
+        self._key_pts = None
+        return is_key_frame
 
     def _decode_next(self, skip_nonref: bool) -> VideoFrame | None:
         """Return the next frame in display order, or None at the end; skip damaged packets."""
@@ -204,7 +248,7 @@ class VideoDecoder:
             try:
                 self._buffered_frames.extend(packet.decode())
             except InvalidDataError:
-                if self.index.has_synthetic_pts:  # the frame count would be wrong
+                if not self.index.is_seekable:  # the frame count would be wrong
                     raise
         self._num_decoded += 1
         return self._buffered_frames.popleft()

@@ -3,11 +3,11 @@
 The index is read from the packets, not from the header and not by decoding: each packet has the
 presentation time of its frame and a flag for frames hidden by an edit list. Headers overcount the
 frames of trimmed files, and decoders undercount the frames of damaged files; reading frames by
-this index detects both. If the packets have no such times (B-frames in AVI), the file is decoded
-once to count the frames.
+this index detects both.
 
-Not here: the frame displayed at a time (timestamps.py), the frames themselves (video_decoder.py,
-video.py).
+Not here: the packets (video_packets.py), the choice between seeking and counting
+(video_layout.py), the frame displayed at a time (timestamps.py), the frames themselves
+(video_decoder.py, video.py).
 """
 
 from __future__ import annotations
@@ -19,17 +19,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from vqvideo.media.files import MediaError, PathLike, open_container, resolve_input_file
+from vqvideo.media.files import MediaError, PathLike, resolve_input_file
+from vqvideo.media.video_layout import lay_out_frames
+from vqvideo.media.video_packets import scan_packets, sign_packet
 
 if TYPE_CHECKING:
-    from av import Packet
-    from av.container import InputContainer
     from av.sidedata.sidedata import SideDataContainer
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
-
-
-_CHECKSUM_CODECS = {"png", "apng"}  # frames have checksums, which FFmpeg verifies on request
 
 
 class VideoInfo(NamedTuple):
@@ -39,6 +35,8 @@ class VideoInfo(NamedTuple):
         path: absolute path of the file.
         num_frames: number of displayed frames, after any edit list.
         pts_seconds: presentation time of each frame in seconds, in display order; `[num_frames]`.
+            Times never decrease; they are equal where the file repeats a time, and computed from
+            the frame rate if the file has none.
         duration: seconds from the start of the first frame to the end of the last.
         fps: average frames per second.
         height: height in pixels as displayed: rotated, with square pixels.
@@ -70,13 +68,20 @@ class Orientation(NamedTuple):
 class VideoIndex:
     """Metadata needed to find a frame; `pts` are in units of `time_base` seconds.
 
-    With `has_synthetic_pts`, the packets have no usable times: frames are found by counting from
-    the first one, and `pts` are computed from the frame rate.
+    `key_seek_times` are the times to seek to for the frames of `key_pts`, usually the same.
+    `packets` has a signature of each packet in file order (`sign_packet`), and `key_positions` the
+    position in it of each key frame. The first `num_skipped` packets cannot be decoded: they
+    belong to a key frame before the beginning of the file. Unless `is_seekable`, frames are found
+    by counting from the first one.
     """
 
     path: Path
     pts: array[int]
     key_pts: array[int]
+    key_seek_times: array[int]
+    packets: array[int]
+    key_positions: dict[int, int]
+    num_skipped: int
     time_base: float
     duration: float
     fps: float
@@ -86,7 +91,7 @@ class VideoIndex:
     video_bytes: int
     orientation: Orientation
     has_square_pixels: bool
-    has_synthetic_pts: bool
+    is_seekable: bool
 
     def find_key_index(self, frame: int) -> int:
         """Return the index into `key_pts` of the key frame to decode from, or -1 if none."""
@@ -94,7 +99,7 @@ class VideoIndex:
 
     def find_keyframe(self, frame: int) -> int:
         """Return the number of the key frame to decode from, or 0 if there is none."""
-        key = -1 if self.has_synthetic_pts else self.find_key_index(frame)
+        key = self.find_key_index(frame) if self.is_seekable else -1
         return bisect_left(self.pts, self.key_pts[key]) if key >= 0 else 0
 
 
@@ -130,110 +135,40 @@ def index_video(path: PathLike) -> VideoIndex:
     return _index_video(file, status.st_size, status.st_mtime_ns)
 
 
-def find_video_stream(container: InputContainer, file: Path) -> VideoStream:
-    """Return the first video stream of a container; skip attached cover images."""
-    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
-        raise MediaError(
-            f"{file} is a still image or an animated WebP, expected a video; read a "
-            "still image with read_image, and convert an animation to .apng or .gif"
-        )
-    for stream in container.streams.video:
-        if stream.disposition & stream.disposition.attached_pic:
-            continue
-        if stream.codec_context is None:
-            raise MediaError(f"{file} has a video codec that FFmpeg does not support; convert it")
-        stream.codec_context.thread_count = 1  # several decoders run at a time, one thread each
-        if stream.codec_context.codec.canonical_name in _CHECKSUM_CODECS:
-            stream.codec_context.options = {"err_detect": "crccheck+explode"}
-        return stream
-    stream_types = ", ".join(stream.type for stream in container.streams) or "none"
-    raise MediaError(f"{file} has no video stream (its streams: {stream_types})")
-
-
-class PacketInfo(NamedTuple):
-    """Fields of a packet that the index needs; the packet itself would keep its data in memory."""
-
-    pts: int | None
-    duration: int | None
-    size: int
-    is_keyframe: bool
-    is_discard: bool
-    is_corrupt: bool
-
-    @classmethod
-    def from_packet(cls, packet: Packet[VideoStream]) -> PacketInfo:
-        return cls(*(getattr(packet, name) for name in cls._fields))
-
-
-@lru_cache(maxsize=1024)  # 8 bytes per frame: an hour takes one megabyte
+@lru_cache(maxsize=1024)  # 16 bytes per frame: an hour takes two megabytes
 def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
-    with open_container(file) as container:
-        stream = find_video_stream(container, file)
-        packets = [
-            PacketInfo.from_packet(packet) for packet in container.demux(stream) if packet.size > 0
-        ]
-        _check_packets(packets, stream, container, file)
-        displayed = [packet for packet in packets if not packet.is_discard]
-        num_video_bytes = sum(packet.size for packet in packets)
-        pts = array("q", sorted(packet.pts for packet in displayed if packet.pts is not None))
-        keys = array("q", sorted(p.pts for p in packets if p.pts is not None and p.is_keyframe))
-        needs_count = (
-            len(pts) < len(displayed)
-            or len(set(pts)) < len(pts)
-            or (container.format.name == "avi" and bool(stream.codec_context.has_b_frames))
-        )
-        end = max((p.pts + (p.duration or 0) for p in displayed if p.pts is not None), default=0)
-        codec, time_base = stream.codec_context.codec.canonical_name, float(stream.time_base or 1)
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-        aspect = float(stream.sample_aspect_ratio or 1)
-    first, num_decoded = _decode_first(file, count=needs_count)
-    if needs_count:
-        pts, time_base = array("q", range(num_decoded)), 1 / (fps or 25)
-        end = num_decoded
-    fps = _estimate_fps(pts, time_base, fps)
-    if end <= pts[-1]:  # the last packet has no duration
-        end = pts[-1] + round(1 / (fps * time_base))
+    scan = scan_packets(file)
+    layout = lay_out_frames(file, scan)
+    pts, time_base, first = layout.pts, layout.time_base, layout.first
+    fps = _estimate_fps(pts, time_base, scan.fps)
+    end = pts[-1] + (layout.last_duration or max(1, round(1 / (fps * time_base))))
     orientation = _read_orientation(first, file)
-    height, width = first.height, max(1, round(first.width * aspect))
+    height, width = first.height, max(1, round(first.width * scan.aspect))
+    signatures = array("q", map(sign_packet, scan.packets))
+    keys = {p.pts: n for n, p in enumerate(scan.packets) if p.is_keyframe and p.pts is not None}
+    seek_times = {
+        time: packet.dts if scan.seeks_by_dts and packet.dts is not None else time
+        for time, packet in ((time, scan.packets[n]) for time, n in keys.items())
+    }
     return VideoIndex(
         path=file,
         pts=pts,
-        key_pts=keys,
+        key_pts=array("q", sorted(keys)),
+        key_seek_times=array("q", [seek_times[time] for time in sorted(keys)]),
+        packets=signatures,
+        key_positions={signatures[position]: position for position in keys.values()},
+        num_skipped=layout.num_skipped,
         time_base=time_base,
         duration=(end - pts[0]) * time_base,
         fps=fps,
         height=width if orientation.transpose else height,
         width=height if orientation.transpose else width,
-        codec=codec,
-        video_bytes=num_video_bytes,
+        codec=scan.codec,
+        video_bytes=sum(packet.size for packet in scan.packets),
         orientation=orientation,
         has_square_pixels=width == first.width,
-        has_synthetic_pts=needs_count,
+        is_seekable=layout.is_seekable,
     )
-
-
-def _decode_first(file: Path, *, count: bool) -> tuple[VideoFrame, int]:
-    """Decode the first frame, which has the orientation; if `count`, also count all frames."""
-    with open_container(file) as container:
-        frames = container.decode(find_video_stream(container, file))
-        first = next(frames, None)
-        if first is None:
-            raise MediaError(f"{file} has a video stream but no frames; record or encode it again")
-        return first, 1 + (sum(1 for _ in frames) if count else 0)
-
-
-def _check_packets(
-    packets: list[PacketInfo], stream: VideoStream, container: InputContainer, file: Path
-) -> None:
-    """Raise `MediaError` if a packet is corrupt or fewer are found than the container lists."""
-    if any(packet.is_corrupt for packet in packets):
-        raise MediaError(f"{file} is damaged: a packet is incomplete; copy or download it again")
-    num_listed = len(stream.index_entries) if "mp4" in container.format.name else 0
-    if len(packets) < num_listed:
-        raise MediaError(
-            f"{file} is truncated: it lists {num_listed} frames and has {len(packets)}; "
-            "copy or download it again"
-        )
 
 
 def _estimate_fps(pts: array[int], time_base: float, declared: float) -> float:
@@ -247,14 +182,30 @@ def _estimate_fps(pts: array[int], time_base: float, declared: float) -> float:
 
 def _read_orientation(frame: VideoFrame, file: Path) -> Orientation:
     """Read the display matrix, which maps (x, y) of a stored frame to (ax + cy, bx + dy)."""
-    side_data = cast("SideDataContainer", frame.side_data)
+    try:
+        side_data = cast("SideDataContainer", frame.side_data)
+    except ValueError:  # other side data, such as Exif, of a type that PyAV does not know
+        return _read_rotation(frame, file)
     if "DISPLAYMATRIX" not in side_data:
         return Orientation()
     a, b, _, c, d = array("i", bytes(side_data["DISPLAYMATRIX"]))[:5]
     if not (a == d == 0 or b == c == 0):
-        raise MediaError(
-            f"{file} is displayed rotated by {frame.rotation} degrees; only multiples of 90 are "
-            "supported, so rotate it with a video editor first"
-        )
+        raise _make_rotation_error(frame, file)
     transpose = a == 0
     return Orientation(transpose, (b if transpose else d) < 0, (c if transpose else a) < 0)
+
+
+def _read_rotation(frame: VideoFrame, file: Path) -> Orientation:
+    """Return the orientation by the rotation alone, without mirroring."""
+    turns = {0: (False, False, False), 90: (True, True, False)}
+    turns |= {180: (False, True, True), 270: (True, False, True)}
+    if frame.rotation % 360 not in turns:
+        raise _make_rotation_error(frame, file)
+    return Orientation(*turns[frame.rotation % 360])
+
+
+def _make_rotation_error(frame: VideoFrame, file: Path) -> MediaError:
+    return MediaError(
+        f"{file} is displayed rotated by {frame.rotation} degrees; only multiples of 90 are "
+        "supported, so rotate it with a video editor first"
+    )
