@@ -68,6 +68,7 @@ def read_parts(path):
 def forge(path, tensors, fields):
     """Write any tensors and fields under a valid checksum."""
     text = fields if isinstance(fields, str) else json.dumps(fields)
+    path.unlink(missing_ok=True)  # truncating it would wait for the disk
     save_file(tensors, path, {"vqvideo_codes": f"{zlib.crc32(text.encode()):08x} {text}"})
 
 
@@ -82,29 +83,42 @@ def downgrade(path):
     forge(path, tensors, fields)
 
 
+def count_found_flips(path, stride):
+    """Flip one bit after another, and return the fraction that raises; others change nothing."""
+    expected, num_bits, num_found = read(path), 8 * path.stat().st_size, 0
+    with path.open("r+b", buffering=0) as stream:  # in place: truncating a file waits for the disk
+        for bit in range(0, num_bits, stride):
+            stream.seek(bit // 8)
+            byte = stream.read(1)
+            stream.seek(bit // 8)
+            stream.write(bytes([byte[0] ^ 1 << bit % 8]))
+            try:
+                assert read(path) == expected, f"bit {bit} changes what is read"
+            except CodeFileError:
+                num_found += 1
+            stream.seek(bit // 8)
+            stream.write(byte)
+    return num_found / len(range(0, num_bits, stride))
+
+
 @pytest.mark.parametrize("coder", [None, "c0de"])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_every_flipped_bit_is_found_or_changes_nothing(tmp_path, kind, coder):
-    whole_file, path = tmp_path / "whole", tmp_path / "damaged"
-    write(whole_file, ACTIONS[kind], coder=coder, segment=2 if coder else 0)
-    expected, whole = read(whole_file), whole_file.read_bytes()
+    write(tmp_path / "a", ACTIONS[kind], coder=coder, segment=2 if coder else 0)
     stride = 1 if kind == "ids" and not coder else 29  # all bits of one file, a sample of others
-    num_found = 0
-    for bit in range(0, 8 * len(whole), stride):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(damaged)
-        try:
-            assert read(path) == expected, f"bit {bit} changes what is read"
-        except CodeFileError:
-            num_found += 1
-    assert num_found > 0.99 * 8 * len(whole) / stride
+    assert count_found_flips(tmp_path / "a", stride) > 0.99
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("coder", [None, "c0de"])
 @pytest.mark.parametrize("kind", ACTIONS)
-def test_every_flipped_bit_of_a_file_of_several_clips_is_found_or_changes_nothing(tmp_path, kind):
-    head = CodeHeader(codebook_size=5, num_codebooks=2, downsampling=(1,), fingerprint="5a")
+def test_every_flipped_bit_of_a_file_of_several_clips_is_found_or_changes_nothing(
+    tmp_path, kind, coder
+):
+    options = {"coder": coder, "segment": 2 if coder else 0}
+    head = CodeHeader(
+        codebook_size=5, num_codebooks=2, downsampling=(1,), fingerprint="5a", **options
+    )
     clips = [
         PackedClip(
             CodeClip(source=f"{n}", start=n, length=5, grid=(5,), rate=8.0),
@@ -113,29 +127,36 @@ def test_every_flipped_bit_of_a_file_of_several_clips_is_found_or_changes_nothin
         )
         for n in range(3)
     ]
-    write_codes(tmp_path / "whole", head, clips)
-    expected, whole = read(tmp_path / "whole"), (tmp_path / "whole").read_bytes()
-    for bit in range(8 * len(whole)):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        (tmp_path / "damaged").write_bytes(damaged)
-        try:
-            assert read(tmp_path / "damaged") == expected, f"bit {bit} changes what is read"
-        except CodeFileError:
-            continue
+    write_codes(tmp_path / "a", head, clips)
+    assert count_found_flips(tmp_path / "a", 1) > 0.99
+
+
+def test_actions_may_be_views_of_one_recording(tmp_path):
+    head = CodeHeader(codebook_size=5, num_codebooks=1, downsampling=(1,), fingerprint="5a")
+    recorded = torch.arange(24).view(8, 3)
+    views = [recorded[:5], recorded[2:7], recorded[:5], recorded.flip(0)[:5], recorded.T[0][:5]]
+    clip = CodeClip(source="a", start=0, length=5, grid=(5,), rate=8.0)
+    data = pack_codes(torch.arange(5), head.bits)
+    write_codes(tmp_path / "a", head, [PackedClip(clip, data, view) for view in views])
+    file = CodeFile(tmp_path / "a")
+    for index, view in enumerate(views):
+        assert torch.equal(file.get_actions(index), view)
 
 
 def test_every_truncation_and_every_appended_byte_is_found(tmp_path):
     write(tmp_path / "a", ACTIONS["ids"])
     whole = (tmp_path / "a").read_bytes()
-    for damaged in (
-        *(whole[:length] for length in range(len(whole))),
-        *(whole + bytes([value]) * number for value in (0, 32, 255) for number in (1, 8, 4096)),
-        whole + whole,
-    ):
-        (tmp_path / "b").write_bytes(damaged)
-        with pytest.raises(CodeFileError, match="b is not a code file, or is damaged"):
-            CodeFile(tmp_path / "b")
+    added = [bytes([value]) * number for value in (0, 32, 255) for number in (1, 8, 4096)]
+    for appended in [*added, whole]:
+        with (tmp_path / "a").open("r+b") as stream:
+            stream.write(whole + appended)
+            stream.truncate()
+        with pytest.raises(CodeFileError, match="a is not a code file, or is damaged"):
+            CodeFile(tmp_path / "a")
+    for length in reversed(range(len(whole))):
+        os.truncate(tmp_path / "a", length)
+        with pytest.raises(CodeFileError, match="a is not a code file, or is damaged"):
+            CodeFile(tmp_path / "a")
 
 
 def test_damage_to_actions_names_the_clip_and_leaves_the_others_readable(tmp_path):

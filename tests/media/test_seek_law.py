@@ -145,26 +145,33 @@ def try_to_write(
     return path.exists() and path.stat().st_size > 0
 
 
-def is_decoded_whole(path: Path, decode_plainly, read_numbers) -> bool:
-    """Whether FFmpeg itself, from head to end, finds the 60 frames that were written."""
+def is_decoded_whole(path: Path, read_numbers: Callable) -> bool:
+    """Whether FFmpeg itself, from head to end, finds the 60 frames that were written, undamaged.
+
+    Some muxers write what no demuxer understands, such as H.263 in a program stream.
+    """
+    numbers = []
     try:
-        frames = torch.from_numpy(decode_plainly(path)).permute(3, 0, 1, 2) / 127.5 - 1
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                pixels = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+                numbers += [-1] if frame.is_corrupt else read_numbers(pixels[:, None] / 127.5 - 1)
     except (av.FFmpegError, ValueError, IndexError):
         return False  # such as pixels without a header
-    return read_numbers(frames) == list(range(60))
+    return numbers == list(range(60))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("muxer", list_muxers())
 def test_frames_of_every_container_and_codec_do_not_depend_on_the_order(
-    muxer: str, tmp_path: Path, make_frame, decode_plainly, read_numbers
+    muxer: str, tmp_path: Path, make_frame, read_numbers
 ) -> None:
     num_files = 0
     for codec, options in list_encoders():
         path = tmp_path / f"{codec}{num_files}.video"
         if not try_to_write(path, muxer, codec, options, make_frame):
             continue
-        if is_decoded_whole(path, decode_plainly, read_numbers):
+        if is_decoded_whole(path, read_numbers):
             try:
                 probe(path)
             except MediaError as error:  # a still image or a GIF without its last byte

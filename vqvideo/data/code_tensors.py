@@ -1,4 +1,4 @@
-"""The tensors of a code file: opening them, and checks of their names, dtypes and shapes."""
+"""The tensors of a code file: opening them, their checksums, names, dtypes and shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vqvideo.data.code_header import CodeClip, CodeFileError, ParsedHeader
+from vqvideo.data.code_header import ClipLocation, CodeClip, CodeFileError, ParsedHeader
 
 ACTION_DTYPES = {  # dtypes of actions, with their names in safetensors
     torch.uint8: "U8",
@@ -88,6 +88,21 @@ def check_actions(clip: CodeClip, dtype: str | None, shape: Sequence[int]) -> No
             f"the actions of {clip.source} must be [{clip.length}] or [{clip.length}, a], with "
             f"dtype {dtypes}; got {dtype or 'another dtype'} {shorten(list(shape))}"
         )
+
+
+def locate_clip(offset: int, clip: CodeClip, data: bytes, actions: Tensor | None) -> ClipLocation:
+    """Return the location and the checksums of a clip to write, whose codes start at `offset`.
+
+    Raises:
+        ValueError: the actions do not fit the clip, or are not finite.
+    """
+    actions_crc32 = None
+    if actions is not None:
+        check_actions(clip, ACTION_DTYPES.get(actions.dtype), actions.shape)
+        if not torch.isfinite(actions).all():
+            raise ValueError("actions must be finite, got NaN or infinity")
+        actions_crc32 = compute_actions_crc(actions)
+    return ClipLocation(offset, len(data), zlib.crc32(data), actions_crc32)
 
 
 def compute_actions_crc(actions: Tensor) -> int:

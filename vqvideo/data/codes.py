@@ -48,10 +48,9 @@ from vqvideo.data.code_header import (
     parse_header,
 )
 from vqvideo.data.code_tensors import (
-    ACTION_DTYPES,
-    check_actions,
     check_tensors,
     compute_actions_crc,
+    locate_clip,
     open_safetensors,
 )
 from vqvideo.data.packing import unpack_codes
@@ -96,16 +95,17 @@ def write_codes(
     Raises:
         ValueError: the bytes or the actions of a clip do not match its metadata.
     """
-    path, packed, locations = Path(path), list(clips), []
+    path, packed = Path(path), list(clips)
+    locations: list[ClipLocation] = []
     for index, item in enumerate(packed):
         try:
             check_clip(header, item.clip, len(item.data))
             offset = locations[-1].offset + locations[-1].num_bytes if locations else 0
-            locations.append(_locate(item, offset))
+            locations.append(locate_clip(offset, *item))
         except ValueError as cause:
             raise ValueError(f"cannot write clip {index} ({item.clip.source}): {cause}") from cause
     tensors = {
-        f"actions.{index}": item.actions.contiguous()
+        f"actions.{index}": item.actions.contiguous().clone()  # safetensors refuses shared memory
         for index, item in enumerate(packed)
         if item.actions is not None
     }
@@ -292,14 +292,3 @@ def open_codes(folder: str | Path) -> list[CodeFile]:
             stacklevel=2,
         )
     return files
-
-
-def _locate(item: PackedClip, offset: int) -> ClipLocation:
-    """Return the location of a clip that starts at `offset`; check its actions."""
-    actions_crc32 = None
-    if item.actions is not None:
-        check_actions(item.clip, ACTION_DTYPES.get(item.actions.dtype), item.actions.shape)
-        if not torch.isfinite(item.actions).all():
-            raise ValueError("actions must be finite, got NaN or infinity")
-        actions_crc32 = compute_actions_crc(item.actions)
-    return ClipLocation(offset, len(item.data), zlib.crc32(item.data), actions_crc32)

@@ -215,9 +215,13 @@ class VideoDecoder:
         target = self.index.pts[number] if self.index.is_seekable else number
         self._last_number = None
         while (frame := self._decode_next(skip_nonref)) is not None:
-            if not self._is_trusted(frame):
-                self._can_seek = False
-                return None
+            if self._key_pts is not None:  # the first frames after a seek
+                if frame.pts is not None and frame.pts < self._key_pts:
+                    continue  # it may refer to frames before the key frame
+                if not frame.key_frame or frame.pts != self._key_pts:
+                    self._can_seek = False
+                    return None
+                self._key_pts = None
             position = frame.pts if self.index.is_seekable else self._num_decoded - 1
             if position is None or position < target:
                 continue
@@ -226,14 +230,6 @@ class VideoDecoder:
             self._last_number = number
             return frame
         return None
-
-    def _is_trusted(self, frame: VideoFrame) -> bool:
-        """Return False for the first frame after a seek unless it is the key frame."""
-        if self._key_pts is None or (frame.pts is not None and frame.pts < self._key_pts):
-            return True  # frames displayed before the key frame may follow it in the file
-        is_key_frame = frame.key_frame and frame.pts == self._key_pts
-        self._key_pts = None
-        return is_key_frame
 
     def _decode_next(self, skip_nonref: bool) -> VideoFrame | None:
         """Return the next frame in display order, or None at the end; skip damaged packets."""
