@@ -28,11 +28,12 @@ from vqvideo.commands.model import load_model, resolve_model_path
 from vqvideo.commands.process_pool import Advance, build_progress_callback
 from vqvideo.data.clips import SUFFIXES_BY_RANK, ClipDataset
 from vqvideo.data.codes import TEMPORARY_PATTERN, CodeFile
-from vqvideo.data.corrupt_files import CorruptFiles
+from vqvideo.data.corrupt_files import CorruptFiles, wrap_read_errors
 from vqvideo.data.items import list_items, select_split
-from vqvideo.data.metadata import VIDEO_SUFFIXES, Item, Split
+from vqvideo.data.metadata import Item, Split
 from vqvideo.generator import Generator
 from vqvideo.grid import compute_grid_shape
+from vqvideo.media.formats import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 
 Engine = Literal["processes", "ray"]
@@ -275,7 +276,8 @@ def _iter_frames(unit: Unit, corrupt: CorruptFiles) -> Iterator[Unit]:
         yield replace(unit, length=1)
         return
     try:
-        num_frames = media.probe(path).num_frames
+        with wrap_read_errors(path):
+            num_frames = media.probe(path).num_frames
     except media.MediaError as error:
         corrupt.add(path, error)
         return
