@@ -164,3 +164,60 @@ def test_a_wrong_line_is_refused_by_file_and_line_number(tmp_path, line, complai
     write_lines(folder, '{"file": "a.mp4"}', line)
     with pytest.raises(ValueError, match=rf"{METADATA_NAME}, line 2: .*{complaint}"):
         read_metadata(folder)
+
+
+def test_bytes_that_are_not_utf8_are_refused_by_file_line_and_position(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    line = b'{"file": "b.mp4", "class": "caf\xe9"}\n'
+    (tmp_path / METADATA_NAME).write_bytes(b'{"file": "a.mp4"}\n' + line)
+    message = rf"{METADATA_NAME}, line 2: expected UTF-8, got the byte 0xe9 at position 31 of the l"
+    with pytest.raises(ValueError, match=message):
+        read_metadata(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_folder_is_called_a_file(tmp_path):
+    touch(tmp_path, "a.mp4")
+    with pytest.raises(
+        ValueError, match=r"'.*a\.mp4' is a file, expected a folder; give the folder"
+    ):
+        read_metadata(tmp_path / "a.mp4")
+
+
+def test_a_folder_in_the_place_of_the_table_is_refused_by_name(tmp_path):
+    (tmp_path / METADATA_NAME).mkdir()
+    with pytest.raises(ValueError, match=rf"{METADATA_NAME} cannot be read \(Is a directory\)"):
+        read_metadata(tmp_path)
+
+
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        LONG,
+        f'["{LONG}"]',
+        f'{{"file": "{LONG}"}}',
+        f'{{"file": "../{LONG}"}}',
+        f'{{"{LONG}": 1}}',
+        f'{{"file": "a.mp4", "split": "{LONG}"}}',
+        f'{{"file": "a.mp4", "class": ["{LONG}"]}}',
+        f'{{"file": "a.mp4", "segments": "{LONG}"}}',
+        f'{{"file": "a.mp4", "segments": [["{LONG}", 1, "A"]]}}',
+        f'{{"file": "a.mp4", "segments": [[1, 0, "{LONG}"]]}}',
+        f'{{"file": "a.mp4", "segments": [[1, 2, "{LONG}"], [0, 1, "{LONG}"]]}}',
+        "[" * 100_000,
+        '{"file": ' * 100_000,
+        '{"file": "a.mp4", "segments": ' + "[" * 900 + "]" * 900 + "}",
+        '{"file": "a\\u0000.mp4"}',
+        '{"file": "a\\ud800.mp4"}',
+        f'{{"file": {"1" * 5000}}}',
+    ],
+    ids=range(17),
+)
+def test_a_message_stays_short_however_long_the_line_is(tmp_path, line):
+    touch(tmp_path, "a.mp4")
+    write_lines(tmp_path, '{"file": "a.mp4"}', line)
+    with pytest.raises(ValueError, match=rf"{METADATA_NAME}, line 2: ") as caught:
+        read_metadata(tmp_path)
+    assert len(str(caught.value)) < 1500

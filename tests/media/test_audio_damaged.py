@@ -93,6 +93,25 @@ def test_an_mp3_with_tags_around_its_audio_or_without_any_is_read(tmp_path: Path
     assert read_audio(tmp_path / "a.mp3").samples.shape[1] >= 30_000
 
 
+@pytest.mark.parametrize("between", [b"", b"TAGtitle" + bytes(120)], ids=["bare", "tagged"])
+def test_joined_mp3_files_are_read_one_after_another(between: bytes, tmp_path: Path) -> None:
+    first, second = (write_mp3(tmp_path / "part.mp3", length) for length in (20_000, 9_001))
+    picture = np.random.default_rng(0).bytes(5000)  # may look like audio
+    tag = b"ID3\4\0\0" + bytes([0, 0, len(picture) >> 7, len(picture) & 127]) + picture
+    bare = second[10 + int.from_bytes(second[6:10], "big") :]
+    expected = []
+    for part in (first, second, first):
+        (tmp_path / "part.mp3").write_bytes(part)
+        expected.append(read_audio(tmp_path / "part.mp3").samples)
+    joined = between.join([first, tag + bare, first])
+    (tmp_path / "a.mp3").write_bytes(joined + b"ID3\4\0\0" + bytes([0, 0, 0, 9]) + bytes(9))
+    assert torch.equal(read_audio(tmp_path / "a.mp3").samples, torch.cat(expected, dim=1))
+    for cut in (joined[:-300], joined.replace(first, first[:-300], 1)):
+        (tmp_path / "cut.mp3").write_bytes(cut)
+        with pytest.raises(MediaError, match=r"cut\.mp3 is truncated"):
+            read_audio(tmp_path / "cut.mp3")
+
+
 def test_a_flac_file_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path: Path) -> None:
     noise = torch.rand(1, 30_000, generator=torch.manual_seed(0)) - 0.5
     write_audio(tmp_path / "whole.flac", noise, 8000)
@@ -121,6 +140,17 @@ def test_recordings_joined_in_one_file_may_differ_in_channels_but_not_in_rate(
     (tmp_path / "both.aac").write_bytes(first + parts[24_000, "mono"])
     with pytest.raises(MediaError, match=r"both\.aac changes from 16000 to 24000 Hz after \d+ sam"):
         read_audio(tmp_path / "both.aac")
+
+
+def test_samples_of_a_type_that_cannot_be_read_are_refused_by_name(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_s64le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 99), np.int32), "s32", "mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        (frame,) = av.AudioResampler("s64", "mono", 8000).resample(frame)
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    with pytest.raises(MediaError, match=r"a\.wav has samples of the type s64, .* convert it to"):
+        read_audio(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("sample_rate", [None, 16_000])

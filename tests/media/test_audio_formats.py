@@ -122,6 +122,22 @@ def test_aac_in_matroska_begins_in_time_and_is_longer_by_less_than_a_frame(tmp_p
     assert np.abs(samples[:NUM_SAMPLES].numpy() - original)[2000:-2000].max() < 0.02
 
 
+@pytest.mark.parametrize("default", [None, 0, 1, 2])
+def test_of_several_tracks_the_default_one_is_read_or_else_the_first(
+    default: int | None, tmp_path: Path
+) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in range(3)]
+        for number, stream in enumerate(streams):
+            stream.disposition = av.stream.Disposition.default if number == default else 0
+        for number, stream in enumerate(streams):
+            samples = np.full((1, 99), 4096 * (number + 1), np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            frame.sample_rate, frame.pts = 8000, 0
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    assert read_audio(tmp_path / "a.mkv").samples.unique().tolist() == [((default or 0) + 1) / 8]
+
+
 def test_the_tag_of_itunes_says_where_the_audio_begins_and_ends(tmp_path: Path) -> None:
     def fill(packet: av.Packet) -> None:
         packet.duration = 1024

@@ -19,11 +19,12 @@ from vqvideo import media
 from vqvideo.commands.encode_shard import Shard, Unit
 from vqvideo.data.clips import ClipDataset
 from vqvideo.data.codes import CODE_FILE_PATTERN
-from vqvideo.data.corrupt_files import CorruptFiles
+from vqvideo.data.corrupt_files import CorruptFiles, wrap_read_errors
 from vqvideo.data.items import select_split
-from vqvideo.data.metadata import VIDEO_SUFFIXES, Item, Split
+from vqvideo.data.metadata import Item, Split
 from vqvideo.generator import Generator
 from vqvideo.media.files import output_file
+from vqvideo.media.formats import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 
 PLAN_FILE = "encode.json"
@@ -190,7 +191,8 @@ def _iter_frames(unit: Unit, corrupt: CorruptFiles) -> Iterator[Unit]:
         yield replace(unit, length=1)
         return
     try:
-        num_frames = media.probe(path).num_frames
+        with wrap_read_errors(path):
+            num_frames = media.probe(path).num_frames
     except media.MediaError as error:
         corrupt.add(path, error)
         return

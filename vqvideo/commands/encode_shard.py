@@ -16,6 +16,7 @@ from vqvideo.commands.model import load_cached_model
 from vqvideo.commands.process_pool import ignore_progress
 from vqvideo.data.actions import read_frame_actions
 from vqvideo.data.codes import CodeClip, CodeHeader, PackedClip, write_codes
+from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.metadata import Item
 from vqvideo.data.packing import pack_codes
 from vqvideo.data.readers import AudioReader, ImageReader, Reader, VideoReader
@@ -107,6 +108,18 @@ class EncodedClip(NamedTuple):
     actions: Tensor | None
 
 
+class Source(NamedTuple):
+    """The metadata, still without a grid, and the actions of a clip that is not encoded yet."""
+
+    clip: CodeClip
+    actions: Tensor | None
+
+    def add_codes(self, codes: Tensor, rank: int) -> EncodedClip:
+        """Return the clip with its codes `[*grid(, s)]`; `rank` is the number of grid axes."""
+        clip = replace(self.clip, grid=tuple(codes.shape[:rank]))
+        return EncodedClip(clip, codes, self.actions)
+
+
 def encode_shard(shard: Shard, advance: Callable[[int], None]) -> BitCount:
     """Encode the units of a shard and write its code file, which also lists unreadable files.
 
@@ -155,37 +168,35 @@ def _encode_units(
     """Yield the encoded clips of a shard; windows, all of one shape, are encoded in batches."""
     vqvae, reader = generator.vqvae, shard.build_reader(generator)
     device = next(vqvae.parameters()).device
-    batch: list[tuple[Unit, Tensor]] = []
+    batch: list[tuple[Source, Tensor]] = []
     for unit in shard.units:
         try:
             if unit.length is None:
                 yield _encode_file(generator, unit, reader)
             else:
-                batch.append((unit, _read_window(unit, reader, unit.length)))
+                x = _read_window(unit, reader, unit.length)
+                batch.append((_read_source(generator, unit, reader, x.shape[1]), x))
         except media.MediaError as error:
             corrupt.setdefault(unit.source, str(error))
         if batch and (len(batch) == BATCH_SIZE or unit is shard.units[-1]):
             codes = vqvae.encode(torch.stack([x for _, x in batch]).to(device)).cpu()
-            for (batch_unit, x), clip_codes in zip(batch, codes, strict=True):
-                yield _build_encoded_clip(generator, batch_unit, reader, x.shape[1], clip_codes)
+            for (source, _), clip_codes in zip(batch, codes, strict=True):
+                yield source.add_codes(clip_codes, vqvae.rank)
             batch.clear()
         advance(1)
 
 
 def _encode_file(generator: Generator, unit: Unit, reader: Reader) -> EncodedClip:
     """Encode a video or audio file of any length; video is streamed, so only its codes are kept."""
-    vqvae, length, path = generator.vqvae, 0, unit.item.path
+    vqvae, path = generator.vqvae, unit.item.path
     if isinstance(reader, VideoReader) and reader.fps is None:
         _check_constant_frame_rate(path)
-
-    def read_chunks() -> Iterator[Tensor]:
-        nonlocal length
-        for chunk in reader.iter_chunks(path, reader.compute_length(reader.measure(path))):
-            length += chunk.shape[1]
-            yield chunk[None].to(next(vqvae.parameters()).device)
-
-    codes = torch.cat([codes.cpu() for codes in vqvae.encode_stream(read_chunks())], dim=1)[0]
-    return _build_encoded_clip(generator, unit, reader, length, codes)
+    length = reader.compute_length(reader.measure(path))
+    source = _read_source(generator, unit, reader, length)
+    device = next(vqvae.parameters()).device
+    chunks = (chunk[None].to(device) for chunk in reader.iter_chunks(path, length))
+    codes = torch.cat([codes.cpu() for codes in vqvae.encode_stream(chunks)], dim=1)[0]
+    return source.add_codes(codes, vqvae.rank)
 
 
 def _read_window(unit: Unit, reader: Reader, length: int) -> Tensor:
@@ -197,7 +208,7 @@ def _read_window(unit: Unit, reader: Reader, length: int) -> Tensor:
 
 def _check_constant_frame_rate(path: Path) -> None:
     """Raise `MediaError` if the frame times of a video deviate from a constant rate."""
-    info = media.probe(path)
+    info = _probe(path)
     expected_times = (n / info.fps for n in range(info.num_frames))
     max_error = max(
         abs(t - info.pts_seconds[0] - expected)
@@ -210,28 +221,32 @@ def _check_constant_frame_rate(path: Path) -> None:
         )
 
 
-def _build_encoded_clip(
-    generator: Generator, unit: Unit, reader: Reader, length: int, codes: Tensor
-) -> EncodedClip:
-    """Return codes with their metadata and actions."""
+def _probe(path: Path) -> media.VideoInfo:
+    with wrap_read_errors(path):
+        return media.probe(path)
+
+
+def _read_source(generator: Generator, unit: Unit, reader: Reader, length: int) -> Source:
+    """Read the metadata and actions of a clip of `length` data steps."""
     rank, item = generator.vqvae.rank, unit.item
     rate = {1: generator.config.rate, 2: 0.0}.get(rank)
     if isinstance(reader, VideoReader):
-        rate = reader.fps or media.probe(item.path).fps
+        rate = reader.fps or _probe(item.path).fps
     assert rate is not None
     clip = CodeClip(
         source=unit.source,
         start=unit.start,
         length=length,
-        grid=tuple(codes.shape[:rank]),
+        grid=(),
         rate=rate,
         split=item.split,
         class_name=item.class_name,
         speaker=item.speaker,
     )
     actions_file = item.actions if rank != 2 else None  # actions lead from frame to frame
-    actions = read_frame_actions(actions_file, unit.start, length) if actions_file else None
-    return EncodedClip(clip, codes, actions)
+    with wrap_read_errors(item.path):
+        actions = read_frame_actions(actions_file, unit.start, length) if actions_file else None
+    return Source(clip, actions)
 
 
 def _scale_progress(advance: Callable[[int], None], num_units: int) -> Callable[[int, int], None]:

@@ -17,16 +17,21 @@ def load_actions(path: Path) -> Tensor:
         ValueError: the file does not contain integers `[t]` or finite numbers `[t, a]`.
     """
     expected = f"{path} must be a .npy file of integers [t] or of numbers [t, a]"
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+        raise ValueError(f"{expected}, got a folder, a pipe or a device")
     try:
         stored = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:  # numpy suggests allow_pickle, which can execute code
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; check the path") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # numpy raises many types, and suggests to allow pickled code
         raise ValueError(f"{expected}, got another format or a damaged file") from error
     if not isinstance(stored, np.ndarray):
         stored.close()
         raise ValueError(f"{expected}, got an archive of several arrays")
-    is_numeric = np.issubdtype(stored.dtype, np.integer) or np.issubdtype(stored.dtype, np.floating)
-    is_valid = stored.ndim in (1, 2) and is_numeric
-    if not is_valid or (stored.ndim == 1 and not np.issubdtype(stored.dtype, np.integer)):
+    kinds = {1: "iu", 2: "iuf"}.get(stored.ndim, "")  # time differences are of another kind
+    if stored.dtype.kind not in kinds:
         raise ValueError(f"{expected}, got {stored.dtype} {list(stored.shape)}")
     if stored.ndim == 1:
         if stored.size and int(stored.max()) > np.iinfo(np.int64).max:

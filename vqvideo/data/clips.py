@@ -12,7 +12,6 @@ runs (length_cache.py, decoded_cache.py), the order of training (batch_sampler.p
 from __future__ import annotations
 
 import logging
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
@@ -26,19 +25,16 @@ from torch.utils.data import Dataset
 from vqvideo import media
 from vqvideo.cond import Cond
 from vqvideo.data.actions import read_frame_actions
-from vqvideo.data.corrupt_files import CorruptFiles, TooManyCorruptError
+from vqvideo.data.corrupt_files import CorruptFiles, TooManyCorruptError, wrap_read_errors
 from vqvideo.data.decoded_cache import DecodedCache
 from vqvideo.data.items import collect_names, list_items, select_split, split_starts
 from vqvideo.data.length_cache import measure_lengths
-from vqvideo.data.metadata import VIDEO_SUFFIXES, Item
-from vqvideo.data.readers import AudioReader, ImageReader, Reader, VideoReader
+from vqvideo.data.metadata import Item
+from vqvideo.data.readers import build_reader
+from vqvideo.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 
-SUFFIXES_BY_RANK = {
-    1: (".wav", ".flac", ".mp3", ".m4a", ".ogg"),
-    2: (".png", ".jpg", ".jpeg", ".webp", ".bmp", *VIDEO_SUFFIXES),
-    3: VIDEO_SUFFIXES,
-}
+SUFFIXES_BY_RANK = {1: AUDIO_SUFFIXES, 2: IMAGE_SUFFIXES + VIDEO_SUFFIXES, 3: VIDEO_SUFFIXES}
 
 Sample = dict[str, Tensor]
 """`x` `[c, *axes]`, and `class_id`, `speaker` (scalars) and `actions` `[t]` if every file of the
@@ -59,9 +55,9 @@ class ClipDataset(Dataset[Sample]):
 
     The lengths of the files are measured once (see length_cache.py); after that a file is opened
     only to read a window. Files that cannot be measured are left out and listed in `skipped`. A
-    window that cannot be decoded is replaced by the next one that can, so that sample i is the
-    same in every process and epoch; its file is logged and listed in `skipped`. `read` never
-    replaces a window.
+    window that cannot be read, whatever the cause, is replaced by the next one that can, so that
+    sample i is the same in every process and epoch; its file is logged and listed in `skipped`.
+    `read` never replaces a window.
 
     Args:
         folder: a folder of media files, with or without a `metadata.jsonl`; or a list of files,
@@ -111,7 +107,7 @@ class ClipDataset(Dataset[Sample]):
     ) -> None:
         if clip_stride is not None and clip_stride < 1:
             raise ValueError(f"clip_stride must be at least 1, got {clip_stride}")
-        self.shape, self._reader = shape, _build_reader(shape, fit, fps, sample_rate)
+        self.shape, self._reader = shape, build_reader(shape, fit, fps, sample_rate)
         items = list_items(folder, SUFFIXES_BY_RANK[len(shape)])
         self.classes = collect_names([item.class_name for item in items])
         self.speakers = collect_names([item.speaker for item in items])
@@ -247,7 +243,8 @@ class ClipDataset(Dataset[Sample]):
         if self.speakers and item.speaker:
             sample["speaker"] = torch.tensor(self.speakers.index(item.speaker))
         if self.has_actions and item.actions:
-            sample["actions"] = read_frame_actions(item.actions, start, self.shape[0])
+            with wrap_read_errors(item.path):
+                sample["actions"] = read_frame_actions(item.actions, start, self.shape[0])
         return sample
 
     def _read(self, path: Path, start: int) -> Tensor:
@@ -279,20 +276,3 @@ def cond_from_batch(
     if not fields:
         return None
     return Cond(**fields) if device is None else Cond(**fields).to(device)
-
-
-def _build_reader(
-    shape: tuple[int, ...], fit: Fit, fps: float | None, sample_rate: int | None
-) -> Reader:
-    """Return the reader for windows of this shape."""
-    if fps is not None and len(shape) != 3:
-        raise ValueError(f"fps is for clips (frames, height, width), got the shape {list(shape)}")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
-    if len(shape) == 3:
-        return VideoReader((shape[1], shape[2]), fit, fps)
-    if len(shape) == 2:
-        return ImageReader((shape[0], shape[1]), fit)
-    if sample_rate is None:
-        raise ValueError("windows of audio need a sample_rate in Hz")
-    return AudioReader(sample_rate)

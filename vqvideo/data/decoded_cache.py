@@ -30,6 +30,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.readers import Reader
 from vqvideo.media import MediaError, from_uint8, to_uint8
 from vqvideo.media.files import output_file
@@ -72,6 +73,8 @@ class DecodedCache:
                 self.fill(path, length)
                 x = self._load(path, start, stop)
             except MediaError:
+                pass
+            if x is None:
                 self._damaged.add(path)
         # If a file is damaged in one place, the rest can be read, as without a cache.
         return self.reader.read(path, start, stop) if x is None else x
@@ -83,7 +86,7 @@ class DecodedCache:
             MediaError: a part of the file cannot be decoded.
             OSError: the folder cannot be written, or the disk is full.
         """
-        if self._load(path, 0, 0) is not None:
+        if length == 0 or self._load(path, 0, 0) is not None:
             return
         metadata = self._build_metadata(path)
         chunks = (self._to_cache_format(chunk) for chunk in self.reader.iter_chunks(path, length))
@@ -111,13 +114,15 @@ class DecodedCache:
             ) from error
 
     def _load(self, path: Path, start: int, stop: int) -> Tensor | None:
-        """Load frames or samples; return None if the file is missing, damaged or outdated."""
+        """Load frames or samples; return None if they are missing, damaged or outdated."""
         try:
             with safe_open(self._get_cache_path(path), framework="pt") as file:
                 if (file.metadata() or {}).get("vqvideo_decoded") != self._build_metadata(path):
                     return None
                 frames: Tensor = file.get_slice("frames")[start:stop]
-        except (FileNotFoundError, SafetensorError):
+        except (OSError, SafetensorError):  # of the cached file; the source raises MediaError
+            return None
+        if len(frames) != stop - start:
             return None
         frames = frames.movedim(0, 1).contiguous()
         return from_uint8(frames) if self.reader.is_uint8 else frames
@@ -133,7 +138,8 @@ class DecodedCache:
         return self.folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.safetensors"
 
     def _build_metadata(self, path: Path) -> str:
-        status = path.stat()
+        with wrap_read_errors(path):
+            status = path.stat()
         metadata = {
             "format_version": _FORMAT_VERSION,
             "source": str(path.absolute()),

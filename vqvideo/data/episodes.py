@@ -13,6 +13,7 @@ from torch import Tensor
 from vqvideo import media
 from vqvideo.data.actions import read_frame_actions
 from vqvideo.data.clips import SUFFIXES_BY_RANK
+from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.items import list_items, select_split
 from vqvideo.data.metadata import Item
 
@@ -61,7 +62,8 @@ def list_episodes(
                 f"there are no actions for {item.path}: metadata.jsonl must name the actions "
                 f"of every recording, as vqvideo record-maze writes it"
             )
-        length = media.probe(item.path).num_frames
+        with wrap_read_errors(item.path):
+            length = media.probe(item.path).num_frames
         if length < min_frames:
             raise ValueError(
                 f"{item.path} has {length} frames, expected at least {min_frames} in each recording"
@@ -91,11 +93,14 @@ def read_episode(
         ValueError: the episode is too short or has invalid actions.
         media.MediaError: the episode cannot be read.
     """
-    num_frames = media.probe(file).num_frames
+    file = Path(file)
+    with wrap_read_errors(file):
+        num_frames = media.probe(file).num_frames
     if length is not None and length > num_frames:
         raise ValueError(f"{file} has {num_frames} frames, but {length} were requested")
     frame_actions = read_discrete_actions(actions, length or num_frames, num_actions)
-    clip = media.read_video(file, range(len(frame_actions)), size=size)
+    with wrap_read_errors(file):
+        clip = media.read_video(file, range(len(frame_actions)), size=size)
     return Episode(clip.frames, frame_actions, clip.fps)
 
 

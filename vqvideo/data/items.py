@@ -7,6 +7,7 @@ files can be read: a file that becomes corrupt later does not move any other fil
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +22,7 @@ def list_items(folder: str | Path | Sequence[str | Path], suffixes: tuple[str, .
 
     Raises:
         ValueError: there is no file, or one is in the list twice.
-        FileNotFoundError: the folder does not exist.
+        FileNotFoundError: the folder, or a file of the list, does not exist.
     """
     if isinstance(folder, str | Path):
         items = read_metadata(folder, suffixes)
@@ -36,6 +37,9 @@ def list_items(folder: str | Path | Sequence[str | Path], suffixes: tuple[str, .
     if len(set(items)) < len(items):
         duplicate = next(item.path for item in items if items.count(item) > 1)
         raise ValueError(f"the list must contain each file once, got {duplicate} more than once")
+    for item in items:
+        if not os.path.exists(item.path):
+            raise FileNotFoundError(f"{item.path} does not exist; check the path")
     return items
 
 

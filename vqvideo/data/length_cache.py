@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.readers import Extent, Reader
 from vqvideo.media import MediaError
 from vqvideo.media.files import output_file
@@ -38,18 +39,20 @@ def measure_lengths(
     Files that cannot be read are not cached: they are tried again the next time.
 
     Args:
-        paths: existing files.
+        paths: the files. One that no longer exists is reported like any other.
         reader: the reader that measures them.
         on_error: called for each file that cannot be read; it may raise to stop.
         progress: called with (files opened, files to open), if any must be opened.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
     """
     cache_file = _get_cache_path(paths, reader.kind)
     entries = _load(cache_file)
-    states = {path: _get_state(path) for path in paths}
-    outdated = [path for path in paths if entries.get(_get_key(path), [])[:2] != states[path]]
+    states: dict[Path, Entry] = {}
+    for path in paths:
+        try:
+            states[path] = _get_state(path)
+        except MediaError as error:
+            on_error(path, error)
+    outdated = [path for path in states if entries.get(_get_key(path), [])[:2] != states[path]]
     try:
         for done, path in enumerate(outdated, start=1):
             entries.pop(_get_key(path), None)
@@ -62,7 +65,7 @@ def measure_lengths(
     finally:
         if outdated:
             _save(cache_file, entries)
-    measured = {path: entries[_get_key(path)] for path in paths if _get_key(path) in entries}
+    measured = {path: entries[_get_key(path)] for path in states if _get_key(path) in entries}
     return {path: Extent(int(steps), seconds) for path, (_, _, steps, seconds) in measured.items()}
 
 
@@ -71,10 +74,8 @@ def _get_key(path: Path) -> str:
 
 
 def _get_state(path: Path) -> Entry:
-    try:
+    with wrap_read_errors(path):
         status = path.stat()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist; check the path") from None
     return [status.st_size, status.st_mtime_ns]
 
 

@@ -15,25 +15,30 @@ decides the training data: a misspelled key must not result in a clip without a 
 `metadata.jsonl`, every media file below the folder is a training item, and the name of its
 subfolder is its class.
 
-Not here: opening the media (`vqvideo.media`), windows of them (the data sets).
+Not here: listing the files of a folder (folder_scan.py), opening the media (`vqvideo.media`),
+windows of them (the data sets).
 """
 
 import json
 import os
+import reprlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from vqvideo.atomic import write_text
+from vqvideo.data.folder_scan import find_media_files
+from vqvideo.media.formats import VIDEO_SUFFIXES
 
 METADATA_NAME = "metadata.jsonl"
 SPLITS = ("train", "test")
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 
 Split = Literal["train", "test"]
 _KEYS = ("file", "split", "class", "speaker", "actions", "segments")
+_REPR = reprlib.Repr()  # shortens values in messages: a line may have 100 MB
+_REPR.maxstring = _REPR.maxother = 200
 
 
 class Segment(NamedTuple):
@@ -84,18 +89,27 @@ def read_metadata(folder: str | Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) 
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: a line of `metadata.jsonl` is invalid; the message names file and line.
+        ValueError: `folder` is a file, `metadata.jsonl` cannot be read, or a line of it is
+            invalid; the message names file and line.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(
+            f"{str(folder)!r} is a file, expected a folder; give the folder that contains it"
+        )
     if not folder.is_dir():
         raise FileNotFoundError(f"data folder {str(folder)!r} does not exist")
     metadata = folder / METADATA_NAME
     if not metadata.exists():
-        return list(_scan(folder, {suffix.lower() for suffix in suffixes}))
+        files = find_media_files(folder, {suffix.lower() for suffix in suffixes})
+        return [Item(file, class_name=_get_class_name(folder, file)) for file in files]
+    try:
+        lines = metadata.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ValueError(f"{metadata} cannot be read ({error.strerror})") from error
     items: list[Item] = []
     first_line: dict[Path, int] = {}
-    # Not splitlines(), which also splits at separators that JSON allows in strings.
-    for number, line in enumerate(metadata.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{metadata}, line {number}"
@@ -124,40 +138,47 @@ def write_metadata(folder: str | Path, items: Iterable[Item]) -> Path:
     """
     folder = Path(folder)
     lines = [json.dumps(_to_row(folder, item), ensure_ascii=False) + "\n" for item in items]
+    # A file name that is not UTF-8 has surrogates; their escapes are valid JSON.
+    lines = [line.encode("utf-8", "backslashreplace").decode() for line in lines]
     target = folder / METADATA_NAME
     write_text(target, "".join(lines))
     return target
 
 
-def _scan(folder: Path, suffixes: set[str]) -> Iterator[Item]:
-    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts):
-        parts = path.relative_to(folder).parts
-        # Hidden files are caches and incomplete files, never data.
-        is_hidden = any(part.startswith(".") for part in parts)
-        if path.suffix.lower() in suffixes and path.is_file() and not is_hidden:
-            yield Item(path, class_name=parts[-2] if len(parts) > 1 else None)
+def _get_class_name(folder: Path, file: Path) -> str | None:
+    return None if file.parent == folder else file.parent.name
 
 
-def _parse_line(folder: Path, line: str, where: str) -> Item:
+def _parse_line(folder: Path, line: bytes, where: str) -> Item:
     try:
-        row: object = json.loads(line, object_pairs_hook=_reject_duplicate_keys)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected one JSON object, got {line!r} ({error})") from error
+        row: object = json.loads(line.decode(), object_pairs_hook=_reject_duplicate_keys)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{where}: expected UTF-8, got the byte 0x{line[error.start]:02x} at position "
+            f"{error.start} of the line; save the file as UTF-8"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        text = _REPR.repr(line.decode())
+        raise ValueError(f"{where}: expected one JSON object, got {text} ({error})") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected one JSON object, got {line!r}")
+        raise ValueError(f"{where}: expected one JSON object, got {_REPR.repr(row)}")
     unknown = [key for key in row if key not in _KEYS]
     if unknown:
         raise ValueError(
-            f"{where}: unknown key {unknown[0]!r}; expected one of: {', '.join(_KEYS)}"
+            f"{where}: unknown key {_REPR.repr(unknown[0])}; expected one of: {', '.join(_KEYS)}"
         )
     for key, value in row.items():
         if key != "segments" and (not isinstance(value, str) or not value):
-            raise ValueError(f"{where}: expected {key!r} to be a non-empty string, got {value!r}")
+            raise ValueError(
+                f"{where}: expected {key!r} to be a non-empty string, got {_REPR.repr(value)}"
+            )
     if "file" not in row:
         raise ValueError(f"{where}: expected the key 'file', got only: {', '.join(row) or 'none'}")
     split = row.get("split", "train")
     if split not in SPLITS:
-        raise ValueError(f"{where}: expected 'split' to be 'train' or 'test', got {split!r}")
+        raise ValueError(
+            f"{where}: expected 'split' to be 'train' or 'test', got {_REPR.repr(split)}"
+        )
     return Item(
         path=_resolve_path(folder, row["file"], "file", where),
         split=cast(Split, split),
@@ -172,7 +193,7 @@ def _parse_line(folder: Path, line: str, where: str) -> Item:
 
 def _parse_segments(entries: object, where: str) -> tuple[Segment, ...]:
     if not isinstance(entries, list):
-        raise ValueError(f"{where}: expected 'segments' to be a list, got {entries!r}")
+        raise ValueError(f"{where}: expected 'segments' to be a list, got {_REPR.repr(entries)}")
     segments: list[Segment] = []
     for entry in entries:
         match entry:
@@ -181,16 +202,17 @@ def _parse_segments(entries: object, where: str) -> tuple[Segment, ...]:
             case _:
                 raise ValueError(
                     f"{where}: expected each of 'segments' to be [start_seconds, end_seconds, "
-                    f'"label"] with finite times from 0 on and a label, got {entry!r}'
+                    f'"label"] with finite times from 0 on and a label, got {_REPR.repr(entry)}'
                 )
         if segment.start >= segment.end:
             raise ValueError(
-                f"{where}: expected each of 'segments' to end after it starts, got {entry!r}"
+                f"{where}: expected each of 'segments' to end after it starts, "
+                f"got {_REPR.repr(entry)}"
             )
         if segments and segment.start < segments[-1].end:
             raise ValueError(
-                f"{where}: expected 'segments' in order of time and without overlap, but {entry!r} "
-                f"starts before {list(segments[-1])!r} ends"
+                f"{where}: expected 'segments' in order of time and without overlap, but "
+                f"{_REPR.repr(entry)} starts before {_REPR.repr(list(segments[-1]))} ends"
             )
         segments.append(segment)
     return tuple(segments)
@@ -215,10 +237,18 @@ def _resolve_path(folder: Path, name: str, key: str, where: str) -> Path:
     # "../" in a downloaded file is not.
     path = Path(os.path.normpath(folder / name))
     if Path(name).is_absolute() or not path.is_relative_to(os.path.normpath(folder)):
-        raise ValueError(f"{where}: expected {key!r} to stay inside the folder, got {name!r}")
+        raise ValueError(
+            f"{where}: expected {key!r} to stay inside the folder, got {_REPR.repr(name)}"
+        )
     path = folder / path.relative_to(os.path.normpath(folder))
-    if not path.is_file():
-        raise ValueError(f"{where}: expected {key!r} to name a file below {folder}, got {name!r}")
+    try:
+        is_file = path.is_file()
+    except OSError:  # such as a name that is too long
+        is_file = False
+    if not is_file:
+        raise ValueError(
+            f"{where}: expected {key!r} to name a file below {folder}, got {_REPR.repr(name)}"
+        )
     return path
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vqvideo import media
 from vqvideo.data.clips import SUFFIXES_BY_RANK
+from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.items import list_items, select_split
 from vqvideo.data.metadata import Item, Segment
 
@@ -71,7 +72,9 @@ def read_utterances(
         media.MediaError: a file cannot be read; the message names it.
     """
     for done, item in enumerate(items, start=1):
-        yield Utterance(item, media.read_audio(item.path, sample_rate=sample_rate).samples)
+        with wrap_read_errors(item.path):
+            samples = media.read_audio(item.path, sample_rate=sample_rate).samples
+        yield Utterance(item, samples)
         if progress:
             progress(done, len(items))
 

@@ -8,6 +8,8 @@ Not here: the declared length of a file (declared_size.py, audio_length.py).
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -17,14 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqvideo.media.audio_length import (
-    compute_flac_num_samples,
+    compute_num_samples,
     count_padding_samples,
     read_mp3_size,
+    split_mp3,
 )
 from vqvideo.media.files import (
     MediaError,
     PathLike,
     open_container,
+    open_input,
     output_file,
     resolve_input_file,
 )
@@ -32,6 +36,7 @@ from vqvideo.media.pixels import check_no_nan
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
 
 _CODECS: dict[str, Literal["pcm_s16le", "flac"]] = {".wav": "pcm_s16le", ".flac": "flac"}
@@ -52,18 +57,21 @@ class Audio(NamedTuple):
 
 
 def read_audio(path: PathLike, *, sample_rate: int | None = None) -> Audio:
-    """Read the first audio stream of an audio or video file, as mono.
+    """Read the audio of an audio or video file, as mono.
+
+    Of several audio streams, the one marked as the default is read, or else the first.
 
     Mono is the mean of all channels: if one of two channels is silent, the other is halved, and
     opposite channels cancel. Encoder delay and padding are removed if the file declares them:
     MP3, MP4 and M4A, Opus. AAC in Matroska and raw AAC streams do not declare them; the result
-    is up to two frames of 1024 samples longer.
+    is up to two frames of 1024 samples longer. MP3 files that were joined into one are read one
+    after another.
 
     Nothing clips. Float files, decoded MP3 and steep edges after resampling can exceed [-1, 1];
     then all samples are divided by the largest magnitude. Otherwise the level is unchanged.
 
     Args:
-        path: any file with audio that FFmpeg reads.
+        path: a file with audio, in a format of `vqvideo.media.formats`.
         sample_rate: in Hz; None keeps the rate of the file. n samples at rate r become exactly
             ceil(n * sample_rate / r). Frequencies up to 3/8 of the new rate pass unchanged;
             those above 9/16 of it are removed.
@@ -72,17 +80,16 @@ def read_audio(path: PathLike, *, sample_rate: int | None = None) -> Audio:
         FileNotFoundError: the file does not exist.
         ValueError: `sample_rate` is below 1.
         MediaError: the file has no audio, is damaged or truncated, has NaN or infinite samples,
-            or is too short to resample (about 0.01 s). A truncated MP3 is detected only if its
-            first frame declares the length, as in most files.
+            or is too short to resample (about 0.01 s). A truncated file is detected if its
+            header declares the length. Formats without such a header (AAC, AC-3, AMR, MPEG-TS)
+            consist of frames, and lose only an incomplete last one; so does an MP3 whose first
+            frame does not declare the length. A program that writes into a pipe cannot declare
+            the length, so such a recording is read to its end.
     """
     if sample_rate is not None and sample_rate < 1:
         raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate}")
     file = resolve_input_file(path)
     with open_container(file) as container:
-        if not container.streams.audio:
-            raise MediaError(
-                f"{file} has no audio stream; expected an audio file or a video with audio"
-            )
         samples, own_rate = _decode(container, file)
     _check_finite(samples, own_rate, file)
     samples = _normalize_peak(samples)
@@ -141,34 +148,71 @@ def check_audio(samples: Tensor, sample_rate: int) -> None:
 
 
 def _decode(container: InputContainer, file: Path) -> tuple[Tensor, int]:
-    """Return all samples of the first audio stream, float32 mono `[n]`, and their rate."""
-    if container.format.name == "mp3" and file.stat().st_size < read_mp3_size(file):
-        raise MediaError(f"{file} is truncated; copy or download it again")
-    stream = container.streams.audio[0]
-    blocks, num_decoded, last = [], 0, None
-    for frame in container.decode(stream):
-        if last is not None and frame.sample_rate != last.sample_rate:
-            raise MediaError(
-                f"{file} changes from {last.sample_rate} to {frame.sample_rate} Hz after "
-                f"{num_decoded} samples; convert it to one rate"
-            )
-        blocks.append(_downmix(frame))
-        num_decoded += frame.samples
-        last = frame
-    if last is None or num_decoded == 0:
-        raise MediaError(f"{file} has an audio stream but no samples; record it again")
-    if container.format.name == "flac" and num_decoded < compute_flac_num_samples(stream):
-        raise MediaError(f"{file} is truncated; copy or download it again")
-    num_samples = num_decoded - count_padding_samples(container, last, num_decoded)
-    return torch.cat(blocks)[:num_samples], last.sample_rate
+    """Return all samples of the audio stream, float32 mono `[n]`, and their rate."""
+    blocks, num_decoded, rate = [], 0, None
+    for part in _open_parts(container, file):
+        stream = _find_audio_stream(part, file)
+        num_before, last = num_decoded, None
+        for frame in part.decode(stream):
+            rate = rate or frame.sample_rate
+            if frame.sample_rate != rate:
+                raise MediaError(
+                    f"{file} changes from {rate} to {frame.sample_rate} Hz after "
+                    f"{num_decoded} samples; convert it to one rate"
+                )
+            blocks.append(_downmix(frame, file))
+            num_decoded += frame.samples
+            last = frame
+        num_in_part = num_decoded - num_before
+        if last is None or num_in_part == 0:
+            raise MediaError(f"{file} has an audio stream but no samples; record it again")
+        if num_in_part < compute_num_samples(part, stream):
+            raise MediaError(f"{file} is truncated; copy or download it again")
+        num_padding = count_padding_samples(part, last, num_in_part)
+        blocks[-1] = blocks[-1][: len(blocks[-1]) - num_padding]
+    assert rate is not None
+    return torch.cat(blocks), rate
 
 
-def _downmix(frame: AudioFrame) -> Tensor:
+def _open_parts(container: InputContainer, file: Path) -> Iterator[InputContainer]:
+    """Yield the container, or the parts of an MP3 that consists of several joined files."""
+    if container.format.name != "mp3":
+        yield container
+        return
+    parts = split_mp3(file.read_bytes())
+    if any(len(part) < read_mp3_size(part) for part in parts):
+        raise MediaError(f"{file} is truncated; copy or download it again")
+    if len(parts) == 1:
+        yield container
+        return
+    for part in parts:
+        with open_input(file, io.BytesIO(part)) as opened:
+            yield opened
+
+
+def _find_audio_stream(container: InputContainer, file: Path) -> AudioStream:
+    """Return the audio stream that is marked as the default, or else the first."""
+    streams = container.streams.audio
+    if not streams:
+        raise MediaError(
+            f"{file} has no audio stream; expected an audio file or a video with audio"
+        )
+    defaults = [stream for stream in streams if stream.disposition & stream.disposition.default]
+    return (defaults or list(streams))[0]
+
+
+def _downmix(frame: AudioFrame, file: Path) -> Tensor:
     """Return the mean of the channels of a frame, float32 `[n]`; scale integers to [-1, 1].
 
     FFmpeg's converter is not used: it aborts the process on channels without names.
     """
-    values = torch.from_numpy(frame.to_ndarray())
+    try:
+        values = torch.from_numpy(frame.to_ndarray())
+    except ValueError as error:  # integers of 64 bits
+        raise MediaError(
+            f"{file} has samples of the type {frame.format.name}, which is not supported; "
+            "convert it to 16 or 24 bits"
+        ) from error
     if frame.format.is_packed:  # [1, n * channels]
         values = values.view(-1, frame.layout.nb_channels).T
     samples = values.float()

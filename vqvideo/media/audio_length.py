@@ -1,4 +1,4 @@
-"""Read the declared length of an audio file: bytes of MP3, samples of FLAC and MP4.
+"""Read the declared length of an audio file: bytes of MP3, samples of FLAC, WavPack and MP4.
 
 Compressed audio consists of frames of one size: the first ones hold the encoder delay, the last
 one is padded. FFmpeg removes the delay, and the padding of MP3 and Opus; the padding of MP4 and
@@ -9,8 +9,8 @@ Not here: containers that declare their size in bytes (declared_size.py).
 
 from __future__ import annotations
 
+import re
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,23 +19,34 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _ID3V1_BYTES = 128  # a tag at the end that some encoders count and some programs remove
+_ID3_HEADER = re.compile(rb"ID3[\x02-\x04]\x00[\x00-\xff][\x00-\x7f]{4}", re.DOTALL)
 _HAS_FRAMES, _HAS_BYTES = 1, 2  # flags in the Xing header of an MP3 file
+_EXACT_DURATION_DEMUXERS = ("flac", "wv", "tta", "nistsphere")
 
 
-def read_mp3_size(file: Path) -> int:
+def split_mp3(data: bytes) -> list[bytes]:
+    """Split joined MP3 files, each of which may begin with an ID3v2 tag.
+
+    A tag in the middle of a stream is not audio, and every part has its own encoder delay.
+    """
+    starts, position = [0], _get_id3_size(data)
+    while match := _ID3_HEADER.search(data, position):
+        starts.append(match.start())
+        position = match.start() + _get_id3_size(data[match.start() : match.end()])
+    parts = [data[start:stop] for start, stop in zip(starts, [*starts[1:], None], strict=True)]
+    # The last one may be a tag alone: ID3v2.4 allows it at the end, perhaps before an ID3v1 tag.
+    has_audio = len(parts[-1]) > _get_id3_size(parts[-1]) + _ID3V1_BYTES
+    return parts if has_audio or len(parts) == 1 else parts[:-1]
+
+
+def read_mp3_size(data: bytes) -> int:
     """Return the minimum size in bytes that an MP3 file declares, or 0 if it declares none.
 
     Encoders write a first frame without audio, marked Xing or Info, with the number of frames
     and bytes. Only files of constant bit rate may lack it.
     """
-    with file.open("rb") as stream:
-        start = 0
-        header = stream.read(10)
-        if header[:3] == b"ID3" and len(header) == 10:  # a tag; its length has 7 bits per byte
-            a, b, c, d = header[6:]
-            start = 10 + (a << 21 | b << 14 | c << 7 | d)
-        stream.seek(start)
-        frame = stream.read(64)
+    start = _get_id3_size(data)
+    frame = data[start : start + 64]
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
     if tag < 0 or len(frame) < tag + 16:
         return 0
@@ -46,8 +57,18 @@ def read_mp3_size(file: Path) -> int:
     return start + num_bytes - _ID3V1_BYTES
 
 
-def compute_flac_num_samples(stream: AudioStream) -> int:
-    """Return the number of samples that a FLAC header declares, or 0 if it declares none."""
+def _get_id3_size(data: bytes) -> int:
+    """Return the size in bytes of the ID3v2 tag at the start, or 0 if there is none."""
+    if not _ID3_HEADER.match(data):
+        return 0
+    a, b, c, d = data[6:10]  # 7 bits each
+    return 10 + (a << 21 | b << 14 | c << 7 | d)
+
+
+def compute_num_samples(container: InputContainer, stream: AudioStream) -> int:
+    """Return the number of samples that a header declares exactly, or 0 if none does."""
+    if container.format.name not in _EXACT_DURATION_DEMUXERS:
+        return 0
     return round((stream.duration or 0) * float(stream.time_base or 0) * stream.rate)
 
 

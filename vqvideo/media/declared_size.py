@@ -2,7 +2,9 @@
 
 Most containers declare their size in the header, or block by block. It is compared with the
 size on disk, so that an incomplete download is rejected before its first frame is returned.
-FLAC declares no size; MPEG-TS only consists of whole packets.
+FLAC declares no size; MPEG-TS and Ogg only consist of whole packets or pages.
+
+Not here: the size of the samples in containers of sound (chunk_sizes.py).
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from vqvideo.media.chunk_sizes import find_sound_end, is_placeholder
+
 _EBML_MAGIC, _EBML_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ISO_PADDING = {b"ftyp", b"free", b"skip", b"wide", b"uuid", b"sidx", b"styp", b"mfra", b"meta"}
 _ISO_CONTENT = {b"moov", b"moof", b"mdat"}
 _PNG_SIGNATURE, _TS_SYNC_BYTE, _TS_PACKET_SIZE = b"\x89PNG\r\n\x1a\n", b"\x47", 188
-_UNKNOWN_RIFF_SIZES = {0, 0xFFFFFFFF}  # a file that was never finalized, or RF64
+_OGG_MAGIC, _OGG_HEADER_SIZE, _OGG_MAX_PAGE_SIZE = b"OggS", 27, 27 + 255 + 255 * 255
 
 
 def read_declared_size(file: Path) -> int:
@@ -26,12 +30,17 @@ def read_declared_size(file: Path) -> int:
 
 
 def _parse_declared_size(stream: BinaryIO, file_size: int) -> int:
+    sound_end = find_sound_end(stream)
+    if sound_end:
+        return sound_end
+    stream.seek(0)
     head = stream.read(12)
-    if head[:4] == b"RIFF" and len(head) == 12:
-        size = struct.unpack("<I", head[4:8])[0]
-        return 0 if size in _UNKNOWN_RIFF_SIZES else size + 8
+    if head[:4] == b"RIFF":
+        return _parse_riff_size(stream, file_size)
     if head[:4] == _EBML_MAGIC:
         return _parse_matroska_size(stream)
+    if head[:4] == _OGG_MAGIC:
+        return _find_ogg_end(stream, file_size)
     if head[:8] == _PNG_SIGNATURE:
         return _find_png_end(stream, file_size)
     if head[:4] == b"GIF8":
@@ -43,6 +52,38 @@ def _parse_declared_size(stream: BinaryIO, file_size: int) -> int:
     if head[4:8] in _ISO_PADDING | _ISO_CONTENT:
         return _parse_iso_size(stream, file_size)
     return 0
+
+
+def _parse_riff_size(stream: BinaryIO, file_size: int) -> int:
+    """Return the end of the last RIFF chunk; AVI files over 1 GB have several.
+
+    The padding byte after the last chunk may be missing.
+    """
+    end = 0
+    while True:
+        stream.seek(end)
+        head = stream.read(12)
+        if len(head) < 12 or head[:4] != b"RIFF" or (end and head[8:] != b"AVIX"):
+            return 0 if end == file_size + 1 else end
+        size = int.from_bytes(head[4:8], "little")
+        if is_placeholder(size):
+            return end
+        end += 8 + size + size % 2
+
+
+def _find_ogg_end(stream: BinaryIO, file_size: int) -> int:
+    """Return the end of the last page, or more than `file_size` if its header is incomplete."""
+    stream.seek(max(0, file_size - _OGG_MAX_PAGE_SIZE))
+    tail = stream.read()
+    start = tail.rfind(_OGG_MAGIC + b"\0")
+    if start < 0:  # something else follows the last page
+        return 0
+    page = tail[start:]
+    num_segments = page[_OGG_HEADER_SIZE - 1] if len(page) >= _OGG_HEADER_SIZE else 255
+    sizes = page[_OGG_HEADER_SIZE : _OGG_HEADER_SIZE + num_segments]
+    if len(sizes) < num_segments:
+        return file_size + 1
+    return file_size - len(page) + _OGG_HEADER_SIZE + num_segments + sum(sizes)
 
 
 def _parse_matroska_size(stream: BinaryIO) -> int:

@@ -1,19 +1,22 @@
 """Check and open input files, and write output files atomically.
 
-Not here: the declared size of a file (declared_size.py), the contents of a stream
-(video_index.py, audio.py).
+Not here: the formats that are read (formats.py), the declared size of a file (declared_size.py),
+the contents of a stream (video_index.py, audio.py).
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from vqvideo.atomic import replace_file
 from vqvideo.media.declared_size import read_declared_size
+from vqvideo.media.formats import DEMUXERS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -26,18 +29,25 @@ class MediaError(ValueError):
 
 
 def resolve_input_file(path: PathLike) -> Path:
-    """Return the absolute path of a file that exists and is not empty.
+    """Return the absolute path of a regular file that exists and is not empty.
 
     Raises:
         FileNotFoundError: the path does not exist.
-        MediaError: the path is a folder, or the file is empty.
+        MediaError: the path is a folder or a pipe, the file is empty, or its folder is not
+            accessible.
     """
     file = Path(path).absolute()
-    if not file.exists():
-        raise FileNotFoundError(f"{file} does not exist; check the path")
-    if not file.is_file():
+    try:
+        status = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{file} does not exist; check the path") from None
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{file} cannot be read ({error}); check the path") from error
+    if stat.S_ISDIR(status.st_mode):
         raise MediaError(f"{file} is a folder, expected a file; give the path of one file in it")
-    if file.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+        raise MediaError(f"{file} is a pipe or a device, expected a regular file; copy it to one")
+    if status.st_size == 0:
         raise MediaError(f"{file} is empty (zero bytes); copy or download it again")
     return file
 
@@ -74,14 +84,17 @@ def output_file(
 
 @contextmanager
 def open_container(file: Path) -> Iterator[InputContainer]:
-    """Open a video or audio file for one block; turn FFmpeg errors inside into `MediaError`."""
+    """Open a video or audio file for one block; turn read errors inside into `MediaError`."""
     with wrap_ffmpeg_errors(file), open_input(file) as container:
         yield container
 
 
 def check_complete(file: Path) -> None:
     """Raise `MediaError` if the container declares more bytes than the file has."""
-    declared, actual = read_declared_size(file), file.stat().st_size
+    try:
+        declared, actual = read_declared_size(file), file.stat().st_size
+    except OSError as error:
+        raise _build_disk_error(file, error) from error
     if declared > actual:
         raise MediaError(
             f"{file} is truncated: its container declares {declared} bytes, the file has {actual}; "
@@ -89,20 +102,34 @@ def check_complete(file: Path) -> None:
         )
 
 
-def open_input(file: Path) -> InputContainer:
+def open_input(file: Path, source: BinaryIO | None = None) -> InputContainer:
     """Open a complete file with PyAV; the caller closes it.
 
-    A playlist may refer to other files, but not to the network.
+    FFmpeg may use only the demuxers of `vqvideo.media.formats` and open no other file.
+
+    Args:
+        file: the file.
+        source: bytes to read instead of the file, such as one part of it.
     """
     import av
+    from av.error import FFmpegError
 
     check_complete(file)
-    return av.open(str(file), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(DEMUXERS)}
+    try:
+        return av.open(source or str(file), "r", options=options, metadata_errors="replace")
+    except FFmpegError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise MediaError(
+            f"{file} cannot be read as video or audio: its format is not one of those that are "
+            "read (playlists and text never are); convert it, for example to MP4 or WAV"
+        ) from error
 
 
 @contextmanager
 def wrap_ffmpeg_errors(file: Path) -> Iterator[None]:
-    """Turn FFmpeg errors inside the block into a `MediaError` that names the file."""
+    """Turn errors of FFmpeg and of the disk in the block into a `MediaError` naming the file."""
     from av.error import FFmpegError
 
     try:
@@ -112,3 +139,13 @@ def wrap_ffmpeg_errors(file: Path) -> Iterator[None]:
             f"{file} cannot be read as video or audio ({error.strerror}); "
             "try it in a media player, and convert or download it again if that fails too"
         ) from error
+    except OSError as error:
+        raise _build_disk_error(file, error) from error
+
+
+def _build_disk_error(file: Path, error: OSError) -> MediaError:
+    """Return the error for a file that has been deleted, is not readable, or whose disk fails."""
+    return MediaError(
+        f"{file} cannot be read ({error.strerror or error}); "
+        "check that it exists, its permissions and its disk"
+    )

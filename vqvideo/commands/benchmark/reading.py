@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from vqvideo import media
 from vqvideo.commands.benchmark.table import align_columns, format_number
 from vqvideo.commands.benchmark.timing import TimedCall, measure_median_ms, torch_num_threads
-from vqvideo.data.metadata import VIDEO_SUFFIXES
+from vqvideo.media.formats import VIDEO_SUFFIXES
 from vqvideo.report.environment import collect_environment, format_environment
 
 ReadClip = Callable[[int], object]  # reads a clip, given the index of its first frame
