@@ -13,6 +13,7 @@ LAYERS = [
     [
         "version",
         "identity",
+        "isolation",
         "plugins",
         "registry",
         "grid",
@@ -38,9 +39,9 @@ LAYERS = [
 ]
 ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     **{package: set() for package in LAYERS[0]},
-    "plugins": {"version"},
+    "plugins": {"isolation", "version"},
     "identity": {"plugins"},
-    "registry": {"identity", "plugins", "version"},
+    "registry": {"identity", "isolation", "plugins", "version"},
     "quantizers": {"registry", "metrics", "arguments", "distributed"},
     "nets": {"registry", "grid", "cond", "spectra"},
     "sampling": {"cond", "modes", "arguments"},

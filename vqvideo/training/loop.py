@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqvideo.distributed import join_processes
 from vqvideo.training.log import write_atomic
 from vqvideo.training.run_folder import TENSORBOARD_DIR, run_lock
 from vqvideo.training.signals import StopSignals
@@ -80,6 +81,7 @@ def _build_accelerator(out: Path) -> Accelerator:
     from accelerate import Accelerator  # slow import (about 1 s), needed only for training
     from accelerate.utils import GradientAccumulationPlugin
 
+    join_processes()
     return Accelerator(
         mixed_precision="no",
         dynamo_backend="no",
