@@ -16,6 +16,7 @@ LAYERS = [
         "text_files",
         "bounded_build",
         "identity",
+        "isolation",
         "plugins",
         "registry",
         "grid",
@@ -41,10 +42,10 @@ LAYERS = [
 ]
 ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     **{package: set() for package in LAYERS[0]},
-    "plugins": {"version"},
+    "plugins": {"isolation", "version"},
     "identity": {"plugins"},
     "cond": {"arguments"},
-    "registry": {"identity", "plugins", "version"},
+    "registry": {"identity", "isolation", "plugins", "version"},
     "media": {"atomic"},
     "quantizers": {"registry", "metrics", "arguments", "distributed"},
     "nets": {"registry", "grid", "cond", "spectra"},

@@ -19,16 +19,15 @@ registry.py looks up parts by name, built-in and plugin ones.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distribution, distributions
 from typing import Any, Literal
 
+from vqvideo.isolation import describe_error, run_foreign_code, shorten
 from vqvideo.version import __version__
 
 API_VERSION = 2
@@ -86,18 +85,18 @@ class Plugin:
         """
         if not self.is_usable:
             raise ImportError(f"{self} cannot be used: {self.error}")
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+        with run_foreign_code() as ends_program:
+            try:
                 builder = self.entry_point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as cause:  # a plugin may raise anything, also SystemExit
-            self.mark_failed(f"{type(cause).__name__}: {cause}")
-            raise ImportError(
-                f"{self.kind} {self.name!r} comes from {self.package} {self.version} "
-                f"({self.entry_point.value}), which failed to import: "
-                f"{self.error}{self.shadowed_note}"
-            ) from cause
+            except BaseException as cause:  # a plugin may raise anything, also SystemExit
+                if ends_program(cause):
+                    raise
+                self.mark_failed(describe_error(cause))
+                raise ImportError(
+                    f"{self.kind} {self.name!r} comes from {self.package} {self.version} "
+                    f"({self.entry_point.value}), which failed to import: "
+                    f"{self.error}{self.shadowed_note}"
+                ) from cause
         if not callable(builder):
             self.mark_failed(f"{self.entry_point.value} is not callable")
             raise ImportError(f"{self}: {self.error}{self.shadowed_note}")
@@ -116,7 +115,7 @@ class Plugin:
 
     def mark_failed(self, error: str) -> None:
         """Set the status to "failed" and record the error."""
-        self.status, self.error = "failed", " ".join(error.split())
+        self.status, self.error = "failed", shorten(error)
 
 
 def are_plugins_disabled() -> bool:
@@ -195,7 +194,7 @@ def _read_plugins(dist: Distribution, seen: set[str]) -> Iterator[Plugin]:
         broken = Plugin(
             "?", "?", os.path.basename(path), "?", EntryPoint("?", "?", "?"), is_usable=False
         )
-        broken.mark_failed(f"its entry points cannot be read: {type(cause).__name__}: {cause}")
+        broken.mark_failed(f"its entry points cannot be read: {describe_error(cause)}")
         yield broken
         return
     if not first or canonicalize_name(package) in seen:

@@ -10,7 +10,6 @@ checkpoint can name the packages it needs. Configs contain registered names, nev
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import fnmatch
 import inspect
@@ -21,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from vqvideo.identity import Origin, format_options, record_origin
+from vqvideo.isolation import call_builder, describe_error, run_foreign_code
 from vqvideo.plugins import (
     DISABLE_ENV_VAR,
     PART_KINDS,
@@ -143,7 +143,14 @@ class Registry(Generic[T]):
     def load(self, plugin: Plugin) -> Builder[T]:
         """Return the builder of a plugin; raise `ImportError` and `TypeError` as `get` does."""
         builder = plugin.load()
-        if error := self._find_builder_error(builder):
+        with run_foreign_code() as ends_program:
+            try:
+                error = self._find_builder_error(builder)
+            except BaseException as cause:  # attributes of a builder may raise anything
+                if ends_program(cause):
+                    raise
+                error = f"has a builder that cannot be examined: {describe_error(cause)}"
+        if error:
             plugin.mark_failed(error)
             raise TypeError(f"{plugin} {error}{plugin.shadowed_note}")
         self._plugin_builders[plugin.name] = plugin, builder
@@ -177,26 +184,15 @@ class Registry(Generic[T]):
         name = normalize_part_name(name)
         builder = self.get(name)
         self.check_options(name, options or {}, library_args)
-        plugin = self._get_plugin(name)
-        redirect = contextlib.redirect_stdout(sys.stderr) if plugin else contextlib.nullcontext()
-        try:
-            with redirect:  # stdout is for results
-                part = builder(**library_args, **(options or {}))
-        except SystemExit as cause:
-            raise RuntimeError(
-                f"{self._describe_part(name)} called sys.exit() when it was built"
-            ) from cause
-        except Exception as error:
-            if plugin:
-                error.add_note(f"while building {self._describe_part(name)}")
-            raise
+        plugin, arguments = self._get_plugin(name), {**library_args, **(options or {})}
+        part = call_builder(builder, arguments, self._describe_part(name), is_plugin=bool(plugin))
         if not isinstance(part, self.base_class):
             raise TypeError(
                 f"{self._describe_part(name)} must be a {_format_type(self.base_class)}, got a "
                 f"{_format_type(type(part))} from {_get_qualified_name(builder)}"
             )
         package, version = self.get_owner(name) or ("", "")
-        all_options = format_options(builder, {**library_args, **(options or {})})
+        all_options = format_options(builder, arguments)
         record_origin(part, Origin(self.kind, name, package, version, all_options))
         return part
 
@@ -297,4 +293,6 @@ def _format_type(part: type) -> str:
 
 
 def _get_qualified_name(builder: Callable[..., Any]) -> str:
-    return f"{builder.__module__}.{getattr(builder, '__qualname__', repr(builder))}"
+    """Return the name of a builder; for an object without a name, that of its class."""
+    named = builder if hasattr(builder, "__qualname__") else type(builder)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -212,6 +212,17 @@ class UnsavedTablePrior(SmallPrior):
         return None
 
 
+class LookaheadEncoder(ConvEncoder):
+    """A causal encoder that depends on the rest of the chunk."""
+
+    def __init__(self, **options):
+        super().__init__(**options, causal=True)
+
+    def forward(self, x, state=None):
+        z_e = super().forward(x, state)
+        return z_e + z_e.mean(dim=2, keepdim=True)
+
+
 class BoundDropoutEncoder(ConvEncoder):
     """A function keeps the module itself, so that a view of the encoder still calls it."""
 
@@ -274,6 +285,11 @@ FAULTS = [  # the law, what breaks it and keeps those before it, what is said
         "streams_match_the_whole",
         CallCountingDecoder,
         "of data differ when codes are split into chunks of",
+    ),
+    (
+        "codes_of_a_prefix_are_those_of_the_prefix_alone",
+        LookaheadEncoder,
+        "values of codes differ when the data ends after 1 of 66 codes",
     ),
     (
         "items_are_encoded_independently",

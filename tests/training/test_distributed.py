@@ -82,7 +82,13 @@ def test_batches_of_a_step_are_one_large_batch_to_a_prior(clips, tmp_path):
     assert_same_training(tmp_path / "whole", tmp_path / "cut")
 
 
-def train_in_two_processes(stage, clips, out, **cut):
+LAUNCHERS = {  # what tells the processes of a launcher apart on a machine without GPUs
+    "accelerate launch --cpu": {"ACCELERATE_USE_CPU": "true"},
+    "torchrun": {"CUDA_VISIBLE_DEVICES": ""},
+}
+
+
+def train_in_two_processes(stage, launcher, clips, out, **cut):
     """The same run in two processes, as a launcher starts them."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -101,8 +107,8 @@ def train_in_two_processes(stage, clips, out, **cut):
             "WORLD_SIZE": "2",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            "ACCELERATE_USE_CPU": "true",
             "OMP_NUM_THREADS": "1",
+            **LAUNCHERS[launcher],
         }
         command = [sys.executable, "-c", code]
         processes.append(
@@ -112,8 +118,39 @@ def train_in_two_processes(stage, clips, out, **cut):
     assert [process.returncode for process in processes] == [0, 0], errors
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_processes_learn_what_one_does(stage, clips, tmp_path):
+@pytest.mark.parametrize(("stage", "launcher"), list(zip(STAGES, LAUNCHERS, strict=True)))
+def test_two_processes_learn_what_one_does(stage, launcher, clips, tmp_path):
     STAGES[stage](clips, tmp_path / "one", batch_size=4)
-    train_in_two_processes(stage, clips, tmp_path / "two", batch_size=2)
+    train_in_two_processes(stage, launcher, clips, tmp_path / "two", batch_size=2)
     assert_same_training(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_commands_train_both_stages_under_a_launcher_without_gpus(launcher, clips, tmp_path):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment.pop("ACCELERATE_USE_CPU", None)
+    command = {
+        "torchrun": ["torch.distributed.run", "--nproc_per_node", "2", "--standalone"],
+        "accelerate launch --cpu": [
+            *("accelerate.commands.launch", "--cpu", "--num_processes", "2"),
+            *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        ],
+    }[launcher]
+    nets = ["widths=[4,6]", "num_blocks=[0,1]"]
+    changes = [f"{part}.{each}" for part in ("encoder", "decoder") for each in nets]
+    changes += ["quantizer.codebook_size=8", "quantizer.code_dim=4", "quantizer.init=data"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    size = ["--steps", "2", "--batch-size", "2", "--precision", "fp32"]
+    stages = [
+        ["train-vqvae", "--model", "video", "--data", clips, "--out", first],
+        ["train-prior", "--vqvae", first, "--data", clips, "--out", second],
+    ]
+    for stage, settings in zip(stages, (changes, ["width=8", "num_layers=2"]), strict=True):
+        stage += [word for setting in settings for word in ("--set", setting)]
+    for stage in stages:
+        arguments = [sys.executable, "-m", *command, "-m", "vqvideo", *map(str, stage), *size]
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("loss: ") == 1  # of the main process only
+    assert (second / "model" / "model.safetensors").is_file()

@@ -16,6 +16,7 @@ from typing import Any
 
 from vqvideo.cli.commands import COMMANDS
 from vqvideo.cli.options import AddOptions
+from vqvideo.isolation import format_message
 from vqvideo.version import __version__
 
 
@@ -105,7 +106,7 @@ def _format_error(error: Exception) -> str:
     """Return the message of an error, preceded by its type unless it is written for users."""
     is_user_error = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
     notes = [f"({note})" for note in getattr(error, "__notes__", ())]
-    text = " ".join([*str(error).split(), *notes])
+    text = " ".join([format_message(error), *notes]).strip()
     if is_user_error and text:
         return text
     return ": ".join(part for part in (type(error).__name__, text) if part)

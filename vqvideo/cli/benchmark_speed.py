@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vqvideo.cli.options import create_progress_bar
+from vqvideo.cli.options import create_progress_bar, parse_seed
 
 
 def add_quantizer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +88,7 @@ def add_playing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="maze", help="a shipped model or a run folder")
     parser.add_argument("--num-frames", type=int, default=100, help="code frames to time")
     parser.add_argument("--threads", type=int, default=2, help="number of torch threads")
-    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed")
     parser.set_defaults(run=_run_playing)
 
 

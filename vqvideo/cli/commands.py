@@ -19,6 +19,7 @@ from vqvideo.cli.options import (
     add_device_option,
     add_overwrite_option,
     create_progress_bar,
+    parse_seed,
     parse_size,
 )
 from vqvideo.cli.phonemes import add_phonemes_arguments
@@ -101,7 +102,7 @@ def _add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="G",
         help="scale of classifier-free guidance; above 1 strengthens the conditions",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed")
     parser.add_argument(
         "--method",
         choices=("auto", "fused", "cached", "full", "fixed_point"),

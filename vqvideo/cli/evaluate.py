@@ -10,6 +10,7 @@ from vqvideo.cli.options import (
     add_max_corrupt_option,
     add_overwrite_option,
     create_progress_bar,
+    parse_seed,
 )
 
 
@@ -46,7 +47,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=8, metavar="N", help="windows per batch (default: 8)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the samples")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed of the samples")
     add_max_corrupt_option(parser)
     add_device_option(parser)
     add_overwrite_option(parser)

@@ -10,6 +10,7 @@ from vqvideo.cli.options import (
     add_device_option,
     add_overwrite_option,
     create_progress_bar,
+    parse_seed,
     parse_size,
 )
 
@@ -35,7 +36,9 @@ def add_record_maze_arguments(parser: argparse.ArgumentParser) -> None:
         default="my_way_home",
         help="maze: my_way_home (default) or health_gathering_supreme",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the first episode")
+    parser.add_argument(
+        "--seed", type=parse_seed, default=0, help="random seed of the first episode"
+    )
     parser.add_argument(
         "--test-fraction",
         type=float,
@@ -94,7 +97,7 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
         metavar="G",
         help="scale of classifier-free guidance; above 1 strengthens the actions",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed")
 
 
 def _run_rollout(options: argparse.Namespace) -> Any:

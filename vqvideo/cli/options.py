@@ -42,6 +42,16 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def parse_seed(text: str) -> int:
+    """Parse a seed; see `vqvideo.arguments.check_seed`."""
+    from vqvideo.arguments import check_seed  # imports torch
+
+    try:
+        return check_seed(int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def create_progress_bar(unit: str) -> ProgressCallback:
     """Return a callback that shows a progress bar on stderr, or nothing if it is no terminal."""
     from tqdm import tqdm

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vqvideo.cli.options import add_device_option, add_overwrite_option, create_progress_bar
+from vqvideo.cli.options import (
+    add_device_option,
+    add_overwrite_option,
+    create_progress_bar,
+    parse_seed,
+)
 
 
 def add_convert_speaker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +30,7 @@ def add_convert_speaker_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="temperature of an autoregressive decoder (default: 1)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the decoder")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed of the decoder")
     add_device_option(parser)
     add_overwrite_option(parser)
     parser.set_defaults(run=_run_convert_speaker)
@@ -69,7 +74,7 @@ def add_benchmark_speech_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-targets", type=int, default=6, help="number of target speakers (default: 6)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the decoder")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed of the decoder")
     parser.add_argument(
         "--out",
         default="outputs/speech",

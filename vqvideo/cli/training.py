@@ -14,7 +14,12 @@ from vqvideo.cli.optimizer import (
     add_optimizer_options,
     build_optimizer_config,
 )
-from vqvideo.cli.options import add_max_corrupt_option, add_overwrite_option, create_progress_bar
+from vqvideo.cli.options import (
+    add_max_corrupt_option,
+    add_overwrite_option,
+    create_progress_bar,
+    parse_seed,
+)
 from vqvideo.cli.plugins import add_plugins_to_help
 
 
@@ -50,7 +55,7 @@ def _add_training_options(parser: argparse.ArgumentParser, optimizer: dict[str, 
     parser.add_argument(
         "--compile", action="store_true", help="compile the networks with torch.compile"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed")
     parser.add_argument(
         "--num-workers", type=int, default=0, help="data loading processes (default: 0)"
     )

@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 
 from vqvideo.checkpoint import MODEL_DIR, load
 from vqvideo.data.clips import ClipDataset
+from vqvideo.distributed import join_processes
 from vqvideo.model_card import write_card
 from vqvideo.report import codebook_report, write_run_page
 
@@ -39,10 +40,8 @@ def finalize_run(out: str, val: ClipDataset | None = None) -> Iterator[None]:
 
 
 def _write_run_files(run: Path, val: ClipDataset | None) -> None:
-    from accelerate import PartialState  # importing it takes a second
-
     has_measured = (run / "log.jsonl").is_file() and (run / MODEL_DIR).is_dir()
-    if not PartialState().is_main_process or not has_measured:
+    if not join_processes().is_main_process or not has_measured:
         return
     write_card(run)
     if val is not None:

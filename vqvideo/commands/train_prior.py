@@ -25,6 +25,7 @@ from vqvideo.config import build_generator
 from vqvideo.data.clips import cond_from_batch
 from vqvideo.data.code_dataset import CodeDataset
 from vqvideo.data.codes import open_codes
+from vqvideo.distributed import join_processes
 from vqvideo.generator import Generator
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_prior as fit
@@ -71,10 +72,8 @@ def train_prior(
         progress: called with (windows encoded, total windows).
         warn: called with a message about each file that cannot be read.
     """
-    from accelerate import PartialState  # importing it takes a second
-
     check_run_folder(out, overwrite=overwrite, resume=resume)
-    process_state = PartialState()
+    process_state = join_processes()
     first_stage = load_model(vqvae)
     model_config = first_stage.config.merge(**({} if prior is None else {"prior": prior}))
     if num_frames is not None:

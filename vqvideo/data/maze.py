@@ -22,6 +22,7 @@ from vqvideo.data.maze_agent import FloorPlan, MazeAgent
 from vqvideo.data.metadata import METADATA_NAME, Item, Split, write_metadata
 from vqvideo.media import from_uint8, write_video
 
+NUM_GAME_SEEDS = 2**32
 TICS_PER_FRAME = 4
 FPS = 35 / TICS_PER_FRAME  # Doom runs at 35 tics a second
 
@@ -73,6 +74,11 @@ def record_maze(
         ValueError: an argument is out of range; the message names it.
     """
     _check_arguments(num_episodes, num_frames, size, scenario, test_fraction)
+    if not 0 <= seed <= NUM_GAME_SEEDS - num_episodes:
+        raise ValueError(
+            f"seed must lie in [0, 2**32 - num_episodes], since the game has seeds of 32 bits, "
+            f"got {seed}"
+        )
     out, items = Path(out).absolute(), []
     num_train = num_episodes - round(num_episodes * test_fraction)
     with _open_game(scenario) as game:

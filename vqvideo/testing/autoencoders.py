@@ -32,10 +32,10 @@ LAWS = (
     an_item_does_not_depend_on_its_batch,
     every_channel_gets_a_gradient,
     a_loaded_network_is_the_one_that_was_saved,
+    a_network_in_training_mode_is_evaluated_unchanged,
     chunks_and_tiles_match_the_whole,
     splitting_the_input_changes_no_bit,
     a_causal_network_ignores_later_steps,
-    a_network_in_training_mode_is_evaluated_unchanged,
 )
 
 

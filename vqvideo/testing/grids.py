@@ -49,3 +49,13 @@ def assert_equal(one: nn.Module, other: nn.Module, message: str) -> None:
     """Raise `AssertionError`, naming the entries, if the state dicts of two modules differ."""
     changed = find_differences(one.state_dict(), other.state_dict())
     assert not changed, f"{message} {', '.join(changed)}"
+
+
+def assert_equal_values(name: str, actual: Tensor, expected: Tensor, where: str) -> None:
+    """Raise `AssertionError`, saying where, unless two tensors are bitwise equal."""
+    assert actual.shape == expected.shape, (
+        f"{name} {list(expected.shape)} become {list(actual.shape)} when {where}"
+    )
+    assert torch.equal(actual, expected), (
+        f"{format_mismatch(actual, expected)} values of {name} differ when {where}"
+    )

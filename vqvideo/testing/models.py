@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,14 @@ import vqvideo
 from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.generator import Generator
 from vqvideo.grid import compute_downsampling
-from vqvideo.testing.autoencoder_chunks import is_chunkable
 from vqvideo.testing.evaluation import a_model_in_training_mode_is_evaluated_unchanged
-from vqvideo.testing.grids import assert_equal, format_mismatch
+from vqvideo.testing.grids import assert_equal, assert_equal_values
 from vqvideo.testing.laws import check_laws, note_on_error
 from vqvideo.testing.model_setup import Build, ModelCase, build_untrained_case, build_warmed_up_case
+from vqvideo.testing.model_streams import (
+    codes_of_a_prefix_are_those_of_the_prefix_alone,
+    streams_match_the_whole,
+)
 from vqvideo.testing.model_training import (
     reconstruction_and_commitment_teach_the_encoder,
     training_reaches_every_parameter,
@@ -131,25 +133,6 @@ def codes_fit_the_grid(case: ModelCase) -> None:
     _assert_is_data("decoded", _decode(case, codes), case)
 
 
-def streams_match_the_whole(case: ModelCase) -> None:
-    """`encode_stream` and `decode_stream` return bitwise the same as `encode` and `decode`,
-    however data and codes are split into chunks. (Only for networks that support chunks.)
-    """
-    vqvae = copy.deepcopy(case.generator.vqvae)
-    cond = case.generator.select_decoder_cond(case.cond)
-    vqvae.encoder.chunk_size = vqvae.decoder.chunk_size = 1  # so that states carry context
-    codes = vqvae.encode(case.x)
-    if is_chunkable(vqvae.encoder):
-        for length in (1, vqvae.downsampling[0] + 1):
-            streamed = torch.cat(list(vqvae.encode_stream(case.x.split(length, dim=2))), dim=1)
-            _assert_equal("codes", streamed, codes, f"data is split into chunks of {length} steps")
-    if is_chunkable(vqvae.decoder):
-        for length in (1, 2):
-            chunks: Iterator[Tensor] = vqvae.decode_stream(codes.split(length, dim=1), cond)
-            streamed, full = torch.cat(list(chunks), dim=2), vqvae.decode(codes, cond)
-            _assert_equal("data", streamed, full, f"codes are split into chunks of {length} steps")
-
-
 def items_are_encoded_independently(case: ModelCase) -> None:
     """The z_e of an item, and the likelihood parameters decoded from its codes, are the same alone
     as in a batch, within rounding. A second call gives bitwise the same result.
@@ -166,7 +149,7 @@ def items_are_encoded_independently(case: ModelCase) -> None:
             ),
         ):
             batched = run(inputs, cond)
-            _assert_equal(name, run(inputs, cond), batched, "the network is called again")
+            assert_equal_values(name, run(inputs, cond), batched, "the network is called again")
             for item in range(len(case.x)):
                 single = run(inputs[item : item + 1], select_item(cond, item))[0]
                 error = (single - batched[item]).abs().max().item()
@@ -200,7 +183,7 @@ def a_seed_repeats_a_sample(case: ModelCase) -> None:
     """A sample is data of the `sample_shape`; its seed repeats it, another seed changes it."""
     one, repeated, other = (_sample(case, seed) for seed in (3, 3, 4))
     _assert_is_data("sampled", one, case)
-    _assert_equal("data", repeated, one, "sampled with the same seed again")
+    assert_equal_values("data", repeated, one, "sampled with the same seed again")
     assert not torch.equal(one, other), "every seed gives the same sample"
 
 
@@ -239,17 +222,18 @@ def a_loaded_model_is_the_one_that_was_saved(case: ModelCase) -> None:
     assert_equal(case.generator, generator, "loading changed")
     loaded, codes = case._replace(generator=generator), case.generator.vqvae.encode(case.x)
     where = "the model was saved and loaded"
-    _assert_equal("codes", generator.vqvae.encode(case.x), codes, where)
-    _assert_equal("data", _decode(loaded, codes), _decode(case, codes), where)
-    _assert_equal("a sample", _sample(loaded, 3), _sample(case, 3), where)
+    assert_equal_values("codes", generator.vqvae.encode(case.x), codes, where)
+    assert_equal_values("data", _decode(loaded, codes), _decode(case, codes), where)
+    assert_equal_values("a sample", _sample(loaded, 3), _sample(case, 3), where)
     one, other = (each.log_prob(case.x, case.cond).elbo for each in (generator, case.generator))
-    _assert_equal("the score", one, other, where)
+    assert_equal_values("the score", one, other, where)
 
 
 CONFIG_LAWS = (the_config_builds, the_config_survives_json, parts_have_matching_sizes)
 LAWS = (
     codes_fit_the_grid,
     streams_match_the_whole,
+    codes_of_a_prefix_are_those_of_the_prefix_alone,
     items_are_encoded_independently,
     logits_are_strictly_causal,
     training_reaches_every_parameter,
@@ -290,13 +274,4 @@ def _assert_is_data(origin: str, data: Tensor, case: ModelCase) -> None:
     assert data.abs().max() <= 1, (
         f"{origin} data must lie in [-1, 1], got values from {data.min().item():.3g} to "
         f"{data.max().item():.3g}"
-    )
-
-
-def _assert_equal(name: str, actual: Tensor, expected: Tensor, where: str) -> None:
-    assert actual.shape == expected.shape, (
-        f"{name} {list(expected.shape)} become {list(actual.shape)} when {where}"
-    )
-    assert torch.equal(actual, expected), (
-        f"{format_mismatch(actual, expected)} values of {name} differ when {where}"
     )

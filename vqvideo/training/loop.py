@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqvideo.atomic import write_text
+from vqvideo.distributed import join_processes
 from vqvideo.training.run_folder import TENSORBOARD_DIR, run_lock
 from vqvideo.training.signals import StopSignals
 from vqvideo.training.state import STATE_NAME
@@ -81,6 +82,7 @@ def _build_accelerator(out: Path) -> Accelerator:
     from accelerate import Accelerator  # slow import (about 1 s), needed only for training
     from accelerate.utils import GradientAccumulationPlugin
 
+    join_processes()
     return Accelerator(
         mixed_precision="no",
         dynamo_backend="no",
