@@ -100,8 +100,11 @@ def open_input(file: Path) -> InputContainer:
     """
     import av
 
+    from vqvideo.media.pixels import MAX_PIXELS  # which imports this module
+
     check_complete(file)
-    return av.open(str(file), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+    return av.open(str(file), options=options, metadata_errors="replace")
 
 
 @contextmanager

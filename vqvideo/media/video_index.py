@@ -7,7 +7,7 @@ this index detects both. If the packets have no such times (B-frames in AVI), th
 once to count the frames.
 
 Not here: the frame displayed at a time (timestamps.py), the frames themselves (video_decoder.py,
-video.py).
+frames.py).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from vqvideo.media.files import MediaError, PathLike, open_container, resolve_input_file
+from vqvideo.media.pixels import MAX_PIXELS, check_num_pixels
 
 if TYPE_CHECKING:
     from av import Packet
@@ -87,6 +88,8 @@ class VideoIndex:
     orientation: Orientation
     has_square_pixels: bool
     has_synthetic_pts: bool
+    pixel_aspect: float  # width of a pixel divided by its height, in the first frame
+    has_container_aspect: bool  # whether that holds for all frames
 
     def find_key_index(self, frame: int) -> int:
         """Return the index into `key_pts` of the key frame to decode from, or -1 if none."""
@@ -142,9 +145,12 @@ def find_video_stream(container: InputContainer, file: Path) -> VideoStream:
             continue
         if stream.codec_context is None:
             raise MediaError(f"{file} has a video codec that FFmpeg does not support; convert it")
-        stream.codec_context.thread_count = 1  # several decoders run at a time, one thread each
-        if stream.codec_context.codec.canonical_name in _CHECKSUM_CODECS:
-            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        context = stream.codec_context
+        check_num_pixels((context.height, context.width), str(file))
+        context.thread_count = 1  # several decoders run at a time, one thread each
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # for frames of another size
+        if context.codec.canonical_name in _CHECKSUM_CODECS:
+            context.options = {**context.options, "err_detect": "crccheck+explode"}
         return stream
     stream_types = ", ".join(stream.type for stream in container.streams) or "none"
     raise MediaError(f"{file} has no video stream (its streams: {stream_types})")
@@ -186,6 +192,8 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
         codec, time_base = stream.codec_context.codec.canonical_name, float(stream.time_base or 1)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         aspect = float(stream.sample_aspect_ratio or 1)
+        own_aspect = stream.codec_context.sample_aspect_ratio
+        has_container_aspect = stream.sample_aspect_ratio != own_aspect
     first, num_decoded = _decode_first(file, count=needs_count)
     if needs_count:
         pts, time_base = array("q", range(num_decoded)), 1 / (fps or 25)
@@ -193,7 +201,7 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
     fps = _estimate_fps(pts, time_base, fps)
     if end <= pts[-1]:  # the last packet has no duration
         end = pts[-1] + round(1 / (fps * time_base))
-    orientation = _read_orientation(first, file)
+    orientation = read_orientation(first, file)
     height, width = first.height, max(1, round(first.width * aspect))
     return VideoIndex(
         path=file,
@@ -209,6 +217,8 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
         orientation=orientation,
         has_square_pixels=width == first.width,
         has_synthetic_pts=needs_count,
+        pixel_aspect=aspect,
+        has_container_aspect=has_container_aspect,
     )
 
 
@@ -245,7 +255,7 @@ def _estimate_fps(pts: array[int], time_base: float, declared: float) -> float:
     return declared if abs(declared - measured) <= 0.01 * measured else measured
 
 
-def _read_orientation(frame: VideoFrame, file: Path) -> Orientation:
+def read_orientation(frame: VideoFrame, file: Path) -> Orientation:
     """Read the display matrix, which maps (x, y) of a stored frame to (ax + cy, bx + dy)."""
     side_data = cast("SideDataContainer", frame.side_data)
     if "DISPLAYMATRIX" not in side_data:
