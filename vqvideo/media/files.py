@@ -114,8 +114,14 @@ def open_input(file: Path, source: BinaryIO | None = None) -> InputContainer:
     import av
     from av.error import FFmpegError
 
+    from vqvideo.media.pixels import MAX_PIXELS  # which imports this module
+
     check_complete(file)
-    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(DEMUXERS)}
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(DEMUXERS),
+        "max_pixels": str(MAX_PIXELS),
+    }
     try:
         return av.open(source or str(file), "r", options=options, metadata_errors="replace")
     except FFmpegError as error:

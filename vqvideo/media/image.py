@@ -2,11 +2,14 @@
 
 The EXIF orientation is applied when an image is read. A contact sheet is enlarged by repeating
 pixels, so that it shows exactly what the model generated.
+
+Not here: what Pillow does not read of PNG files (png.py).
 """
 
 from __future__ import annotations
 
 import math
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +28,21 @@ from vqvideo.media.pixels import (
     Fit,
     ImageSize,
     check_no_nan,
+    check_num_pixels,
     check_size,
     from_uint8,
     resize,
     to_uint8,
 )
+from vqvideo.media.png import correct_png_transparency, remove_png_metadata
+
+RGBArray = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]  # [h, w, 3]
 
 _GAP = 2  # pixels between frames on a contact sheet
 _GAP_VALUE = 1.0  # white
 _MIN_FRAME_SIZE = 128  # pixels; smaller frames are enlarged to about this size
 _FRAMES_PER_ROW = 16
+_TILE = 2048  # side in pixels of the parts that are converted to RGB at a time
 _UINT16_WHITE = 65535  # white in 16-bit gray
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -46,8 +54,8 @@ def read_image(path: PathLike, *, size: ImageSize | None = None, fit: Fit = "cro
     """Read a still image.
 
     Args:
-        path: PNG, JPEG or any other format that Pillow reads; of an animation, the first frame
-            is read.
+        path: PNG, JPEG or any other format that Pillow reads, of at most `pixels.MAX_PIXELS`
+            (89,478,485) pixels; of an animation, the first frame is read.
         size: (height, width) of the result; None keeps the size of the file.
         fit: `"crop"`, `"pad"` or `"refuse"`, as in `read_video`.
 
@@ -57,29 +65,12 @@ def read_image(path: PathLike, *, size: ImageSize | None = None, fit: Fit = "cro
 
     Raises:
         FileNotFoundError: the file does not exist.
-        MediaError: the file is not an image, is damaged, or has floating-point or more than
-            16-bit values, whose range is unknown.
+        MediaError: the file is not an image, is damaged, cannot be read from the disk, has too
+            many pixels, or has floating-point or more than 16-bit values, whose range is unknown.
         ValueError: `fit="refuse"` and the sizes differ.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     check_size(size, fit)
-    file = resolve_input_file(path)
-    check_complete(file)
-    try:
-        with Image.open(file) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode == "F":
-                raise MediaError(
-                    f"{file} has floating-point values, whose range is unknown; convert it "
-                    f"to 8 or 16 bits"
-                )
-            is_deep = upright.mode.startswith("I")
-            pixels = _gray16_to_rgb_uint8(upright, file) if is_deep else _to_rgb_uint8(upright)
-    except UnidentifiedImageError as error:
-        raise MediaError(f"{file} is not an image; convert it to PNG or JPEG") from error
-    except (OSError, SyntaxError) as error:
-        raise MediaError(f"{file} is damaged ({error}); copy or download it again") from error
+    pixels = torch.from_numpy(_read_rgb(resolve_input_file(path))).permute(2, 0, 1)
     return from_uint8(resize(pixels.unsqueeze(0), size, fit)[0]).contiguous()
 
 
@@ -152,19 +143,73 @@ def write_contact_sheet(
     write_image(path, sheet, overwrite=overwrite)
 
 
-def _to_rgb_uint8(image: PILImage) -> Tensor:
-    """Convert an 8-bit Pillow image to uint8 `[3, h, w]`."""
-    from PIL import Image as PILImages
+def _read_rgb(file: Path) -> RGBArray:
+    """Read an image as uint8 `[h, w, 3]`; raise `MediaError` for any error of a decoder."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        check_complete(file)
+        try:
+            return _decode(file, file)
+        except MediaError:
+            raise
+        except ValueError:  # Pillow limits the size of metadata, which the pixels do not need
+            return _decode(remove_png_metadata(file), file)
+    except (MediaError, FileNotFoundError):
+        raise
+    except UnidentifiedImageError as error:
+        raise MediaError(f"{file} is not an image; convert it to PNG or JPEG") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise MediaError(f"{file} has too many pixels ({error}); resize it") from error
+    except MemoryError as error:
+        raise MediaError(f"{file} needs more memory than is available; resize it") from error
+    except Exception as error:  # the decoders of Pillow raise many types for damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            reason = f"cannot be read from its disk ({error.strerror}); check disk and permissions"
+            raise MediaError(f"{file} {reason}") from error
+        reason = str(error) or type(error).__name__
+        raise MediaError(f"{file} is damaged ({reason}); copy or download it again") from error
+
+
+def _decode(source: Path | BytesIO, file: Path) -> RGBArray:
+    """Decode an image from a path or a buffer to uint8 `[h, w, 3]`; `file` is for messages."""
+    from PIL import Image, ImageOps
+
+    with Image.open(source) as image:
+        check_num_pixels((image.height, image.width), str(file))
+        if image.format == "EPS":  # Pillow would run it
+            raise MediaError(f"{file} is a PostScript program; convert it to PNG or JPEG")
+        correct_png_transparency(image, file)
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode == "F":
+            raise MediaError(
+                f"{file} has floating-point values, whose range is unknown; convert it "
+                f"to 8 or 16 bits"
+            )
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for top in range(0, image.height, _TILE):  # a conversion takes five times as much memory
+            for left in range(0, image.width, _TILE):
+                tile = image.crop(
+                    (left, top, min(left + _TILE, image.width), min(top + _TILE, image.height))
+                )
+                convert = _gray16_to_rgb if tile.mode.startswith("I") else _to_rgb
+                pixels[top : top + _TILE, left : left + _TILE] = convert(tile, file)
+        return pixels
+
+
+def _to_rgb(image: PILImage, file: Path) -> RGBArray:
+    """Convert an 8-bit Pillow image to uint8 `[h, w, 3]`."""
+    from PIL import Image
 
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = PILImages.new("RGBA", image.size, "white")
-        image = PILImages.alpha_composite(white, image)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert("RGB"))
 
 
-def _gray16_to_rgb_uint8(image: PILImage, file: Path) -> Tensor:
-    """Convert 16-bit gray, which Pillow itself would saturate, to uint8 `[3, h, w]`."""
+def _gray16_to_rgb(image: PILImage, file: Path) -> RGBArray:
+    """Convert 16-bit gray, which Pillow itself would saturate, to uint8 `[h, w, 3]`."""
     values = np.array(image).astype(np.int64)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > _UINT16_WHITE:  # Pillow's mode for 32-bit integers
@@ -172,7 +217,7 @@ def _gray16_to_rgb_uint8(image: PILImage, file: Path) -> Tensor:
             f"{file} has integers from {low} to {high}, expected 16 bits: 0 (black) to "
             f"{_UINT16_WHITE} (white); scale its values to that range"
         )
-    # Transparent pixels become white, as in `_to_rgb_uint8`.
+    # Transparent pixels become white, as in `_to_rgb`.
     values[values == image.info.get("transparency", -1)] = _UINT16_WHITE
-    gray = torch.from_numpy(values / 257).round().to(torch.uint8)
-    return gray.expand(3, -1, -1)
+    gray = (values / 257).round().astype(np.uint8)
+    return gray[..., None].repeat(3, axis=2)

@@ -2,20 +2,33 @@
 
 An image is cropped, padded or rejected, never stretched. Every reader calls `compute_scaled_size`,
 then resizes, then calls `crop_or_pad`. Images are resized here. Video frames are resized in the
-same step as their colour conversion (video.py), which is faster. Both antialias when they
+same step as their colour conversion (frames.py), which is faster. Both antialias when they
 downscale.
+
+A file of some hundred bytes may declare an image of any size. An image may therefore have at most
+`MAX_PIXELS` pixels, and one that is much longer than it is wide is cropped before it is scaled:
+scaled whole, 60,000x1 pixels would become 3,840,000x64 for a crop of 64x64.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqvideo.media.files import MediaError
+
 Fit = Literal["crop", "pad", "refuse"]
 ImageSize = tuple[int, int]
+
+MAX_PIXELS = 2**30 // 12  # per image or frame: a quarter gibibyte of RGB, Pillow's limit as well
+
+_MAX_ENLARGEMENT = 4  # pixels of the scaled image for each one of the result
+_MAX_SIDE = 2**16  # pixels; the weights of a resampling take memory in proportion to it
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -48,6 +61,15 @@ def check_size(size: ImageSize | None, fit: str) -> None:
         raise ValueError(f"size must be (height, width) in pixels, both at least 1, got {size}")
 
 
+def check_num_pixels(size: ImageSize, name: str) -> None:
+    """Raise `MediaError` if an image of this (height, width) has more than `MAX_PIXELS` pixels.
+
+    Readers call it with the size that a file declares, before they decode anything.
+    """
+    if size[0] * size[1] > MAX_PIXELS:
+        raise MediaError(f"{name} has more than {MAX_PIXELS:,} pixels per frame; resize it")
+
+
 def check_no_nan(x: Tensor, name: str, dim: int, offset: int = 0) -> None:
     """Raise `ValueError` if `x` has NaN; name the first such index along `dim`, plus `offset`."""
     bad = x.isnan().movedim(dim, 0).flatten(1).any(dim=1)
@@ -76,14 +98,19 @@ def resize(images: Tensor, size: ImageSize | None, fit: Fit = "crop") -> Tensor:
     check_size(size, fit)
     if size is None:
         return images
-    scaled = compute_scaled_size((images.shape[-2], images.shape[-1]), size, fit)
-    if scaled != tuple(images.shape[-2:]):
+    source = (images.shape[-2], images.shape[-1])
+    scaled = compute_scaled_size(source, size, fit)
+    if needs_crop_first(source, scaled, size):
+        return torch.stack([crop_then_scale(image, source, size, fit) for image in images])
+    if scaled != source:
         images = images.contiguous(memory_format=torch.channels_last)  # much faster
         images = F.interpolate(images, size=scaled, mode="bicubic", antialias=True)
     return crop_or_pad(images, size)
 
 
-def compute_scaled_size(source_size: ImageSize, size: ImageSize | None, fit: Fit) -> ImageSize:
+def compute_scaled_size(
+    source_size: ImageSize, size: ImageSize | None, fit: Fit, name: str = "image"
+) -> ImageSize:
     """Return the size to scale an image to before `crop_or_pad` brings it to `size`.
 
     Args:
@@ -91,6 +118,7 @@ def compute_scaled_size(source_size: ImageSize, size: ImageSize | None, fit: Fit
         size: target (height, width); None keeps `source_size`.
         fit: `"crop"` scales the image to cover `size`, `"pad"` to fit inside it, `"refuse"`
             raises unless the image has this size already.
+        name: name of the image in the message.
 
     Raises:
         ValueError: `fit="refuse"` and the sizes differ.
@@ -104,7 +132,7 @@ def compute_scaled_size(source_size: ImageSize, size: ImageSize | None, fit: Fit
         return source_size
     if fit == "refuse":
         raise ValueError(
-            f"image is {source_size[0]}x{source_size[1]} (height x width), expected "
+            f"{name} is {source_size[0]}x{source_size[1]} (height x width), expected "
             f"{size[0]}x{size[1]}; choose fit='crop' or fit='pad' to resize it"
         )
     scales = (size[0] / source_size[0], size[1] / source_size[1])
@@ -119,3 +147,63 @@ def crop_or_pad(images: Tensor, size: ImageSize) -> Tensor:
     top, left = int((size[0] - height) / 2), int((size[1] - width) / 2)  # towards zero
     borders = (left, size[1] - width - left, top, size[0] - height - top)
     return F.pad(images, borders)  # a negative border crops
+
+
+def needs_crop_first(source_size: ImageSize, scaled_size: ImageSize, size: ImageSize) -> bool:
+    """Return whether scaling an image as a whole would take much more memory than the result.
+
+    Args:
+        source_size: stored (height, width) of the image.
+        scaled_size: its size when scaled as a whole, from `compute_scaled_size`.
+        size: target (height, width).
+    """
+    enlargement = math.prod(scaled_size) / math.prod(size)
+    return enlargement > _MAX_ENLARGEMENT or max(source_size) > _MAX_SIDE
+
+
+def crop_then_scale(image: Tensor, displayed_size: ImageSize, size: ImageSize, fit: Fit) -> Tensor:
+    """Resize an image without distortion and without scaling what is cropped.
+
+    The values are near those of scaling first: bicubic with antialiasing too. With `"crop"`, the
+    source region is exact to fractions of a pixel.
+
+    Args:
+        image: uint8 `[3, h, w]`, stored pixels, which need not be square.
+        displayed_size: (height, width) with square pixels.
+        size: target (height, width).
+        fit: `"crop"` or `"pad"`, see `compute_scaled_size`.
+
+    Returns:
+        uint8 `[3, *size]`.
+    """
+    from PIL import Image
+
+    scaled, visible = compute_scaled_size(displayed_size, size, fit), (1.0, 1.0)
+    if fit == "crop":  # the fraction of each side that is visible in the result
+        scale = max(size[0] / displayed_size[0], size[1] / displayed_size[1])
+        visible = (size[0] / scale / displayed_size[0], size[1] / scale / displayed_size[1])
+        scaled = size
+    (top, bottom, rows), (left, right, columns) = (
+        _find_span(image.shape[axis + 1], visible[axis], scaled[axis]) for axis in (0, 1)
+    )
+    part = image[:, rows, columns].permute(1, 2, 0).contiguous().numpy()
+    resized = Image.fromarray(part).resize(
+        scaled[::-1], Image.Resampling.BICUBIC, (left, top, right, bottom), reducing_gap=3
+    )
+    return crop_or_pad(torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None], size)[0]
+
+
+def _find_span(length: int, visible: float, target: int) -> tuple[float, float, slice]:
+    """Return start and stop of the central part of an axis, within a slice that the filter needs.
+
+    Args:
+        length: pixels along the axis.
+        visible: fraction of it to keep.
+        target: pixels that the part is scaled to.
+    """
+    extent = min(float(length), length * visible)
+    start = (length - extent) / 2
+    margin = 2 * max(1.0, extent / target)  # half the width of the bicubic filter
+    first, last = max(0, math.floor(start - margin)), math.ceil(start + extent + margin)
+    stop = min(start - first + extent, min(last, length) - first)
+    return start - first, stop, slice(first, min(last, length))

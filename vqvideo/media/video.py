@@ -9,39 +9,38 @@ decodes the whole file into memory.
 A C library that hangs on a broken disk or network cannot be interrupted from Python; see
 deadline.py for worker processes.
 
-Not here: the index (video_index.py), finding frames (video_decoder.py), writing (write.py).
+Not here: the index (video_index.py), finding frames (video_decoder.py), their colours and sizes
+(frames.py), writing (write.py).
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vqvideo.media.files import MediaError, PathLike, wrap_ffmpeg_errors
+from vqvideo.media.files import MediaError, PathLike
+from vqvideo.media.frames import compute_displayed_size, fit_frames
 from vqvideo.media.pixels import (
     Fit,
     ImageSize,
+    check_num_pixels,
     check_size,
     compute_scaled_size,
-    crop_or_pad,
     from_uint8,
 )
 from vqvideo.media.timestamps import get_frame_indices
 from vqvideo.media.video_decoder import open_decoder
-from vqvideo.media.video_index import Orientation, VideoIndex, index_video
+from vqvideo.media.video_index import Orientation, VideoIndex, index_video, read_orientation
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 Backend = Literal["auto", "decord", "pyav"]
-
-FrameArray = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]  # [h, w, 3]
 
 _DECORD_BATCH = 32  # frames in memory at full size at a time
 
@@ -79,19 +78,22 @@ def read_video(
     checksums of important files.
 
     Args:
-        path: a video file in any container FFmpeg reads.
+        path: a video file in any container FFmpeg reads, of at most `pixels.MAX_PIXELS`
+            (89,478,485) pixels per frame.
         indices: frame indices from 0, in any order, repeats allowed; or a slice; None reads
-            all frames.
+            all frames, which must fit in memory; see `read_video_chunks`.
         fps: read by time instead of by `indices`: the frames displayed at
             `start_seconds + k / fps`, see `get_frame_indices`.
         start_seconds: the first time, 0 by default; only with `fps`.
         num_frames: number of frames; None reads to the end; only with `fps`.
-        size: (height, width) of the result; None keeps the size of the file.
-        fit: how a frame of another aspect ratio is brought to `size`: `"crop"` scales it to cover
+        size: (height, width) of the result; None keeps the displayed size of the first frame
+            of the file.
+        fit: how a frame of another size is brought to that size: `"crop"` scales it to cover
             `size` and crops the center, `"pad"` adds black borders, `"refuse"` raises unless the
-            sizes are equal.
+            sizes are equal. Each frame is fitted by its own size, which may change in mid-stream.
         backend: `"auto"` and `"pyav"` decode with PyAV; `"decord"` decodes with decord, which
             gives the same values, or nearly the same with `size`: it converts colours first.
+            Its frames are decoded with PyAV too, to check that their size is right.
 
     Returns:
         `Clip(frames, fps)`.
@@ -100,9 +102,9 @@ def read_video(
         FileNotFoundError: the file does not exist.
         IndexError: a frame index is out of range.
         ValueError: no frames are requested, an option is invalid, both `indices` and `fps` are
-            given, a time is after the end, or `fit="refuse"` and the sizes differ.
-        MediaError: the file cannot be read, a frame in its index cannot be decoded, or
-            `backend="decord"` does not read it correctly.
+            given, a time is after the end, or `fit="refuse"` and the size of a frame differs.
+        MediaError: the file cannot be read, a frame in its index cannot be decoded or has too
+            many pixels, or `backend="decord"` does not read it correctly.
     """
     if backend not in ("auto", "decord", "pyav"):
         raise ValueError(f"backend must be 'auto', 'decord' or 'pyav', got {backend!r}")
@@ -119,15 +121,14 @@ def read_video(
     else:
         frame_numbers = _resolve_indices(indices, index)
     sorted_numbers = sorted(set(frame_numbers))
-    target_size = compute_scaled_size((index.height, index.width), size, fit)
     decode = _decode_with_decord if backend == "decord" else _decode_with_pyav
-    frames = _stack_frames(
-        _scale_to_rgb(decode(index, sorted_numbers), index, target_size), index, size or target_size
-    )
+    target_size = _get_target_size(index, size, fit)
+    frames = fit_frames(decode(index, sorted_numbers), sorted_numbers, index, target_size, fit)
+    stacked = torch.stack(list(frames), dim=1)
     if frame_numbers != sorted_numbers:
         positions = {number: position for position, number in enumerate(sorted_numbers)}
-        frames = frames[:, [positions[number] for number in frame_numbers]]
-    return Clip(from_uint8(frames), fps or index.fps)
+        stacked = stacked[:, [positions[number] for number in frame_numbers]]
+    return Clip(from_uint8(stacked), fps or index.fps)
 
 
 def read_video_chunks(
@@ -140,7 +141,7 @@ def read_video_chunks(
     Args:
         path: a video file in any container FFmpeg reads.
         frames_per_chunk: frames in each chunk; the last one may be shorter.
-        size: (height, width) of the result; None keeps the size of the file.
+        size: (height, width) of the result; None keeps that of the first frame.
         fit: `"crop"`, `"pad"` or `"refuse"`, as in `read_video`.
 
     Yields:
@@ -148,23 +149,31 @@ def read_video_chunks(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: an option is invalid, or `fit="refuse"` and the sizes differ.
-        MediaError: the file cannot be read, or a frame in its index cannot be decoded.
+        ValueError: an option is invalid, or `fit="refuse"` and the size of a frame differs.
+        MediaError: the file cannot be read, or a frame in its index cannot be decoded or has too
+            many pixels.
     """
     check_size(size, fit)
     if frames_per_chunk < 1:
         raise ValueError(f"frames_per_chunk must be at least 1, got {frames_per_chunk}")
     index = index_video(path)
-    target_size = compute_scaled_size((index.height, index.width), size, fit)
-    frames = _scale_to_rgb(_decode_with_pyav(index, range(len(index.pts))), index, target_size)
-    return _iter_chunks(frames, frames_per_chunk, index, size or target_size)
+    numbers, target_size = range(len(index.pts)), _get_target_size(index, size, fit)
+    frames = fit_frames(_decode_with_pyav(index, numbers), numbers, index, target_size, fit)
+    return _iter_chunks(frames, frames_per_chunk)
 
 
-def _iter_chunks(
-    frames: Iterator[FrameArray], frames_per_chunk: int, index: VideoIndex, size: ImageSize
-) -> Iterator[Tensor]:
-    for _ in range(0, len(index.pts), frames_per_chunk):
-        yield from_uint8(_stack_frames(islice(frames, frames_per_chunk), index, size))
+def _iter_chunks(frames: Iterator[Tensor], frames_per_chunk: int) -> Iterator[Tensor]:
+    while chunk := list(islice(frames, frames_per_chunk)):
+        yield from_uint8(torch.stack(chunk, dim=1))
+
+
+def _get_target_size(index: VideoIndex, size: ImageSize | None, fit: Fit) -> ImageSize:
+    """Return the (height, width) of the result; raise if the first frame is refused already."""
+    displayed_size = (index.height, index.width)
+    if size is None:  # pixels that are not square may make a frame much larger
+        check_num_pixels(displayed_size, str(index.path))
+    compute_scaled_size(displayed_size, size, fit, f"frame 0 of {index.path}")
+    return size or displayed_size
 
 
 def _resolve_indices(indices: Sequence[int] | slice | None, index: VideoIndex) -> list[int]:
@@ -191,39 +200,6 @@ def _decode_with_pyav(index: VideoIndex, frame_numbers: Sequence[int]) -> Iterat
         yield from decoder.decode_frames(frame_numbers)
 
 
-def _scale_to_rgb(
-    frames: Iterator[VideoFrame], index: VideoIndex, target_size: ImageSize
-) -> Iterator[FrameArray]:
-    """Convert stored frames to RGB, scaled so that they have `target_size` once rotated."""
-    from av.video.reformatter import Interpolation, VideoReformatter
-
-    height, width = target_size[::-1] if index.orientation.transpose else target_size
-    resampling = (  # bicubic with antialiasing, full chroma resolution
-        Interpolation.BICUBIC
-        | Interpolation.ACCURATE_RND
-        | Interpolation.FULL_CHR_H_INT
-        | Interpolation.FULL_CHR_H_INP
-    )
-    reformatter = VideoReformatter()
-    with wrap_ffmpeg_errors(index.path):
-        for frame in frames:
-            is_same_size = (frame.height, frame.width) == (height, width)
-            interpolation = Interpolation.BILINEAR if is_same_size else resampling
-            rgb = reformatter.reformat(
-                frame, width, height, "rgb24", interpolation=interpolation, threads=1
-            )
-            yield rgb.to_ndarray().astype(np.uint8, copy=False)
-
-
-def _stack_frames(frames: Iterable[FrameArray], index: VideoIndex, size: ImageSize) -> Tensor:
-    """Stack stored frames and apply the orientation: uint8 `[3, n, *size]` as displayed."""
-    x = torch.from_numpy(np.stack(list(frames))).permute(3, 0, 1, 2)
-    if index.orientation.transpose:
-        x = x.transpose(2, 3)
-    flip_dims = [2] * index.orientation.vflip + [3] * index.orientation.hflip
-    return crop_or_pad(x.flip(flip_dims) if flip_dims else x, size).contiguous()
-
-
 def _decode_with_decord(index: VideoIndex, frame_numbers: Sequence[int]) -> Iterator[VideoFrame]:
     """Decode frames with decord, after checking its timestamps against the index."""
     import av
@@ -248,9 +224,13 @@ def _decode_with_decord(index: VideoIndex, frame_numbers: Sequence[int]) -> Iter
         for number, time in zip(frame_numbers, times, strict=True):
             if not abs(time - index.pts[number] * index.time_base) < 0.5 / index.fps:
                 raise make_error(f"it displays frame {number} at {time} s")
+        frames = _decode_with_pyav(index, frame_numbers)
         for start in range(0, len(frame_numbers), _DECORD_BATCH):
             decoded = reader.get_batch(frame_numbers[start : start + _DECORD_BATCH]).asnumpy()
-            for image in decoded:
+            for image, frame in zip(decoded, frames, strict=False):
+                orientation = read_orientation(frame, index.path)
+                if compute_displayed_size(frame, index, orientation) != image.shape[:2]:
+                    raise make_error("the size of its frames changes")
                 yield av.VideoFrame.from_ndarray(image, format="rgb24")
     except (RuntimeError, decord.DECORDError) as error:
         raise make_error("decord fails to decode it") from error

@@ -13,7 +13,7 @@ Each process keeps the most recently used decoders open, at most `MAX_IDLE_DECOD
 file with few key frames may have several decoders at different positions, so that one of them is
 close to the next clip. A decoder in use is removed from the idle list, so no two threads share one.
 
-Not here: the frames of a file (video_index.py), their colours and sizes (video.py).
+Not here: the frames of a file (video_index.py), their colours and sizes (frames.py).
 """
 
 from __future__ import annotations
@@ -169,6 +169,7 @@ class VideoDecoder:
     def _open(self) -> None:
         self._container = open_input(self.index.path)
         self._stream = find_video_stream(self._container, self.index.path)
+        self._stream.codec_context.copy_opaque = True  # see `_decode_next`
         packets = self._container.demux(self._stream)
         self._reset_position(islice(packets, self.index.num_skipped, None), last=-1)
 
@@ -241,10 +242,14 @@ class VideoDecoder:
                 return None
             skip = skip_nonref and packet.pts is not None and packet.pts not in self._requested_pts
             self._stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+            # FFmpeg hands this list on to the frame of the packet, which may come out later.
+            packet.opaque = pixel_aspect = []
             try:
                 self._buffered_frames.extend(packet.decode())
             except InvalidDataError:
                 if not self.index.is_seekable:  # the frame count would be wrong
                     raise
+            finally:
+                pixel_aspect.append(self._stream.codec_context.sample_aspect_ratio)
         self._num_decoded += 1
         return self._buffered_frames.popleft()

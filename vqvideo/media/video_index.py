@@ -7,7 +7,7 @@ this index detects both.
 
 Not here: the packets (video_packets.py), the choice between seeking and counting
 (video_layout.py), the frame displayed at a time (timestamps.py), the frames themselves
-(video_decoder.py, video.py).
+(video_decoder.py, frames.py).
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class VideoIndex:
     orientation: Orientation
     has_square_pixels: bool
     is_seekable: bool
+    pixel_aspect: float  # width of a pixel divided by its height, in the first frame
+    has_container_aspect: bool  # whether that holds for all frames
 
     def find_key_index(self, frame: int) -> int:
         """Return the index into `key_pts` of the key frame to decode from, or -1 if none."""
@@ -142,7 +144,7 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
     pts, time_base, first = layout.pts, layout.time_base, layout.first
     fps = _estimate_fps(pts, time_base, scan.fps)
     end = pts[-1] + (layout.last_duration or max(1, round(1 / (fps * time_base))))
-    orientation = _read_orientation(first, file)
+    orientation = read_orientation(first, file)
     height, width = first.height, max(1, round(first.width * scan.aspect))
     signatures = array("q", map(sign_packet, scan.packets))
     keys = {p.pts: n for n, p in enumerate(scan.packets) if p.is_keyframe and p.pts is not None}
@@ -168,6 +170,8 @@ def _index_video(file: Path, num_bytes: int, mtime_ns: int) -> VideoIndex:
         orientation=orientation,
         has_square_pixels=width == first.width,
         is_seekable=layout.is_seekable,
+        pixel_aspect=scan.aspect,
+        has_container_aspect=scan.has_container_aspect,
     )
 
 
@@ -180,7 +184,7 @@ def _estimate_fps(pts: array[int], time_base: float, declared: float) -> float:
     return declared if abs(declared - measured) <= 0.01 * measured else measured
 
 
-def _read_orientation(frame: VideoFrame, file: Path) -> Orientation:
+def read_orientation(frame: VideoFrame, file: Path) -> Orientation:
     """Read the display matrix, which maps (x, y) of a stored frame to (ax + cy, bx + dy)."""
     try:
         side_data = cast("SideDataContainer", frame.side_data)

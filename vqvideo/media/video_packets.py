@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vqvideo.media.files import MediaError, open_container
+from vqvideo.media.pixels import MAX_PIXELS, check_num_pixels
 
 if TYPE_CHECKING:
     from av import Packet
@@ -57,7 +58,8 @@ class PacketScan:
         codec: FFmpeg's name of the codec.
         time_base: seconds per unit of `pts`.
         fps: the declared frame rate, or 0.
-        aspect: width of a pixel divided by its height.
+        aspect: width of a pixel divided by its height, in the first frame.
+        has_container_aspect: `aspect` is of the container and holds for all frames.
         stores_times: False for raw streams.
         stores_display_times: the container is known to store the display time of every frame.
         seeks_by_dts: a seek in this container ends at a time of decoding.
@@ -69,6 +71,7 @@ class PacketScan:
     time_base: float
     fps: float
     aspect: float
+    has_container_aspect: bool
     stores_times: bool
     stores_display_times: bool
     seeks_by_dts: bool
@@ -97,9 +100,12 @@ def find_video_stream(container: InputContainer, file: Path) -> VideoStream:
     stream = next((s for s in streams if s.disposition & s.disposition.default), streams[0])
     if stream.codec_context is None:
         raise MediaError(f"{file} has a video codec that FFmpeg does not support; convert it")
-    stream.codec_context.thread_count = 1  # several decoders run at a time, one thread each
-    if stream.codec_context.codec.canonical_name in _CHECKSUM_CODECS:
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    context = stream.codec_context
+    check_num_pixels((context.height, context.width), str(file))
+    context.thread_count = 1  # several decoders run at a time, one thread each
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # for frames of another size
+    if context.codec.canonical_name in _CHECKSUM_CODECS:
+        context.options = {**context.options, "err_detect": "crccheck+explode"}
     return stream
 
 
@@ -124,6 +130,9 @@ def scan_packets(file: Path) -> PacketScan:
             time_base=float(stream.time_base or 1),
             fps=float((rates[0] or rates[1] if stores_times else rates[1] or rates[0]) or 0),
             aspect=float(stream.sample_aspect_ratio or 1),
+            has_container_aspect=(
+                stream.sample_aspect_ratio != stream.codec_context.sample_aspect_ratio
+            ),
             stores_times=stores_times,
             stores_display_times=not _DISPLAY_TIME_FORMATS.isdisjoint(
                 container.format.name.split(",")
