@@ -151,7 +151,7 @@ def test_a_frame_of_too_many_pixels_is_refused_before_it_is_decoded(
     tmp_path: Path, encode, monkeypatch
 ) -> None:
     path = encode(tmp_path / "a.mp4", 2)
-    for module in ("pixels", "video_index"):
+    for module in ("pixels", "video_packets"):
         monkeypatch.setattr(f"vqvideo.media.{module}.MAX_PIXELS", 48 * 64 - 1)
     for read in (probe, read_video):
         with pytest.raises(MediaError, match=r"a\.mp4 has more than 3,071 pixels per frame"):
