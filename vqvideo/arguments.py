@@ -11,23 +11,31 @@ from torch import Tensor
 NUM_SEEDS = 2**64
 
 
-def check_count(name: str, value: object) -> None:
+def check_count(name: str, value: int) -> None:
     """Raise `ValueError` unless a number of items is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    if _to_int(name, value) < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def check_seed(seed: object) -> int:
+def check_seed(seed: int) -> int:
     """Return a seed as a Python integer.
 
     Raises:
         ValueError: it is not an integer from -2**63 to 2**64 - 1. As for `torch.manual_seed`, a
             negative seed is the same as seed + 2**64.
     """
-    is_integer = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-    if not is_integer or not -NUM_SEEDS // 2 <= int(seed) < NUM_SEEDS:  # type: ignore[call-overload]
-        raise ValueError(f"seed must be an integer from -2**63 to 2**64 - 1, got {_format(seed)}")
-    return int(seed)  # type: ignore[call-overload,no-any-return]
+    number = _to_int("seed", seed)
+    if not -NUM_SEEDS // 2 <= number < NUM_SEEDS:
+        # Python does not print integers of thousands of digits.
+        shown = number if number.bit_length() < 256 else f"one of {number.bit_length()} bits"
+        raise ValueError(f"seed must lie in [-2**63, 2**64), got {shown}")
+    return number
+
+
+def _to_int(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    return int(value)
 
 
 def offset_seed(seed: int, offset: int) -> int:
@@ -109,10 +117,3 @@ def check_codes(name: str, codes: Tensor, codebook_size: int) -> None:
             f"{name} must lie in [0, {codebook_size}), "
             f"got values from {int(codes.min())} to {int(codes.max())}"
         )
-
-
-def _format(value: object) -> str:
-    """Return a value for an error message; Python cannot print integers of thousands of digits."""
-    if isinstance(value, int) and value.bit_length() > 256:
-        return f"an integer of {value.bit_length()} bits"
-    return repr(value)

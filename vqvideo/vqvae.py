@@ -296,9 +296,10 @@ class VQVAE(nn.Module):
             return view.decoder(view.cond_embedding(z_q, cond), *state)  # type: ignore[no-any-return]
 
         runner = ChunkedRunner(view.decoder, (1,) * self.rank, self.downsampling, tile, run)
+        int64_chunks = (to_int64("codes", chunk) for chunk in chunks)
         default = view.likelihood.default_temperature
         return view.likelihood.sample_stream(
-            runner.run(check_shapes(map(self._codes_to_channels, chunks))),
+            runner.run(check_shapes(map(self._codes_to_channels, int64_chunks))),
             temperature=default if temperature is None else temperature,
             seed=seed,
             known=known,
@@ -306,7 +307,7 @@ class VQVAE(nn.Module):
 
     def _codes_to_channels(self, codes: Tensor) -> Tensor:
         """Return codes `[b, *grid]` as `[b, 1, *grid]`, and `[b, *grid, s]` as `[b, s, *grid]`."""
-        codes, is_multi = to_int64("codes", codes), self.quantizer.num_codebooks > 1
+        is_multi = self.quantizer.num_codebooks > 1
         if codes.ndim != 1 + self.rank + is_multi:
             suffix = ", then an axis of codebooks" if is_multi else ""
             raise ValueError(

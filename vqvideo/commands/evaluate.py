@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from vqvideo.arguments import check_seed
 from vqvideo.commands.evaluate_loop import (
     MetricsRow,
     compute_reconstruction_metrics,
@@ -88,6 +89,7 @@ def evaluate(
     """
     started, folder = time.monotonic(), Path(out)
     _check_options(folder, overwrite, temperatures, batch_size=batch_size, max_items=max_items)
+    check_seed(seed)
     generator = load_model(model, device)
     rank = generator.vqvae.rank
     if rank > 1:
