@@ -99,6 +99,44 @@ def lock_folder(folder: _PathLike) -> Iterator[None]:
             _close(handle)
 
 
+def replace_folder(new: Path, folder: Path) -> None:
+    """Replace `folder` by `new` on the same file system, with the folder of both locked.
+
+    The old folder has its backup name (`get_backup_path`) until the new one is in place.
+    """
+    shutil.rmtree(get_backup_path(folder), ignore_errors=True)
+    if folder.exists():
+        folder.rename(get_backup_path(folder))
+    try:
+        new.rename(folder)
+    except BaseException:
+        restore_backup(folder)
+        raise
+    fsync(folder.parent)
+    shutil.rmtree(get_backup_path(folder), ignore_errors=True)
+
+
+def get_backup_path(folder: Path) -> Path:
+    """Return where the old folder is between the two renames of `replace_folder`."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def restore_backup(folder: Path) -> None:
+    """Restore the old folder if a writer was killed between the two renames.
+
+    The folder that holds it must be locked, or a living writer may be between them.
+    """
+    if get_backup_path(folder).is_dir() and not folder.exists():
+        get_backup_path(folder).rename(folder)
+
+
+def recover(folder: Path) -> None:
+    """Lock the folder that holds `folder`, and call `restore_backup`."""
+    if get_backup_path(folder).is_dir() and not folder.exists():
+        with lock_folder(folder.parent):
+            restore_backup(folder)
+
+
 def remove_abandoned(parent: _PathLike) -> None:
     """Remove the temporary folders that killed writers left in `parent`."""
     root = Path(parent) / TEMPORARY_DIR

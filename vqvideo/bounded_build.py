@@ -14,14 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-BASE_CALLS, CALLS_PER_TENSOR = 20_000, 50  # of torch functions; timm's models also run once
+# Tensors that a build may create: the timm encoder builds a whole model of up to 2,000, twice.
+BASE_TENSORS, TENSORS_PER_STORED = 6000, 4
+CREATORS = (
+    *("arange", "empty", "eye", "full", "hann_window", "linspace", "ones", "rand", "randint"),
+    *("randn", "randperm", "tensor", "zeros"),
+)
 BASE_ELEMENTS = 1 << 26  # of tensors that are not stored
 # Functions that change values only. Without values they have nothing to do, and importing their
 # implementation for `meta` takes seconds.
 RANDOM_FUNCTIONS = (torch.rand, torch.randn)
-VALUE_METHODS = (
+VALUE_FUNCTIONS = (  # methods of tensors, and functions of torch.nn.init
     *("add_", "bernoulli_", "clamp_", "copy_", "div_", "erfinv_", "exponential_", "fill_"),
-    *("mul_", "normal_", "sub_", "uniform_", "zero_"),
+    *("mul_", "normal_", "sub_", "uniform_", "zero_", "constant_", "ones_", "zeros_"),
+    *("kaiming_normal_", "kaiming_uniform_", "trunc_normal_", "xavier_normal_", "xavier_uniform_"),
 )
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -31,32 +37,32 @@ class TooLargeError(ValueError):
 
 
 class _BuildLimits(TorchFunctionMode):
-    """Counts the calls of torch functions in this thread, and bounds the size of their results.
+    """Bounds the number of tensors that are created in this thread, and their size.
 
     Args:
-        max_calls: number of calls after which `TooLargeError` is raised.
+        max_tensors: number of tensors after which `TooLargeError` is raised.
         max_elements: number of elements of the largest tensor.
         has_values: whether tensors have values; False on the device `meta`.
     """
 
-    def __init__(self, max_calls: int, max_elements: int, *, has_values: bool) -> None:
+    def __init__(self, max_tensors: int, max_elements: int, *, has_values: bool) -> None:
         super().__init__()
-        self.num_calls, self.max_calls, self.max_elements = 0, max_calls, max_elements
+        self.num_tensors, self.max_tensors, self.max_elements = 0, max_tensors, max_elements
         self.has_values = has_values
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        self.num_calls += 1
-        if self.num_calls > self.max_calls:
+        name, kwargs = getattr(func, "__name__", ""), dict(kwargs or {})
+        self.num_tensors += name in CREATORS
+        if self.num_tensors > self.max_tensors:
             raise TooLargeError("the config describes a model of more tensors than are stored")
-        kwargs = dict(kwargs or {})
         if not self.has_values:
             if func in RANDOM_FUNCTIONS:
                 kwargs.pop("generator", None)
                 func = torch.empty
             tensor = args[0] if args else kwargs.get("tensor")  # the latter: torch.nn.init
-            if getattr(func, "__name__", "") in VALUE_METHODS and tensor.is_meta:
+            if name in VALUE_FUNCTIONS and isinstance(tensor, Tensor) and tensor.is_meta:
                 return tensor
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.numel() > self.max_elements:
@@ -84,7 +90,7 @@ def build_bounded(build: Callable[[], ModuleT], num_tensors: int, num_elements: 
         TooLargeError: the model is larger than its stored weights.
         Exception: `build` raises it.
     """
-    limits = (BASE_CALLS + CALLS_PER_TENSOR * num_tensors, BASE_ELEMENTS + num_elements)
+    limits = (BASE_TENSORS + TENSORS_PER_STORED * num_tensors, BASE_ELEMENTS + num_elements)
     try:
         with torch.device("meta"), _BuildLimits(*limits, has_values=False):
             model = build()

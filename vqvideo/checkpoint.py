@@ -22,11 +22,20 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from safetensors.torch import save_file
 
-from vqvideo.atomic import TEMPORARY_DIR, fsync, lock_folder, temporary_folder
+from vqvideo.atomic import (
+    TEMPORARY_DIR,
+    fsync,
+    get_backup_path,
+    lock_folder,
+    recover,
+    replace_folder,
+    restore_backup,
+    temporary_folder,
+)
 from vqvideo.bounded_build import build_bounded
 from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.config_v6 import rename_keys
@@ -34,6 +43,7 @@ from vqvideo.config_versions import (
     FORMAT_VERSION,
     CheckpointError,
     DType,
+    Header,
     PluginRecord,
     check_plugins,
     collect_plugin_records,
@@ -48,11 +58,13 @@ from vqvideo.weights_format import (
     SCALE_SUFFIX as SCALE_SUFFIX,
 )
 from vqvideo.weights_format import (
+    Weights,
     check_index,
     collect_tensors,
     count_elements,
     dequantize_weights,
     find_not_finite,
+    open_weights,
     read_index,
     read_tensors,
 )
@@ -107,9 +119,9 @@ def save(
         for path in (*temporary.iterdir(), temporary):
             fsync(path)
         with lock_folder(folder.parent):
-            _restore_backup(folder)
+            restore_backup(folder)
             check_overwrite(folder, overwrite)  # others may have saved in the meantime
-            _replace_folder(temporary, folder)
+            replace_folder(temporary, folder)
     # Earlier versions named the temporary folder after the process.
     shutil.rmtree(folder.with_name(f".{folder.name}.{os.getpid()}.tmp"), ignore_errors=True)
 
@@ -133,20 +145,12 @@ def load(name: str | Path) -> Generator:
     Warns:
         RuntimeWarning: a part was saved with another version of its package.
     """
-    for attempt in range(MAX_READS):
-        folder = resolve_checkpoint(name)
-        identity = _get_identity(folder)
-        try:
-            generator = _read(folder)
-        except CheckpointError as cause:
-            if attempt + 1 < MAX_READS and _get_identity(folder) != identity:
-                continue
-            if is_hub_name(name):
-                raise CheckpointError(f"{name}: {cause}") from cause
-            raise
-        if _get_identity(folder) == identity:
-            return generator
-    raise CheckpointError(f"{folder} is replaced by other processes while it is read; try again")
+    try:
+        return _read(_open(name))
+    except CheckpointError as cause:
+        if is_hub_name(name):
+            raise CheckpointError(f"{name}: {cause}") from cause
+        raise
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
@@ -155,22 +159,13 @@ def resolve_checkpoint(name: str | Path) -> Path:
         return _fetch_checkpoint(HubName.parse(str(name)))
     folder = Path(name).resolve()
     run = folder / MODEL_DIR
-    if not (folder / CONFIG_NAME).is_file() and (run.is_dir() or _get_backup_path(run).is_dir()):
+    if not (folder / CONFIG_NAME).is_file() and (run.is_dir() or get_backup_path(run).is_dir()):
         folder = run
-    if not folder.exists() and _get_backup_path(folder).is_dir():
-        folder = _get_backup_path(folder)  # read in place: only `save` may move it
+    if not folder.exists() and get_backup_path(folder).is_dir():
+        folder = get_backup_path(folder)  # read in place: only `save` may move it
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoint folder {name}")
     return folder
-
-
-def _get_identity(folder: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a folder is replaced by `save`; None if there is none."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _fetch_checkpoint(name: HubName) -> Path:
@@ -190,35 +185,70 @@ def _fetch_checkpoint(name: HubName) -> Path:
     raise CheckpointError(f"{name} holds no model of vqvideo: it has no {missing[0]}")
 
 
-def _read(folder: Path) -> Generator:
-    file, weights = folder / CONFIG_NAME, folder / WEIGHTS_NAME
-    header, index = read_header(file), read_index(weights)
+class _Files(NamedTuple):
+    """The contents of a checkpoint's folder; its weights are open but not yet read."""
+
+    folder: Path
+    header: Header
+    weights: Weights
+    notice: str | None
+
+
+def _open(name: str | Path) -> _Files:
+    """Open the files of a checkpoint, all of one `save`, although others may replace the folder."""
+    for _ in range(MAX_READS):
+        folder = resolve_checkpoint(name)
+        identity = _get_identity(folder)
+        try:
+            header = read_header(folder / CONFIG_NAME)
+            weights = open_weights(folder / WEIGHTS_NAME)
+            has_notice = (folder / NOTICE_NAME).is_file()
+            notice = read_text_file(folder / NOTICE_NAME) if has_notice else None
+        except CheckpointError:
+            if _get_identity(folder) == identity:
+                raise
+        else:
+            if _get_identity(folder) == identity:
+                return _Files(folder, header, weights, notice)
+    raise CheckpointError(f"{folder} is replaced all the time while it is opened; try again")
+
+
+def _get_identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a folder is replaced by `save`; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def _read(files: _Files) -> Generator:
+    folder, header, index = files.folder, files.header, read_index(files.weights)
     model = disable_pretrained(header["model"])
 
     def build() -> Generator:
         config = GeneratorConfig.from_dict(model)
         return build_generator(config, with_prior=header["has_prior"])
 
-    with _wrap_build_errors(file, header["plugins"]):
+    with _wrap_build_errors(folder / CONFIG_NAME, header["plugins"]):
         generator = build_bounded(build, len(index), count_elements(index))
-    check_plugins(file, header["plugins"])
+    check_plugins(folder / CONFIG_NAME, header["plugins"])
     expected = generator.state_dict()
     check_index(folder, rename_keys(index, header["renamed_keys"], expected), expected)
     if any(tensor.is_meta for tensor in expected.values()):
-        with _wrap_build_errors(file, header["plugins"]):
+        with _wrap_build_errors(folder / CONFIG_NAME, header["plugins"]):
             generator = build()
-    tensors = rename_keys(read_tensors(weights), header["renamed_keys"], expected)
+    tensors = rename_keys(read_tensors(files.weights), header["renamed_keys"], expected)
     try:
         generator.load_state_dict(dequantize_weights(tensors))
     except RuntimeError as cause:
         raise CheckpointError(f"{folder} does not fit its config: {cause}") from cause
-    if name := find_not_finite(generator):
+    if invalid := find_not_finite(generator):
         raise CheckpointError(
-            f"{weights}: {name} holds NaN or infinite values; use an earlier checkpoint of the "
-            f"model"
+            f"{folder / WEIGHTS_NAME}: {invalid} holds NaN or infinite values; use an earlier "
+            f"checkpoint of the model"
         )
-    if (folder / NOTICE_NAME).is_file():
-        generator.notice = read_text_file(folder / NOTICE_NAME)
+    generator.notice = files.notice
     return generator.eval()
 
 
@@ -250,36 +280,6 @@ def _write(generator: Generator, config: GeneratorConfig, folder: Path, dtype: D
     (folder / CONFIG_NAME).write_text(json.dumps(header, indent=2) + "\n")
     if generator.notice is not None:
         (folder / NOTICE_NAME).write_text(generator.notice, encoding="utf-8")
-
-
-def _get_backup_path(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
-
-
-def _replace_folder(new: Path, folder: Path) -> None:
-    """Replace `folder` by `new`; delete the old folder only after the new one is in place."""
-    shutil.rmtree(_get_backup_path(folder), ignore_errors=True)
-    if folder.exists():
-        folder.rename(_get_backup_path(folder))
-    try:
-        new.rename(folder)
-    except BaseException:
-        _restore_backup(folder)
-        raise
-    fsync(folder.parent)
-    shutil.rmtree(_get_backup_path(folder), ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Restore the old folder after a crash between the two renames."""
-    if _get_backup_path(folder).is_dir() and not folder.exists():
-        with lock_folder(folder.parent):  # a living process may be between them
-            _restore_backup(folder)
-
-
-def _restore_backup(folder: Path) -> None:
-    if _get_backup_path(folder).is_dir() and not folder.exists():
-        _get_backup_path(folder).rename(folder)
 
 
 def check_overwrite(folder: Path, overwrite: bool) -> None:

@@ -34,7 +34,7 @@ from vqvideo.likelihoods import describe_density
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.text_files import parse_json, read_text
 from vqvideo.version import __version__
-from vqvideo.weights_format import count_elements, read_index
+from vqvideo.weights_format import count_elements, open_weights, read_index
 
 PAPER_LINK = "[arXiv 1711.00937](https://arxiv.org/abs/1711.00937)"
 REPO_PLACEHOLDER = f"{HUB_PREFIX}org/name"  # replaced when the model is pushed
@@ -109,7 +109,7 @@ def collect_card_data(folder: Path) -> dict[str, Any]:
     """Collect the data of a card from the files of a checkpoint and of its run, if it has one."""
     header = read_header(folder / CONFIG_NAME)
     data = {**header, "name": folder.name, "notice": read_notice(folder) is not None}
-    data["num_values"] = count_elements(read_index(folder / WEIGHTS_NAME))
+    data["num_values"] = count_elements(read_index(open_weights(folder / WEIGHTS_NAME)))
     run = _find_run(folder)
     if run is not None:
         data["name"] = run.resolve().name

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from vqvideo.identity import Origin, format_options, record_origin
 from vqvideo.isolation import call_builder, describe_error, run_foreign_code
+from vqvideo.option_types import find_type_error
 from vqvideo.plugins import (
     DISABLE_ENV_VAR,
     PART_KINDS,
@@ -178,7 +179,8 @@ class Registry(Generic[T]):
         """Build a part from `options` (the user's) and `library_args` (the library's own).
 
         Raises:
-            ValueError: unknown or missing option; the message lists the known ones.
+            ValueError: an option is unknown, missing or of another type than the builder's
+                annotation; the message names it.
             TypeError: the builder returns something else than such a part.
         """
         name = normalize_part_name(name)
@@ -221,6 +223,8 @@ class Registry(Generic[T]):
         for arg in named:
             if arg.default is arg.empty and arg.name not in {**options, **library_args}:
                 raise ValueError(f"{part} needs the option {arg.name!r}")
+        if error := find_type_error(self.get(name), options):
+            raise ValueError(f"{part}: {error}")
 
     def _get_plugin(self, name: str) -> Plugin | None:
         """Return the plugin that provides the part of that name, None if none does."""

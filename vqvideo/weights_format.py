@@ -8,13 +8,13 @@ the quantizer, whose weights determine the codes, and all buffers are stored exa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vqvideo.config_versions import CheckpointError, DType
@@ -40,23 +40,43 @@ class StoredTensor(NamedTuple):
     dtype: str
 
 
-def read_index(file: Path) -> dict[str, StoredTensor]:
-    """Return the shape and data type of every tensor in a weights file, without their values.
+class Weights(NamedTuple):
+    """An open weights file; it can be read even if the file is replaced or deleted."""
 
-    Raises:
-        CheckpointError: the file is missing or damaged.
-    """
+    file: Path
+    tensors: Any  # safetensors.safe_open
+
+
+def open_weights(file: Path) -> Weights:
+    """Open a weights file; raise `CheckpointError` if it is missing or its header is damaged."""
     if not file.is_file():
         raise CheckpointError(f"{file} cannot be read: it is missing or no regular file")
+    with _wrap_read_errors(file):
+        return Weights(file, safe_open(file, framework="pt"))
+
+
+def read_index(weights: Weights) -> dict[str, StoredTensor]:
+    """Return the shape and data type of every stored tensor, without its values."""
     index = {}
+    with _wrap_read_errors(weights.file):
+        for name in weights.tensors.keys():  # noqa: SIM118
+            entry = weights.tensors.get_slice(name)
+            index[name] = StoredTensor(tuple(entry.get_shape()), entry.get_dtype())
+    return index
+
+
+def read_tensors(weights: Weights) -> dict[str, Tensor]:
+    """Return all stored tensors."""
+    with _wrap_read_errors(weights.file):
+        return {name: weights.tensors.get_tensor(name) for name in weights.tensors.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _wrap_read_errors(file: Path) -> Iterator[None]:
     try:
-        with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118
-                entry = weights.get_slice(name)
-                index[name] = StoredTensor(tuple(entry.get_shape()), entry.get_dtype())
+        yield
     except (SafetensorError, OSError) as cause:
         raise CheckpointError(f"{file} cannot be read: {cause}") from cause
-    return index
 
 
 def check_index(
@@ -117,14 +137,6 @@ def _check_scale(folder: Path, name: str, shape: tuple[int, ...], scale: StoredT
             f"{folder}: {name} is stored as I8 {list(shape)} with a scale of {scale.dtype} "
             f"{list(scale.shape)}; expected two or more axes and a scale F32 [rows]"
         )
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read all tensors of a file; raise `CheckpointError` if it is damaged."""
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as cause:
-        raise CheckpointError(f"{file} cannot be read: {cause}") from cause
 
 
 def find_not_finite(model: nn.Module, dtype: DType = "float32") -> str | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from vqvideo.checkpoint import MODEL_DIR, check_overwrite, recover
+from vqvideo.atomic import recover
+from vqvideo.checkpoint import MODEL_DIR, check_overwrite
 from vqvideo.commands.finalize import finalize_run
 from vqvideo.commands.initialize import (
     build_for_training,

@@ -20,6 +20,8 @@ from vqvideo.nets.causal_state import CausalState
 from vqvideo.priors.network import NetworkPrior, NetworkPriorState
 from vqvideo.sampling import FusedSampler
 
+MAX_LAYERS = 4096  # checked before a list of this length is built
+
 
 class CausalPrior(NetworkPrior):
     """Prior of an embedding, a causal convolutional network and a head.
@@ -121,14 +123,14 @@ def compute_kernel_radii(first_kernel_size: int, kernel_size: int, num_layers: i
     [2, 1, 1, 1]
     """
     if (
-        num_layers < 1
+        not 1 <= num_layers <= MAX_LAYERS
         or first_kernel_size < 3
         or kernel_size < 3
         or not first_kernel_size % 2 == kernel_size % 2 == 1
     ):
         raise ValueError(
-            f"kernel sizes must be odd and at least 3, and num_layers at least 1; "
-            f"got {first_kernel_size}, {kernel_size} and {num_layers}"
+            f"kernel sizes must be odd and at least 3, and num_layers at least 1 and at most "
+            f"{MAX_LAYERS}; got {first_kernel_size}, {kernel_size} and {num_layers}"
         )
     return [first_kernel_size // 2] + [kernel_size // 2] * (num_layers - 1)
 

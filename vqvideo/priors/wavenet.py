@@ -7,7 +7,7 @@ from typing import Any
 
 from vqvideo.cond import CondSpec
 from vqvideo.priors.base import PRIORS, require_rank
-from vqvideo.priors.causal import CausalPrior
+from vqvideo.priors.causal import MAX_LAYERS, CausalPrior
 
 
 @PRIORS.register("wavenet")
@@ -39,6 +39,8 @@ def wavenet(
         cond: conditions that the prior accepts.
     """
     require_rank("wavenet", rank, 1)
+    if not 1 <= num_layers <= MAX_LAYERS:
+        raise ValueError(f"num_layers must be 1 to {MAX_LAYERS}, got {num_layers}")
     return CausalPrior(
         rank=1,
         codebook_size=codebook_size,
