@@ -13,7 +13,7 @@ import torch
 
 from vqvideo import media
 from vqvideo.demo import session as demo_session
-from vqvideo.demo.server import MAX_JSON_BYTES, MAX_UPLOAD_BYTES, Handler
+from vqvideo.demo.handler import MAX_JSON_BYTES, MAX_UPLOAD_BYTES, Handler
 
 
 def send_request(server, path, given=None, **headers):
@@ -203,12 +203,12 @@ def test_uploads_are_read_one_after_the_other_and_one_of_each_visitor(
 ):
     going_on, begun = threading.Event(), threading.Semaphore(0)
 
-    def read_start(*given):
+    def read_upload(*given):
         begun.release()
         going_on.wait()
         raise ValueError("read at last")
 
-    monkeypatch.setattr(demo_session, "read_start", read_start)
+    monkeypatch.setattr(demo_session, "read_upload", read_upload)
     other = send_request(server, "/session", {})[1]["session"]
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(send_request, server, f"/session/{session_id}/upload", b"one")

@@ -137,7 +137,7 @@ def test_refuse_refuses_the_frame_that_differs_by_its_number(change: str, join: 
     if (height, width) == FIRST["size"]:
         assert read_video(whole, fit="refuse").frames.shape[1] == 2 * LENGTH
         return
-    message = rf"frame {LENGTH} of .*whole_a\.h264 is {height}x{width} .*expected 48x64"
+    message = rf"frame {LENGTH} of .*whole_a\.h264: image is {height}x{width} .*expected 48x64"
     for size in (None, (48, 64)):
         assert read_video(whole, range(LENGTH), size=size, fit="refuse").frames.shape[1] == LENGTH
         with pytest.raises(ValueError, match=message):
@@ -190,5 +190,5 @@ def test_packets_of_another_size_in_a_container_are_read_as_their_own(
     for number in range(2 * LENGTH):
         bright = to_uint8(frames[0, number]) > 150
         assert abs(int(bright.any(1).sum()) - int(bright.any(0).sum())) <= 2, number
-    with pytest.raises(ValueError, match=r"frame 8 of .*a\.mkv is 64x32"):
+    with pytest.raises(ValueError, match=r"frame 8 of .*a\.mkv: image is 64x32"):
         read_video(path, fit="refuse")

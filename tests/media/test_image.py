@@ -148,7 +148,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
             read_image(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_image(tmp_path / "nothing.png")
-    with pytest.raises(ValueError, match=r"40x40 .*expected 20x20"):
+    with pytest.raises(ValueError, match=r"whole\.png: image is 40x40 .*expected 20x20"):
         read_image(tmp_path / "whole.png", size=(20, 20), fit="refuse")
 
 

@@ -3,6 +3,9 @@
 A session is identified by a random token that only its page has. The model runs in one thread and
 serves requests in order of arrival. A request that comes before the previous one of its session is
 answered is rejected as busy, so requests do not pile up.
+
+The model's thread does nothing but run the model. A second thread reads uploads, each in a process
+of its own (uploads.py), and encodes clips, so a visitor waits for no file of another.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +26,8 @@ from torch import Tensor
 
 from vqvideo import media
 from vqvideo.demo.rollout import Rollout
-from vqvideo.demo.starts import Start, read_start
+from vqvideo.demo.starts import Start
+from vqvideo.demo.uploads import read_upload
 from vqvideo.generator import Generator
 
 MAX_RECORDED_FRAMES = 2000  # kept for the video file: about 25 MB at 64x64
@@ -55,83 +59,57 @@ class Session:
         last_used: time of the last request.
     """
 
-    def __init__(
-        self, generator: Generator, executor: ThreadPoolExecutor, last_used: float
-    ) -> None:
-        self.generator, self.executor, self.last_used = generator, executor, last_used
-        self._lock = threading.Lock()
+    def __init__(self, store: SessionStore) -> None:
+        self.generator, self.last_used = store.generator, store.clock()
+        self.executor, self.media_executor = store.executor, store.media_executor
+        self._lock, self._clip_lock = threading.Lock(), threading.Lock()
+        self._state_lock = threading.Lock()  # of rollout, start, view and recorded_frames
 
     def restart(self, start: Start | None) -> None:
         """Start a new rollout with another seed; if that fails, the previous one continues."""
-        with self._exclusive():
+        with _exclusive(self._lock):
             self.executor.submit(self._restart, start).result()
 
     def upload(self, content: bytes) -> None:
         """Start a new rollout from the content of an image or video file.
 
-        The file is read in the thread of the model, one at a time, since decoding takes memory.
+        Files are read one at a time, since decoding takes memory; see `read_upload`.
         """
-        with self._exclusive():
-            self.executor.submit(self._handle_upload, content).result()
+        with _exclusive(self._lock):
+            start = self.media_executor.submit(read_upload, content, self.generator).result()
+            self.executor.submit(self._restart, start).result()
 
     def step(self, action: int, temperature: float) -> None:
         """Generate the next frames; see `Rollout.step`."""
-        with self._exclusive():
+        with _exclusive(self._lock):
             self.executor.submit(self._step, action, temperature).result()
 
     def encode_clip(self) -> bytes:
-        """Encode the recorded frames of the rollout as an MP4 file at the model's rate."""
-        frames = list(self.recorded_frames)
-        scale = max(1, MIN_CLIP_SIDE // min(frames[0].shape[1:]))
-        enlarged = (
-            frame.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for frame in frames
-        )
-        chunks = (media.from_uint8(frame)[:, None] for frame in enlarged)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "clip.mp4"
-            media.write_video(file, chunks, self.generator.config.rate)
-            return file.read_bytes()
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Raise `BusyError` if another request of the session is running."""
-        if not self._lock.acquire(blocking=False):
-            raise BusyError("the previous request of this session is still running")
-        try:
-            yield
-        finally:
-            self._lock.release()
+        """Encode the frames recorded so far as an MP4 file at the model's rate."""
+        with self._state_lock:
+            frames = list(self.recorded_frames)
+        with _exclusive(self._clip_lock):
+            return self.media_executor.submit(
+                _encode_clip, frames, self.generator.config.rate
+            ).result()
 
     def _restart(self, start: Start | None) -> None:
         rollout = Rollout(self.generator, start, seed=secrets.randbits(31))
         frames = rollout.step() if start is None else start.frames.movedim(1, 0)
-        self.rollout, self.start = rollout, start
-        self.recorded_frames: deque[Tensor] = deque(maxlen=MAX_RECORDED_FRAMES)
-        self._update_view(frames, 0, 0.0)  # start frames do not count
-
-    def _handle_upload(self, content: bytes) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "upload"
-            file.write_bytes(content)
-            start = read_start(file, self.generator, "this file")
-        self._restart(start)
+        images = media.to_uint8(frames.cpu())
+        view = _build_view(rollout, images, 0, 0.0)  # start frames do not count
+        with self._state_lock:
+            self.rollout, self.start, self.view = rollout, start, view
+            self.recorded_frames = deque(images, maxlen=MAX_RECORDED_FRAMES)
 
     def _step(self, action: int, temperature: float) -> None:
         start_time = time.perf_counter()
-        frames = self.rollout.step(action, temperature)
-        self._update_view(
-            frames, self.view["number"] + len(frames), time.perf_counter() - start_time
-        )
-
-    def _update_view(self, frames: Tensor, num_frames: int, seconds: float) -> None:
-        images = media.to_uint8(frames.cpu())
-        self.recorded_frames.extend(images)
-        self.view: dict[str, Any] = {
-            "number": num_frames,
-            "milliseconds": 1000 * seconds / len(frames),
-            "frames": [image_to_base64(image) for image in images[-self.rollout.stride :]],
-            "codes": self.rollout.codes.tolist(),
-        }
+        images = media.to_uint8(self.rollout.step(action, temperature).cpu())
+        seconds = time.perf_counter() - start_time
+        view = _build_view(self.rollout, images, self.view["number"] + len(images), seconds)
+        with self._state_lock:
+            self.recorded_frames.extend(images)
+            self.view = view
 
 
 class SessionStore:
@@ -145,6 +123,7 @@ class SessionStore:
     def __init__(self, generator: Generator, clock: Callable[[], float] = time.monotonic) -> None:
         self.generator, self.clock = generator, clock
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self.media_executor = ThreadPoolExecutor(1, thread_name_prefix="media")
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -157,10 +136,7 @@ class SessionStore:
         Raises:
             TooManySessionsError: there are too many sessions, and none of them can be closed.
         """
-        token, session = (
-            secrets.token_urlsafe(24),
-            Session(self.generator, self.executor, self.clock()),
-        )
+        token, session = secrets.token_urlsafe(24), Session(self)
         with self._lock:
             self._evict()
             self._sessions[token] = session
@@ -180,7 +156,8 @@ class SessionStore:
             return session
 
     def close(self) -> None:
-        """Finish the running request, and cancel the waiting ones."""
+        """Finish the running requests, and cancel the waiting ones."""
+        self.media_executor.shutdown(cancel_futures=True)
         self.executor.shutdown(cancel_futures=True)
 
     def _evict(self) -> None:
@@ -202,3 +179,37 @@ class SessionStore:
 def image_to_base64(image: Tensor) -> str:
     """Encode an image uint8 `[3, h, w]` as base64 of its RGB bytes, row by row."""
     return base64.b64encode(image.movedim(0, -1).contiguous().numpy().tobytes()).decode()
+
+
+@contextmanager
+def _exclusive(lock: threading.Lock) -> Iterator[None]:
+    """Raise `BusyError` if another request of the session holds a lock, else hold it."""
+    if not lock.acquire(blocking=False):
+        raise BusyError("the previous request of this session is still running")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build_view(
+    rollout: Rollout, images: Tensor, num_frames: int, seconds: float
+) -> dict[str, Any]:
+    """Return the content of the page; `seconds` were spent on the latest `images`."""
+    return {
+        "number": num_frames,
+        "milliseconds": 1000 * seconds / len(images),
+        "frames": [image_to_base64(image) for image in images[-rollout.stride :]],
+        "codes": rollout.codes.tolist(),
+    }
+
+
+def _encode_clip(frames: Sequence[Tensor], fps: float) -> bytes:
+    """Encode frames uint8 `[3, h, w]`, enlarged for players, as an MP4 file."""
+    scale = max(1, MIN_CLIP_SIDE // min(frames[0].shape[1:]))
+    enlarged = (frame.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for frame in frames)
+    chunks = (media.from_uint8(frame)[:, None] for frame in enlarged)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "clip.mp4"
+        media.write_video(file, chunks, fps)
+        return file.read_bytes()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
 from vqvideo import media
 from vqvideo.data.actions import read_frame_actions
-from vqvideo.generator import Generator
+
+if TYPE_CHECKING:
+    from vqvideo.generator import Generator
 
 MAX_START_FRAMES = 8  # of a video: about the temporal context of a prior
-MAX_PIXELS = 40_000_000  # per frame, against decompression bombs
+MAX_PIXELS = 40_000_000  # per frame: fewer than media reads, since several visitors may upload
 ANIMATED_FORMATS = ("GIF", "PNG")  # formats that Pillow reads as images, and FFmpeg as videos
 
 
@@ -51,22 +52,8 @@ def read_start(file: str | Path, generator: Generator, name: str | None = None) 
             actions are invalid.
     """
     path, name = Path(file), name or Path(file).name
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", Image.DecompressionBombWarning
-            )  # beyond the limit of Pillow
-            if _is_image(path):
-                return Start(name, _read_image(path, generator))
-            frames = _read_video(path, generator, name)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"{name} has more than {MAX_PIXELS:,} pixels per frame; resize it"
-        ) from error
-    except media.MediaError as error:
-        raise ValueError(
-            f"{name} cannot be read as an image or a video; give a PNG, JPEG or MP4 file"
-        ) from error
+    _, height, width = generator.sample_shape or ()
+    frames = read_start_frames(path, name, (height, width), generator.vqvae.downsampling[0])
     actions_file, num_frames = path.with_suffix(".actions.npy"), frames.shape[1]
     has_actions = actions_file.is_file()
     return Start(
@@ -74,32 +61,53 @@ def read_start(file: str | Path, generator: Generator, name: str | None = None) 
     )
 
 
-def _is_image(path: Path) -> bool:
+def read_start_frames(path: Path, name: str, size: tuple[int, int], stride: int) -> Tensor:
+    """Read the frames of a start, without a model; see `read_start`.
+
+    Args:
+        path: an image or a video.
+        name: name of the file in messages.
+        size: height and width of the frames.
+        stride: temporal stride of the model; the number of frames is a multiple of it.
+
+    Returns:
+        `[3, n, *size]` in [-1, 1].
+    """
+    try:
+        if _is_image(path, name):
+            return media.read_image(path, size=size)[:, None].repeat(1, stride, 1, 1)
+        return _read_video(path, name, size, stride)
+    except media.MediaError as error:
+        raise ValueError(
+            f"{name} cannot be read as an image or a video; give a PNG, JPEG or MP4 file"
+        ) from error
+
+
+def _is_image(path: Path, name: str) -> bool:
     """Return whether Pillow can read a file and it is not animated; only its header is read."""
     try:
         with Image.open(path) as image:
-            _check_pixels(*image.size)
+            _check_pixels(image.height, image.width, name)
             return not (image.format in ANIMATED_FORMATS and getattr(image, "is_animated", False))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _build_pixels_error(name) from error
     except (OSError, SyntaxError):
         return False
 
 
-def _read_image(path: Path, generator: Generator) -> Tensor:
-    _, height, width = generator.sample_shape or ()
-    image = media.read_image(path, size=(height, width))
-    return image[:, None].repeat(1, generator.vqvae.downsampling[0], 1, 1)
-
-
-def _read_video(path: Path, generator: Generator, name: str) -> Tensor:
-    stride, (_, height, width) = generator.vqvae.downsampling[0], generator.sample_shape or ()
+def _read_video(path: Path, name: str, size: tuple[int, int], stride: int) -> Tensor:
     info = media.probe(path)
-    _check_pixels(info.width, info.height)
+    _check_pixels(info.height, info.width, name)
     num_frames = min(info.num_frames, max(MAX_START_FRAMES, stride)) // stride * stride
     if num_frames == 0:
         raise ValueError(f"{name} is too short: this model needs at least {stride} frames")
-    return media.read_video(path, range(num_frames), size=(height, width)).frames
+    return media.read_video(path, range(num_frames), size=size).frames
 
 
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError
+def _check_pixels(height: int, width: int, name: str) -> None:
+    if height * width > MAX_PIXELS:
+        raise _build_pixels_error(name)
+
+
+def _build_pixels_error(name: str) -> ValueError:
+    return ValueError(f"{name} has more than {MAX_PIXELS:,} pixels per frame; resize it")

@@ -70,8 +70,9 @@ def read_image(path: PathLike, *, size: ImageSize | None = None, fit: Fit = "cro
         ValueError: `fit="refuse"` and the sizes differ.
     """
     check_size(size, fit)
-    pixels = torch.from_numpy(_read_rgb(resolve_input_file(path))).permute(2, 0, 1)
-    return from_uint8(resize(pixels.unsqueeze(0), size, fit)[0]).contiguous()
+    file = resolve_input_file(path)
+    pixels = torch.from_numpy(_read_rgb(file)).permute(2, 0, 1)
+    return from_uint8(resize(pixels.unsqueeze(0), size, fit, str(file))[0]).contiguous()
 
 
 def write_image(path: PathLike, image: Tensor, *, overwrite: bool = False) -> None:

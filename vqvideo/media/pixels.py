@@ -81,13 +81,14 @@ def check_no_nan(x: Tensor, name: str, dim: int, offset: int = 0) -> None:
         )
 
 
-def resize(images: Tensor, size: ImageSize | None, fit: Fit = "crop") -> Tensor:
+def resize(images: Tensor, size: ImageSize | None, fit: Fit = "crop", name: str = "") -> Tensor:
     """Resize images without distortion.
 
     Args:
         images: uint8 `[n, 3, h, w]`.
         size: target (height, width); None returns the images unchanged.
         fit: `"crop"`, `"pad"` or `"refuse"`, see `compute_scaled_size`.
+        name: where the images come from, for the message.
 
     Returns:
         uint8 `[n, 3, *size]`.
@@ -99,7 +100,7 @@ def resize(images: Tensor, size: ImageSize | None, fit: Fit = "crop") -> Tensor:
     if size is None:
         return images
     source = (images.shape[-2], images.shape[-1])
-    scaled = compute_scaled_size(source, size, fit)
+    scaled = compute_scaled_size(source, size, fit, name)
     if needs_crop_first(source, scaled, size):
         return torch.stack([crop_then_scale(image, source, size, fit) for image in images])
     if scaled != source:
@@ -109,7 +110,7 @@ def resize(images: Tensor, size: ImageSize | None, fit: Fit = "crop") -> Tensor:
 
 
 def compute_scaled_size(
-    source_size: ImageSize, size: ImageSize | None, fit: Fit, name: str = "image"
+    source_size: ImageSize, size: ImageSize | None, fit: Fit, name: str = ""
 ) -> ImageSize:
     """Return the size to scale an image to before `crop_or_pad` brings it to `size`.
 
@@ -118,7 +119,7 @@ def compute_scaled_size(
         size: target (height, width); None keeps `source_size`.
         fit: `"crop"` scales the image to cover `size`, `"pad"` to fit inside it, `"refuse"`
             raises unless the image has this size already.
-        name: name of the image in the message.
+        name: where the image comes from, for the message.
 
     Raises:
         ValueError: `fit="refuse"` and the sizes differ.
@@ -131,8 +132,9 @@ def compute_scaled_size(
     if size is None or size == source_size:
         return source_size
     if fit == "refuse":
+        prefix = f"{name}: " if name else ""
         raise ValueError(
-            f"{name} is {source_size[0]}x{source_size[1]} (height x width), expected "
+            f"{prefix}image is {source_size[0]}x{source_size[1]} (height x width), expected "
             f"{size[0]}x{size[1]}; choose fit='crop' or fit='pad' to resize it"
         )
     scales = (size[0] / source_size[0], size[1] / source_size[1])
