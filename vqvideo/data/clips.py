@@ -223,7 +223,8 @@ class ClipDataset(Dataset[Sample]):
 
     def _add_corrupt(self, path: Path, error: media.MediaError) -> None:
         if self._corrupt_files.add(path, error):
-            _log.warning("%s (its clips are skipped or replaced by others)", error)
+            message = str(error).encode(errors="backslashreplace").decode()  # of any file name
+            _log.warning("%s (its clips are skipped or replaced by others)", message)
 
     @property
     def _window_length(self) -> int:

@@ -100,4 +100,5 @@ def _warn_left_out(folder: Path, left_out: Counter[str]) -> None:
 @cache
 def _warn_once(message: str) -> None:
     """Log a warning, but not again for every split of the same folder."""
-    _log.warning("%s", message)
+    # Names may have bytes that are not UTF-8, which a log file could not store.
+    _log.warning("%s", message.encode(errors="backslashreplace").decode())
