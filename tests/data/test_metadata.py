@@ -1,5 +1,6 @@
 """What `metadata.jsonl` says is what the items are, and what it may not say is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -183,9 +184,16 @@ def test_a_file_in_the_place_of_the_folder_is_called_a_file(tmp_path):
         read_metadata(tmp_path / "a.mp4")
 
 
-def test_a_folder_in_the_place_of_the_table_is_refused_by_name(tmp_path):
-    (tmp_path / METADATA_NAME).mkdir()
-    with pytest.raises(ValueError, match=rf"{METADATA_NAME} cannot be read \(Is a directory\)"):
+@pytest.mark.skipif(os.name == "nt", reason="has no named pipes in folders")
+@pytest.mark.parametrize(
+    "make",
+    [Path.mkdir, lambda path: os.mkfifo(path), lambda path: path.symlink_to("nowhere")],
+    ids=["folder", "pipe", "link"],
+)
+def test_what_is_no_file_in_the_place_of_the_table_is_refused_by_name(tmp_path, make):
+    touch(tmp_path, "a.mp4")
+    make(tmp_path / METADATA_NAME)
+    with pytest.raises(ValueError, match=rf"{METADATA_NAME} is a folder, a pipe or a broken link"):
         read_metadata(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vqvideo.media.formats import (
     FORMATS,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
+    list_suffixes,
 )
 
 RATE = 32_000
@@ -152,6 +154,13 @@ def test_no_suffix_has_two_media_and_every_demuxer_exists() -> None:
     assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in suffixes)
     for demuxer in DEMUXERS:
         assert ContainerFormat(demuxer, "r").is_input
+
+
+def test_the_page_of_files_lists_the_suffixes_of_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs/files.md").read_text()
+    for medium in ("video", "image", "audio"):
+        (row,) = re.findall(rf"^\| {medium} \| (.*) \|$", page, re.MULTILINE)
+        assert row == " ".join(f"`{suffix}`" for suffix in list_suffixes(medium))
 
 
 def test_a_file_may_have_another_suffix_than_its_format(tmp_path: Path) -> None:

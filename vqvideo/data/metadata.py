@@ -99,9 +99,11 @@ def read_metadata(folder: str | Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) 
     if not folder.is_dir():
         raise FileNotFoundError(f"data folder {str(folder)!r} does not exist")
     metadata = folder / METADATA_NAME
-    if not metadata.exists():
+    if not os.path.lexists(metadata):
         files = find_media_files(folder, {suffix.lower() for suffix in suffixes})
         return [Item(file, class_name=_get_class_name(folder, file)) for file in files]
+    if not metadata.is_file():
+        raise ValueError(f"{metadata} is a folder, a pipe or a broken link, expected a file")
     try:
         lines = metadata.read_bytes().split(b"\n")
     except OSError as error:
