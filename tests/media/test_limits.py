@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from vqvideo.media import MediaError, from_uint8, probe, read_image, read_video, to_uint8
 from vqvideo.media import image as image_module
-from vqvideo.media.pixels import MAX_PIXELS, crop_then_scale, resize
+from vqvideo.media.pixels import crop_then_scale, resize
 
 GRAY, RGB, PALETTE = 0, 2, 3  # color types of PNG
 
