@@ -27,7 +27,7 @@ ImageSize = tuple[int, int]
 
 MAX_PIXELS = 2**30 // 12  # per image or frame: a quarter gibibyte of RGB, Pillow's limit as well
 
-_MAX_ENLARGEMENT = 4  # pixels of the scaled image for each one of the result
+_MAX_ENLARGEMENT = 8  # pixels of the scaled image for each one of the result; 21:9 to 9:16 takes 4
 _MAX_SIDE = 2**16  # pixels; the weights of a resampling take memory in proportion to it
 
 
