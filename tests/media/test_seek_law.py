@@ -177,7 +177,7 @@ def test_frames_of_every_container_and_codec_do_not_depend_on_the_order(
             except MediaError as error:  # a still image or a GIF without its last byte
                 assert "image" in str(error) or "truncated" in str(error), (codec, options)
                 continue
-            whole = check_order_does_not_matter(path, 60)
+            whole = check_order_does_not_matter(path, 60, every=1 if muxer in USUAL else 5)
             assert read_numbers(whole) == list(range(60)), (codec, options)
             num_files += 1
         path.unlink()
