@@ -96,7 +96,7 @@ def test_chunks_are_written_as_they_come(name: str, tmp_path: Path) -> None:
         for number in range(12):
             taken.append(number)
             yield torch.rand(3, 8, 96, 128) * 2 - 1
-        [temporary] = tmp_path.iterdir()
+        [temporary] = (path for path in tmp_path.rglob("*") if path.is_file())
         sizes.append(temporary.stat().st_size)
 
     sizes: list[int] = []
