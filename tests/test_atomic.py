@@ -293,3 +293,9 @@ def test_processes_with_one_id_that_save_to_one_folder_leave_one_whole_checkpoin
     get_loaded(tmp_path / "m", *models)
     assert list_names(tmp_path) == ["m"]
     assert set(list_names(tmp_path / "m")) <= set(CHECKPOINT_FILES)
+
+
+def test_no_temporary_name_is_made_of_the_process_id():
+    package = Path(vqvideo.__file__).parent
+    users = [file.name for file in package.rglob("*.py") if "getpid" in file.read_text()]
+    assert users == ["checkpoint.py"]  # which removes what earlier versions left

@@ -148,7 +148,7 @@ def load(name: str | Path) -> Generator:
     try:
         return _read(_open(name))
     except CheckpointError as cause:
-        if is_hub_name(name):
+        if is_hub_name(name) and not str(cause).startswith(str(name)):
             raise CheckpointError(f"{name}: {cause}") from cause
         raise
 
