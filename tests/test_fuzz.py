@@ -13,9 +13,9 @@ The small media files of `tests/media/test_fuzz.py` are also compared with what 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
-import os
 import random
 import select
 import shutil
@@ -67,7 +67,7 @@ for index in range(len(file)):
 """,
     "checkpoint": "vqvideo.load(path)",
     "record": "OutputRecord(path, 'decode')",
-    "upload": "store.open(None)[1].upload(path.read_bytes())",
+    "upload": "read_start_frames(path, 'this file', (32, 48), 2)",
 }
 DOCUMENTED = {
     "video": "MediaError",
@@ -84,7 +84,7 @@ DOCUMENTED = {
 }
 
 CHILD = """
-import contextlib, io, json, os, resource, sys
+import contextlib, json, resource, sys
 from pathlib import Path
 import torch
 import vqvideo
@@ -94,10 +94,10 @@ from vqvideo.data.actions import read_frame_actions
 from vqvideo.data.clips import ClipDataset
 from vqvideo.data.codes import CodeFile, CodeFileError
 from vqvideo.data.metadata import read_metadata
+from vqvideo.demo.starts import read_start_frames
 
 torch.set_num_threads(1)
-name, setup, code = sys.argv[1:]
-exec(setup)
+name, code = sys.argv[1:]
 reader = compile(code, name, "exec")
 out, sys.stdout = sys.stdout, sys.stderr
 print("ready", file=out, flush=True)
@@ -112,29 +112,22 @@ for line in sys.stdin:
     answer["growth"] = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     print(json.dumps(answer), file=out, flush=True)
 """
-UPLOAD_SETUP = """
-from vqvideo.demo.session import SessionStore
-clock = iter(range(0, 10**9, 10**4)).__next__  # every session is old when the next one opens
-store = SessionStore(vqvideo.load(os.environ["FUZZ_MODEL"]), clock=clock)
-"""
 
 
 class Reader:
     """A process that reads one file after another; it is started again after it died."""
 
-    def __init__(self, name: str, model: Path | None = None) -> None:
-        self.name, self.environ = name, {**os.environ, "FUZZ_MODEL": str(model)}
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._start()
 
     def _start(self) -> None:
-        setup = UPLOAD_SETUP if self.name == "upload" else ""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, self.name, setup, READERS[self.name]],
+            [sys.executable, "-c", CHILD, self.name, READERS[self.name]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=self.environ,
         )
         assert self.process.stdout.readline() == "ready\n"
 
@@ -147,6 +140,7 @@ class Reader:
         if not line:
             self.close()
             fault = f"ended with {self.process.returncode}" if in_time else f"took over {LIMIT} s"
+            self._start()
             pytest.fail(f"{self.name} {fault}: {path}")
         answer = json.loads(line)
         assert answer["growth"] < MAX_GROWTH, (self.name, path, answer)
@@ -160,10 +154,11 @@ class Reader:
         self.process.communicate()
 
 
-@pytest.fixture
-def start_reader(small_model: Path) -> Iterator[Callable[[str], Reader]]:
+@pytest.fixture(scope="module")
+def start_reader() -> Iterator[Callable[[str], Reader]]:
+    """Start the process of a reader, which serves all tests."""
     with contextlib.ExitStack() as stack:
-        yield lambda name: stack.enter_context(contextlib.closing(Reader(name, small_model)))
+        yield functools.cache(lambda name: stack.enter_context(contextlib.closing(Reader(name))))
 
 
 def flip_bits(data: bytearray, chance: random.Random) -> None:
@@ -385,7 +380,8 @@ def test_damaged_and_forged_metadata_is_refused_by_line(tmp_path, start_reader):
         Item(tmp_path / "b.mp4", "test", "d", "t"),
     ]
     path = write_metadata(tmp_path, items)
-    content, rows = path.read_bytes(), [json.loads(line) for line in path.open()]
+    content = path.read_bytes()
+    rows = [json.loads(line) for line in content.splitlines()]
     reader, chance = start_reader("metadata"), random.Random(0)
     assert reader.check(tmp_path) is None
     for number in range(4 * FILES_PER_KIND):

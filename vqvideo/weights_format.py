@@ -76,7 +76,7 @@ def _wrap_read_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError) as cause:
-        raise CheckpointError(f"{file} cannot be read: {cause}") from cause
+        raise CheckpointError(f"{file} cannot be read: {cause!s:.300}") from cause
 
 
 def check_index(

@@ -40,7 +40,7 @@ def open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as cause:
-        raise CodeFileError(f"{path} is not a code file, or is damaged: {cause}") from cause
+        raise CodeFileError(f"{path} is not a code file, or is damaged: {cause!s:.300}") from cause
 
 
 def check_tensors(file: Any, keys: set[str], parsed: ParsedHeader) -> None:

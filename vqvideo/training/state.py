@@ -150,7 +150,9 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, 
             names = file.keys() if with_tensors else []
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, RecursionError) as cause:
-        raise ResumeError(f"{path} is not a training state, or it is damaged: {cause}") from cause
+        raise ResumeError(
+            f"{path} is not a training state, or it is damaged: {cause!s:.300}"
+        ) from cause
     version = header.pop("format_version", None)
     if type(version) is not int or version != FORMAT_VERSION:  # 4.0 == 4
         raise ResumeError(
