@@ -90,7 +90,8 @@ def check_data(name: str, x: Tensor, *, rank: int, channels: int, like: Tensor |
 
 def is_integer(codes: Tensor) -> bool:
     """Return whether a tensor has an integer dtype; bool is not one."""
-    return not (codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool)
+    dtype = codes.dtype  # asked instead of the tensor, whose methods count as operations
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def check_ids_dtype(name: str, ids: Tensor) -> None:
