@@ -76,10 +76,8 @@ def test_a_view_shares_parameters_buffers_gradients_and_hooks():
     assert called == [view.norm]
 
 
-@pytest.mark.parametrize(
-    "compile_in_place",
-    [pytest.param(False, id="wrapped", marks=pytest.mark.slow), pytest.param(True, id="in place")],
-)
+@pytest.mark.slow  # importing the compiler takes seconds
+@pytest.mark.parametrize("compile_in_place", [False, True], ids=["wrapped", "in place"])
 def test_a_compiled_submodule_is_evaluated_uncompiled(compile_in_place):
     graphs = []
 

@@ -238,7 +238,7 @@ def test_whatever_a_builder_raises_is_reported_with_whose_it_is_and_what_was_sav
 
 def test_whoever_presses_control_c_while_a_part_is_built_stops(stored, install, tmp_path):
     remove_package(tmp_path)
-    code = "def build(**options): raise KeyboardInterrupt"
+    code = "import signal\ndef build(**options): signal.raise_signal(signal.SIGINT)"
     install("lattices", {"quantizers": {"lattice": "build"}}, code)
     with pytest.raises(KeyboardInterrupt):
         vqvideo.load(stored)
