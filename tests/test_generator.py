@@ -175,7 +175,5 @@ def test_codes_of_any_integer_dtype_are_taken_and_others_refused_in_a_sentence(e
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_number_of_samples_below_one_is_refused_by_name(number):
-    with pytest.raises(
-        ValueError, match=f"num_samples must be at least 1, got {number}"
-    ):
+    with pytest.raises(ValueError, match=f"num_samples must be at least 1, got {number}"):
         build_small_generator(2).sample(num_samples=number)

@@ -1,5 +1,6 @@
 """A view in evaluation mode of a module that stays in training mode."""
 
+import functools
 import itertools
 import threading
 import warnings
@@ -97,6 +98,24 @@ def test_a_compiled_submodule_is_evaluated_uncompiled(compile_in_place):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compiler.disable,
+        functools.partial,
+        lambda forward: functools.partial(type(forward.__self__).forward, forward.__self__),
+    ],
+    ids=["disabled", "partial of a method", "partial of a function"],
+)
+def test_a_method_that_was_wrapped_and_stored_in_its_module_is_that_of_the_view(wrap):
+    module = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)).train()
+    module[0].forward = wrap(module[0].forward)
+    x = torch.ones(2, 4)
+    assert torch.equal(eval_view(module)(x), module[1](x))
+    assert not torch.equal(module(torch.ones(64, 4))[:2], module[1](x)), "dropout is still there"
+    assert module[0].training and "forward" in vars(module[0])
+
+
 def test_a_scripted_submodule_in_training_mode_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

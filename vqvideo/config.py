@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from vqvideo.cond import CondSpec
@@ -241,7 +242,7 @@ def _build_prior_options(config: GeneratorConfig) -> dict[str, Any]:
 
 def _check_number(name: str, value: object, minimum: int, *, integer: bool = False) -> None:
     """Raise `ValueError` unless a config entry is a finite number of at least `minimum`."""
-    is_number = isinstance(value, int if integer else int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, Integral if integer else Real) and not isinstance(value, bool)
     if not is_number or not minimum <= value < math.inf:  # type: ignore[operator]
         kind = "integers" if name == "sample_shape" else "an integer" if integer else "a number"
         raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}")

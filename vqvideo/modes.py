@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import types
 from collections import OrderedDict
@@ -23,8 +24,9 @@ def eval_view(module: T) -> T:
     Another thread may train or evaluate `module` meanwhile: it sees no switch of the mode. The
     view is a copy of the tree of submodules. Parameters, buffers, hooks and all other attributes
     are those of `module`; only references to its submodules lead to their copies, also in lists,
-    tuples, dicts and bound methods. An attribute other than a parameter or a buffer that is set
-    on the view is lost with it. A module compiled by `torch.compile` is evaluated uncompiled.
+    tuples, dicts, partials and bound methods. An attribute other than a parameter or a buffer that
+    is set on the view is lost with it. Wrappers of methods are left out, and a module compiled by
+    `torch.compile` is evaluated uncompiled.
 
     A module that is in evaluation mode, and anything that is not a module, is returned as it is.
 
@@ -64,6 +66,13 @@ def _replace_modules(value: Any, views: dict[int, nn.Module]) -> Any:
     if isinstance(value, types.MethodType):
         view = _replace_modules(value.__self__, views)
         return value if view is value.__self__ else types.MethodType(value.__func__, view)
+    if isinstance(value, functools.partial):
+        parts = _replace_modules([value.func, value.args, value.keywords], views)
+        return functools.partial(parts[0], *parts[1], **parts[2])
+    wrapped = getattr(value, "__wrapped__", None)
+    if isinstance(wrapped, types.MethodType):  # such as by `torch.compiler.disable`
+        method = _replace_modules(wrapped, views)
+        return value if method is wrapped else method
     if type(value) not in CONTAINER_TYPES or not value:
         return value
     is_mapping = isinstance(value, dict)

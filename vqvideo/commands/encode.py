@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vqvideo import media
+from vqvideo.atomic import remove_abandoned
 from vqvideo.commands import process_pool, ray_pool
 from vqvideo.commands.compress import build_coder
 from vqvideo.commands.encode_plan import (
@@ -29,7 +30,7 @@ from vqvideo.commands.encode_shard import BitCount, Shard, Unit, encode_shard
 from vqvideo.commands.model import load_model, resolve_model_path
 from vqvideo.commands.process_pool import Advance, build_progress_callback
 from vqvideo.data.clips import SUFFIXES_BY_RANK
-from vqvideo.data.codes import TEMPORARY_PATTERN, CodeFile
+from vqvideo.data.codes import CodeFile
 from vqvideo.data.corrupt_files import CorruptFiles
 from vqvideo.data.items import list_items
 from vqvideo.generator import Generator
@@ -112,8 +113,7 @@ def encode(
             for result in results:
                 count(result)
     finally:
-        for temporary in Path(out).glob(TEMPORARY_PATTERN):  # left by killed workers
-            temporary.unlink(missing_ok=True)
+        remove_abandoned(out)  # left by killed workers
     metrics = {"code_files": len(shards), "clips": clips, "corrupt": len(corrupt.to_list())}
     return [shard.path for shard in shards], metrics | _compute_bitrates(total, options.compress)
 

@@ -25,8 +25,6 @@ codes for training (code_dataset.py), encoding and compression (`commands`).
 from __future__ import annotations
 
 import math
-import os
-import uuid
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
@@ -38,6 +36,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vqvideo.atomic import replace_file
 from vqvideo.data.code_header import (
     ClipLocation,
     CodeClip,
@@ -66,7 +65,6 @@ __all__ = [
 ]
 
 CODE_FILE_PATTERN = "codes-*.safetensors"
-TEMPORARY_PATTERN = ".codes-*.tmp"  # code files that are being written
 HEADER_KEY = "vqvideo_codes"
 
 
@@ -113,14 +111,8 @@ def write_codes(
     tensors["codes"] = torch.from_numpy(np.frombuffer(data, np.uint8))
     text = format_header(header, [item.clip for item in packed], locations, corrupt or {})
     # One entry only: safetensors does not fix the order of several, so the bytes would differ.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with replace_file(path) as temporary:
         save_file(tensors, temporary, metadata={HEADER_KEY: text})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class CodeFile:
