@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +29,8 @@ SUFFIXES = {1: (".wav", ".flac"), 2: (".png",), 3: (".mp4", ".mkv", ".apng", ".w
 CODES_PER_CHUNK = 4  # along the first axis, of video and audio
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True)
+class Target:
     """An output file: the index of its clip in the code file, and what determines its content."""
 
     index: int
