@@ -24,6 +24,7 @@ from vqvideo import bounded_build
 from vqvideo.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from vqvideo.config_v6 import KEYS, rename_keys
 from vqvideo.config_versions import PART_REGISTRIES
+from vqvideo.nets import ENCODERS
 from vqvideo.text_files import parse_json
 
 STORED = Path(__file__).parent / "checkpoints"
@@ -167,12 +168,12 @@ def test_a_config_with_any_value_in_any_place_is_refused_or_loads_the_same(tmp_p
     state = save_model(name, tmp_path / "m")
     config = json.loads((tmp_path / "m" / CONFIG_NAME).read_text())
     num_refused = 0
-    for path in list_paths(config):
-        for value in VALUES:
+    for index, path in enumerate(list_paths(config)):
+        for value in VALUES[index % 3 :: 3]:
             write_config(tmp_path / "m", replace_value(config, path, value))
             what = (*path, repr(value)[:60])
             num_refused += is_refused_or_equal(tmp_path / "m", state, what)
-    assert num_refused > 500
+    assert num_refused > 300
 
 
 @pytest.mark.slow
@@ -182,8 +183,8 @@ def test_an_old_config_with_any_value_in_any_place_is_refused_or_loads_the_same(
     shutil.copytree(STORED / f"v{version}", tmp_path / "m")
     state = vqvideo.load(tmp_path / "m").state_dict()
     config = json.loads((tmp_path / "m" / CONFIG_NAME).read_text())
-    for path in list_paths(config):
-        for value in VALUES[::2]:
+    for index, path in enumerate(list_paths(config)):
+        for value in VALUES[index % 6 :: 6]:
             write_config(tmp_path / "m", replace_value(config, path, value))
             is_refused_or_equal(tmp_path / "m", state, (*path, repr(value)[:60]))
 
@@ -342,12 +343,12 @@ def test_weights_of_another_kind_are_refused_by_name(forged, kind):
 def test_every_tensor_of_every_other_kind_or_shape_is_refused(tmp_path, name):
     state = save_model(name, tmp_path / "m")
     tensors = load_file(tmp_path / "m" / WEIGHTS_NAME)
-    for key, tensor in tensors.items():
+    for index, (key, tensor) in enumerate(tensors.items()):
         forged = {kind: convert(tensor, kind) for kind in KINDS if tensor.is_floating_point()}
         forged |= {kind: tensor.to(getattr(torch, kind)) for kind in FITTING}
         forged |= {"flat": tensor.flatten()[None], "empty": tensor.flatten()[:0]}
         forged["scale"] = None
-        for kind, value in forged.items():
+        for kind, value in [*forged.items(), *forged.items()][index % len(forged) :][:2]:
             if value is not None and (value.dtype, value.shape) == (tensor.dtype, tensor.shape):
                 continue
             extra = {key: value} if value is not None else {f"{key}.int8_scale": torch.ones(1)}
@@ -442,8 +443,7 @@ def test_a_flipped_bit_in_the_header_of_the_weights_is_refused_or_changes_nothin
         flipped = bytearray(content)
         flipped[position] ^= 1 << position % 8
         (forged / WEIGHTS_NAME).write_bytes(bytes(flipped))
-        with contextlib.suppress(CheckpointError), limits(position):
-            vqvideo.load(forged)
+        is_refused_or_equal(forged, image[1], position)
 
 
 @pytest.mark.parametrize("file", [CONFIG_NAME, WEIGHTS_NAME, "NOTICE"])
@@ -498,6 +498,29 @@ def test_strict_json_reads_what_json_writes():
     value = {"a": [1, -2.5, None, True, "ü\n", {"b": {}}], "c": 2**64}
     assert parse_json(json.dumps(value)) == value
     assert parse_json('{"a": Infinity}', allow_nan=True) == {"a": float("inf")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_built_in_parts_need_no_memory_to_be_described(name):
+    model, changes = MODELS[name]
+    described = bounded_build.build_bounded(lambda: vqvideo.build(model, **changes), 1000, 0)
+    assert all(tensor.is_meta for tensor in described.state_dict().values())
+
+
+def test_a_part_that_needs_values_while_it_is_built_is_loaded_all_the_same(tmp_path, monkeypatch):
+    def measuring(**options: Any) -> Any:
+        assert float(torch.ones(3).sum()) == 3  # torch refuses this on the device meta
+        return ENCODERS.get("conv")(**options)
+
+    monkeypatch.setitem(ENCODERS._builders, "measuring", measuring)
+    encoder = {**IMAGE["encoder"], "name": "measuring"}
+    generator = vqvideo.build("image", **{**IMAGE, "encoder": encoder})
+    vqvideo.save(generator, tmp_path / "m")
+    assert not is_refused_or_equal(tmp_path / "m", generator.state_dict(), "measuring")
+    config = json.loads((tmp_path / "m" / CONFIG_NAME).read_text())
+    path = ("model", "encoder", "num_blocks")
+    write_config(tmp_path / "m", replace_value(config, path, 10**9))
+    assert is_refused_or_equal(tmp_path / "m", {}, path)
 
 
 def test_the_draws_after_a_load_do_not_depend_on_the_check(image):
