@@ -97,7 +97,15 @@ FAST = {
     "libsvtav1": {"preset": "12"},
 }
 USUAL = {"mp4", "mov", "matroska", "webm", "mpegts", "mpeg", "vob", "avi", "asf", "flv", "mxf"}
-USUAL |= {"nut", "ogg", "swf", "gxf", "dv", "ivf", "obu", "h264", "hevc", "m4v", "mjpeg"}
+USUAL |= {"nut", "ogg", "swf", "gxf", "ivf", "h264", "m4v", "mjpeg"}
+
+
+# One codec for each way in which frames are coded and ordered: all of FFmpeg's take an hour. Not
+# libx265, whose repeated small encodes in one process damage its memory.
+CODECS = {
+    *("libx264", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "h263", "flv", "wmv2", "ffv1"),
+    *("libvpx", "libvpx-vp9", "rpza", "qtrle", "gif", "apng"),
+}
 
 
 def list_muxers() -> list[str]:
@@ -111,7 +119,7 @@ def list_muxers() -> list[str]:
 
 
 def list_encoders() -> Iterator[tuple[str, dict[str, str]]]:
-    for codec in sorted(av.codecs_available):
+    for codec in sorted(av.codecs_available & CODECS):
         try:
             is_video = av.Codec(codec, "w").type == "video"
         except ValueError:  # a decoder
@@ -177,7 +185,7 @@ def test_frames_of_every_container_and_codec_do_not_depend_on_the_order(
             except MediaError as error:  # a still image or a GIF without its last byte
                 assert "image" in str(error) or "truncated" in str(error), (codec, options)
                 continue
-            whole = check_order_does_not_matter(path, 60, every=1 if muxer in USUAL else 5)
+            whole = check_order_does_not_matter(path, 60, every=7)
             assert read_numbers(whole) == list(range(60)), (codec, options)
             num_files += 1
         path.unlink()
