@@ -84,17 +84,14 @@ NO_FILES = {
     *("uncodedframecrc", "ffmetadata", "webm_chunk", "webm_dash_manifest", "mkvtimestamp_v2"),
     *("image2", "image2pipe", "ico", "webp", "fits", "apv"),
 }
-HARDWARE = ("_amf", "_nvenc", "_qsv", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
-SIZES = {"h261": (144, 176), "h263": (144, 176), "dvvideo": (480, 720), "dnxhd": (1080, 1920)}
+SIZES = {"h263": (144, 176)}
 B_FRAMES: dict[str, list[dict[str, str]]] = {
     "libx264": [{"bf": "0"}, {"x264-params": "b-adapt=0:bframes=3:open-gop=1:scenecut=0"}],
-    "libx265": [{"x265-params": "log-level=none:pools=none:bframes=3:b-adapt=0:open-gop=1"}],
     **{codec: [{"bf": "0"}, {"bf": "2"}] for codec in ("mpeg1video", "mpeg2video", "mpeg4")},
 }
 FAST = {
-    **{codec: {"preset": "ultrafast"} for codec in ("libx264", "libx265")},
+    "libx264": {"preset": "ultrafast"},
     **{codec: {"cpu-used": "8", "deadline": "realtime"} for codec in ("libvpx", "libvpx-vp9")},
-    "libsvtav1": {"preset": "12"},
 }
 USUAL = {"mp4", "mov", "matroska", "webm", "mpegts", "mpeg", "vob", "avi", "asf", "flv", "mxf"}
 USUAL |= {"nut", "ogg", "swf", "gxf", "ivf", "h264", "m4v", "mjpeg"}
@@ -124,7 +121,7 @@ def list_encoders() -> Iterator[tuple[str, dict[str, str]]]:
             is_video = av.Codec(codec, "w").type == "video"
         except ValueError:  # a decoder
             continue
-        if is_video and not codec.endswith(HARDWARE):
+        if is_video:
             for options in B_FRAMES.get(codec, [{}]):
                 yield codec, {"strict": "-2", **FAST.get(codec, {}), **options}
 

@@ -126,7 +126,9 @@ def decode(
         device=device,
         num_threads=threads,
     )
-    tasks = list(_plan_tasks(task, files, paths, generator, record, overwrite))
+    vqvae = generator.vqvae
+    recipe = fingerprint(vqvae.decoder, vqvae.likelihood, context=(fingerprints[0], vqvae.cond))
+    tasks = list(_plan_tasks(task, files, paths, recipe, record, overwrite))
     record.start()
     sizes = [len(task.targets) for task in tasks]
     report = build_progress_callback(progress, len(paths) - sum(sizes), len(paths))
@@ -139,7 +141,7 @@ def _plan_tasks(
     template: DecodeTask,
     files: Sequence[CodeFile],
     paths: Sequence[Path],
-    generator: Generator,
+    model_recipe: str,
     record: OutputRecord,
     overwrite: bool,
 ) -> Iterator[DecodeTask]:
@@ -148,12 +150,11 @@ def _plan_tasks(
     Raises:
         FileExistsError: an output file exists that this command did not write.
     """
-    vqvae, remaining = generator.vqvae, iter(paths)
-    model = fingerprint(vqvae.decoder, vqvae.likelihood, context=(vqvae.fingerprint(), vqvae.cond))
+    remaining = iter(paths)
     for file in files:
         targets = []
         for index, path in zip(range(len(file)), remaining, strict=False):
-            content = f"{model} {file.clips[index]}".encode() + file.get_bytes(index)
+            content = f"{model_recipe} {file.clips[index]}".encode() + file.get_bytes(index)
             targets.append(Target(index, path, hashlib.sha256(content).hexdigest()))
         missing = [
             each for each in targets if record.needs_write(each.path, each.recipe, overwrite)

@@ -88,7 +88,17 @@ def encode(
     units = list(iter_units(generator, folder, items, options, corrupt))
     for _, reason in corrupt.to_list():
         warn(f"skipped: {reason}")
-    shards = _plan_shards(generator, model, Path(out), units, options)
+    tokenizer, size = generator.vqvae.fingerprint(), _resolve_size(generator, options)
+    settings = {
+        "tokenizer": tokenizer,
+        "prior": build_coder(generator).fingerprint if options.compress else None,
+        "size": None if size is None else list(size),
+        "fit": options.fit,
+        "fps": options.fps,
+        "clip_stride": options.clip_stride,
+    }
+    check_plan(Path(out), build_plan(units, settings), options.overwrite)
+    shards = _plan_shards(model, Path(out), units, size, options)
 
     clips, total = 0, BitCount()
 
@@ -100,7 +110,7 @@ def encode(
             if corrupt.add(Path(folder) / source, media.MediaError(reason)):
                 warn(f"skipped: {reason}")
 
-    pending, tokenizer = [], generator.vqvae.fingerprint()
+    pending = []
     for shard in shards:
         if shard.path.is_file():
             count(_resume_shard(shard, tokenizer))
@@ -133,19 +143,13 @@ def _run_shards(
 
 
 def _plan_shards(
-    generator: Generator, model: str, target: Path, units: Sequence[Unit], options: EncodeOptions
+    model: str,
+    target: Path,
+    units: Sequence[Unit],
+    size: tuple[int, int] | None,
+    options: EncodeOptions,
 ) -> list[Shard]:
-    """Return the shards of a run; check its plan against the existing one, and write it."""
-    size = _resolve_size(generator, options)
-    settings = {
-        "tokenizer": generator.vqvae.fingerprint(),
-        "prior": build_coder(generator).fingerprint if options.compress else None,
-        "size": None if size is None else list(size),
-        "fit": options.fit,
-        "fps": options.fps,
-        "clip_stride": options.clip_stride,
-    }
-    check_plan(target, build_plan(units, settings), options.overwrite)
+    """Return the shards of a run."""
     num_threads = max(1, (os.cpu_count() or 1) // options.num_processes)
     is_shared = options.engine == "processes" and options.num_processes > 1
     template = Shard(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vqvideo import media
+from vqvideo.atomic import write_text
 from vqvideo.commands.encode_shard import Shard, Unit
 from vqvideo.data.clips import ClipDataset
 from vqvideo.data.codes import CODE_FILE_PATTERN
@@ -23,7 +24,6 @@ from vqvideo.data.corrupt_files import CorruptFiles, wrap_read_errors
 from vqvideo.data.items import select_split
 from vqvideo.data.metadata import Item, Split
 from vqvideo.generator import Generator
-from vqvideo.media.files import output_file
 from vqvideo.media.formats import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 
@@ -123,7 +123,7 @@ def check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
     elif file.is_file():
         try:
             earlier = dict(json.loads(file.read_text()))
-        except ValueError as cause:
+        except (ValueError, TypeError, RecursionError) as cause:
             raise ValueError(
                 f"{file} is damaged ({cause}); give another folder or --overwrite"
             ) from cause
@@ -139,8 +139,7 @@ def check_plan(target: Path, plan: dict[str, Any], overwrite: bool) -> None:
             f"{target} already has code files; give another folder or --overwrite"
         )
     target.mkdir(parents=True, exist_ok=True)
-    with output_file(file, suffixes=(".json",), overwrite=True) as temporary:
-        temporary.write_text(json.dumps(plan, indent=1) + "\n")
+    write_text(file, json.dumps(plan, indent=1) + "\n")
 
 
 def iter_units(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
+from vqvideo.atomic import write_text
 from vqvideo.commands.conditions import build_cond, find_example, resolve_actions
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import (
@@ -135,7 +136,7 @@ def generate_clip(
         "seconds": round(time.monotonic() - started, 2),
     }
     report = target.with_suffix(".json")
-    report.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_text(report, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return [*written, report]
 
 

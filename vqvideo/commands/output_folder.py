@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from vqvideo.atomic import temporary_folder
 from vqvideo.commands.model import check_output_files
 
 
@@ -28,12 +28,12 @@ def atomic_output_folder(folder: Path, names: Sequence[str], overwrite: bool) ->
             see `check_output_files` for the check before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
-        yield Path(temporary)
+    with temporary_folder(folder) as temporary:
+        yield temporary
         for name in names:
             check_output_files(folder / name, 1, overwrite)
         for name in names:
-            if (Path(temporary) / name).is_file():
-                os.replace(Path(temporary) / name, folder / name)
+            if (temporary / name).is_file():
+                os.replace(temporary / name, folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)

@@ -198,7 +198,7 @@ class CodeFile:
 
     @property
     def has_unchecked_actions(self) -> bool:
-        """Whether the file has actions without checksums, since its format version is 2."""
+        """Return whether actions have no checksums, as in files of format version 2."""
         return self.format_version < 3 and len(self._keys) > 1
 
     def has_actions(self, index: int) -> bool:

@@ -27,7 +27,6 @@ from vqvideo.commands.benchmark.baselines import Baseline, VAEBaseline, VIMCOBas
 from vqvideo.commands.benchmark.runs import record_settings
 from vqvideo.config import MODELS, GeneratorConfig, PartConfig, build_generator, build_likelihood
 from vqvideo.data.clips import ClipDataset
-from vqvideo.media.files import output_file
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.quantizers import NotFiniteError
 from vqvideo.report.environment import collect_environment
@@ -181,8 +180,7 @@ def _load_or_run(
             if run_spec.steps == config.steps:
                 raise
             results = {"trial": asdict(run_spec.trial), "bits": None, "diverged": str(error)}
-        with output_file(file, suffixes=(".json",), overwrite=True) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n")
+        write_text(file, json.dumps(results, indent=2) + "\n")
     stored: dict[str, Any] = json.loads(file.read_text())
     return stored
 

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vqvideo.atomic import replace_file
+from vqvideo.atomic import replace_file, write_text
 from vqvideo.config import GeneratorConfig, PartConfig, build_generator
 from vqvideo.generator import Generator
-from vqvideo.media.files import output_file
 from vqvideo.modes import eval_mode
 from vqvideo.report.codebook_plot import import_figure_class
 from vqvideo.report.environment import collect_environment
@@ -70,8 +69,7 @@ def benchmark_bound(
     ]
     results = {"environment": collect_environment(), "steps": steps, "curves": curves}
     folder.mkdir(parents=True, exist_ok=True)
-    with output_file(files[0], suffixes=(".json",), overwrite=True) as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n")
+    write_text(files[0], json.dumps(results, indent=2) + "\n")
     _plot_curves(curves, files[1])
     return results
 
