@@ -90,8 +90,8 @@ class Server(ThreadingTCPServer):
 
     def server_close(self) -> None:
         """Close the server and its sessions."""
-        super().server_close()
         self.is_closing = True
+        super().server_close()
         self.sessions.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -112,5 +112,12 @@ def serve(server: Server, on_ready: Callable[[str], None], *, open_browser: bool
         on_ready(server.address)
         if open_browser:  # in a thread: a browser in the terminal would block the server
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+        # Not in the main thread, where Ctrl-C would close the connection of a request that has
+        # just begun.
+        loop = threading.Thread(target=server.serve_forever, daemon=True)
+        loop.start()
         with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+            while loop.is_alive():
+                loop.join(1)  # without a time, Ctrl-C does not end it on Windows
+        server.is_closing = True
+        server.shutdown()
