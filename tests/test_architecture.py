@@ -12,6 +12,7 @@ PACKAGE = ROOT / "vqvideo"
 LAYERS = [
     [
         "version",
+        "builtin_parts",
         "atomic",
         "text_files",
         "bounded_build",
@@ -38,7 +39,8 @@ LAYERS = [
     ["config", "weights_format"],
     ["presets", "checkpoint", "testing"],
     ["models", "training", "report", "model_card"],
-    ["commands", "demo"],
+    ["commands"],
+    ["recipes"],
     ["cli"],
 ]
 ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
@@ -46,7 +48,7 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "plugins": {"isolation", "version"},
     "identity": {"plugins"},
     "cond": {"arguments"},
-    "registry": {"identity", "isolation", "option_types", "plugins", "version"},
+    "registry": {"builtin_parts", "identity", "isolation", "option_types", "plugins", "version"},
     "media": {"atomic"},
     "quantizers": {"registry", "metrics", "arguments", "distributed"},
     "nets": {"registry", "grid", "cond", "spectra"},

@@ -31,7 +31,7 @@ def calls(monkeypatch) -> dict[str, object]:
     replace("vqvideo.commands.train_vqvae.train_vqvae", {"psnr_db": 20.12345, "num_frames": 4})
     replace("vqvideo.commands.train_prior.train_prior", {"nats": 1.5})
     replace("vqvideo.commands.generate.generate_clip", [Path("a.mp4"), Path("a.json")])
-    replace("vqvideo.data.maze.record_maze", Path("out/metadata.jsonl"))
+    replace("vqvideo.recipes.worlds.record_maze.record_maze", Path("out/metadata.jsonl"))
     return arguments
 
 

@@ -12,10 +12,10 @@ from vqvideo import media
 from vqvideo.cli import main
 from vqvideo.commands.conditions import format_actions, parse_actions
 from vqvideo.cond import CondSpec
-from vqvideo.data.maze_agent import ACTIONS
 from vqvideo.generator import Generator
 from vqvideo.models import get_pretrained_path
 from vqvideo.priors.network import NetworkPrior
+from vqvideo.recipes.worlds.maze_agent import ACTIONS
 
 SIDE, LENGTH, FPS = 16, 10, 5.0
 MAZE = CondSpec(num_actions=6, action_names=ACTIONS)

@@ -9,7 +9,6 @@ import math
 import pytest
 import torch
 
-import vqvideo.presets  # noqa: F401  registers the built-in models
 from vqvideo.config import MODELS, GeneratorConfig, PartConfig, build_generator
 from vqvideo.registry import UnknownNameError
 

@@ -95,7 +95,7 @@ from vqvideo.data.actions import read_frame_actions
 from vqvideo.data.clips import ClipDataset
 from vqvideo.data.codes import CodeFile, CodeFileError
 from vqvideo.data.metadata import read_metadata
-from vqvideo.demo.starts import read_start_frames
+from vqvideo.recipes.worlds.play.starts import read_start_frames
 
 torch.set_num_threads(1)
 name, code = sys.argv[1:]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.runs import record_settings
 
 import vqvideo
 from vqvideo import media
 from vqvideo.checkpoint import NOTICE_NAME, PHONES_NAME
 from vqvideo.cli import main
-from vqvideo.commands.benchmark.runs import record_settings
 from vqvideo.commands.decode import decode
 from vqvideo.commands.encode import encode
 from vqvideo.commands.encode_plan import EncodeOptions

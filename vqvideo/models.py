@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from vqvideo import presets  # noqa: F401 - registers the built-in models
 from vqvideo.checkpoint import load
 from vqvideo.config import MODELS, build_generator
 from vqvideo.config_versions import PART_REGISTRIES

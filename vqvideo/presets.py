@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vqvideo.config import MODELS, GeneratorConfig, PartConfig
-from vqvideo.data.maze_agent import ACTIONS
 from vqvideo.grid import Strides
 from vqvideo.priors import get_default_prior
 
@@ -34,24 +33,6 @@ def video() -> GeneratorConfig:
         decoder=PartConfig("patchify", {"widths": widths, "num_blocks": blocks}),
         likelihood=PartConfig("gaussian"),
         prior=PartConfig(get_default_prior(3)),
-    )
-
-
-@MODELS.register("maze")
-def maze() -> GeneratorConfig:
-    """Return the config of an action-conditioned model of a maze: 64x64 frames, 16x16 codes each.
-
-    The temporal stride is 1, so an action takes effect in the next frame; the prior is conditioned
-    on the action that led to each frame.
-    """
-    nets = {"widths": (64, 128), "num_blocks": (1, 3)}
-    cond = {"num_actions": len(ACTIONS), "action_names": ACTIONS}
-    prior = {"width": 64, "num_layers": 8, "dropout": 0.1, "cond": cond}
-    return video().merge(
-        strides=((1, 2, 2), (1, 2, 2)),
-        encoder=nets,
-        decoder=nets,
-        prior=prior,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import importlib
 import inspect
 import sys
 import warnings
@@ -19,6 +20,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from vqvideo.builtin_parts import MODULES
 from vqvideo.identity import Origin, format_options, record_origin
 from vqvideo.isolation import call_builder, describe_error, run_foreign_code
 from vqvideo.option_types import find_type_error
@@ -102,11 +104,14 @@ class Registry(Generic[T]):
 
     def list_names(self, pattern: str = "*") -> list[str]:
         """List all names that match a wildcard pattern, plugins included, importing nothing."""
-        names = {*self._builders, *(p.name for p in self.list_plugins() if p.is_usable)}
+        plugins = [plugin.name for plugin in self.list_plugins() if plugin.is_usable]
+        names = {*plugins, *self._builders}
         return sorted(fnmatch.filter(names, normalize_part_name(pattern)))
 
     def list_plugins(self) -> list[Plugin]:
-        """List the plugins of this kind and mark shadowed ones, importing nothing."""
+        """List the plugins of this kind and mark shadowed ones, importing none of them."""
+        for module in MODULES.get(self.kind, ()):
+            importlib.import_module(module)
         plugins = [plugin for plugin in find_plugins() if plugin.kind == self.kind]
         for plugin in plugins:
             name = plugin.name

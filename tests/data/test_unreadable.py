@@ -24,7 +24,7 @@ from vqvideo.data.codes import CodeFile
 from vqvideo.data.corrupt_files import TooManyCorruptError
 from vqvideo.data.items import list_items
 from vqvideo.data.metadata import Item, write_metadata
-from vqvideo.data.utterances import read_utterances
+from vqvideo.recipes.speech.utterances import read_utterances
 
 OPTIONS = {
     "mp4": {"shape": (4, 16, 24)},

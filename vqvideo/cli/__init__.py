@@ -21,15 +21,23 @@ from vqvideo.version import __version__
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
-    """Run a command line and return the exit code.
+    """Run the command line of `vqvideo` and return the exit code.
 
     Args:
         argv: arguments without the program's name; None for `sys.argv`.
         command: the command to run, for the scripts in tools/; None if `argv` has it.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _build_parser(command)
-    options, unknown = parser.parse_known_args(arguments)
+    return run(_build_parser(command), argv)
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Run the command that a parser of `add_content` selects, and return the exit code.
+
+    Args:
+        parser: the parser.
+        argv: arguments without the program's name; None for `sys.argv`.
+    """
+    options, unknown = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
     if unknown:
         options.parser.error(_format_unknown_argument(unknown[0], options.parser))
     try:
@@ -51,17 +59,17 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
 def _build_parser(command: str | None) -> argparse.ArgumentParser:
     if command is not None:
         help_, content = COMMANDS[command]
-        return _add_content(argparse.ArgumentParser(description=help_, allow_abbrev=False), content)
+        return add_content(argparse.ArgumentParser(description=help_, allow_abbrev=False), content)
     parser = argparse.ArgumentParser(
         prog="vqvideo",
         description="Encode video, audio and images as discrete codes, and generate new clips.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    return _add_content(parser, COMMANDS)
+    return add_content(parser, COMMANDS)
 
 
-def _add_content(
+def add_content(
     parser: argparse.ArgumentParser, content: AddOptions | Mapping[str, tuple[str, Any]]
 ) -> argparse.ArgumentParser:
     """Add the options of a command, or the commands of a group, to a parser; return it."""
@@ -69,7 +77,7 @@ def _add_content(
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
         for name, (help_, inner) in content.items():
             sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
-            _add_content(sub, inner)
+            add_content(sub, inner)
     else:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

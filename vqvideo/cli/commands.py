@@ -9,7 +9,6 @@ import argparse
 from typing import Any
 
 import vqvideo
-from vqvideo.cli.benchmark import BENCHMARKS
 from vqvideo.cli.codes import add_decode_arguments, add_encode_arguments
 from vqvideo.cli.doctor import add_doctor_arguments
 from vqvideo.cli.evaluate import add_evaluate_arguments
@@ -249,7 +248,6 @@ COMMANDS: dict[str, tuple[str, AddOptions | dict[str, tuple[str, AddOptions]]]] 
     "export": ("Copy a model with smaller weights.", _add_export_arguments),
     "push": ("Upload a model to the Hugging Face hub, with its card.", add_push_arguments),
     "record-maze": ("Record episodes in a maze, with their actions.", add_record_maze_arguments),
-    "benchmark": ("Run a benchmark on this machine.", BENCHMARKS),
     "models": ("List the registered models.", _add_models_arguments),
     "plugins": ("List the parts of installed plugins.", add_plugins_arguments),
     "new-plugin": ("Create a project that adds a part to vqvideo.", add_new_plugin_arguments),

@@ -1,9 +1,8 @@
-"""Options of the maze commands: record episodes, render a rollout, benchmark a model."""
+"""Options of the maze commands: record episodes, render a rollout."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 from typing import Any
 
 from vqvideo.cli.options import (
@@ -50,7 +49,7 @@ def add_record_maze_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_record_maze(options: argparse.Namespace) -> Any:
-    from vqvideo.data.maze import record_maze
+    from vqvideo.recipes.worlds.record_maze import record_maze
 
     names = ("num_episodes", "num_frames", "size", "scenario", "seed", "test_fraction", "overwrite")
     arguments = {name: getattr(options, name) for name in names}
@@ -74,7 +73,7 @@ def add_rollout_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-frames", type=int, help="total frames, six real ones included; default: all"
     )
-    _add_sampling_options(parser)
+    add_rollout_sampling_options(parser)
     parser.add_argument(
         "--scale", type=int, default=3, help="factor by which the video is enlarged (default: 3)"
     )
@@ -83,7 +82,7 @@ def add_rollout_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run_rollout)
 
 
-def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+def add_rollout_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Add the sampling options of rollouts."""
     parser.add_argument(
         "--temperature",
@@ -101,50 +100,9 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_rollout(options: argparse.Namespace) -> Any:
-    from vqvideo.commands.rollout import render_rollout
+    from vqvideo.recipes.worlds.rollout import render_rollout
 
     sampling = ("num_frames", "temperature", "guidance_scale", "seed", "scale")
     names = ("model", "out", *sampling, "device", "overwrite")
     arguments = {name: getattr(options, name) for name in names}
     return [render_rollout(options.file, **arguments, progress=create_progress_bar("code"))]
-
-
-def add_benchmark_maze_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `vqvideo benchmark maze`."""
-    parser.add_argument(
-        "--model", required=True, help="a model conditioned on the actions of record-maze"
-    )
-    parser.add_argument(
-        "--data", required=True, metavar="FOLDER", help="recorded episodes, with a test split"
-    )
-    parser.add_argument("--other-map", metavar="FOLDER", help="recorded episodes of another map")
-    parser.add_argument(
-        "--max-episodes", type=int, metavar="N", help="maximum episodes per folder (default: all)"
-    )
-    parser.add_argument(
-        "--num-frames", type=int, default=100, help="generated frames per episode (default: 100)"
-    )
-    _add_sampling_options(parser)
-    parser.add_argument(
-        "--out",
-        default="outputs/maze",
-        metavar="FOLDER",
-        help="output folder (default: outputs/maze)",
-    )
-    add_device_option(parser)
-    add_overwrite_option(parser)
-    parser.set_defaults(run=_run_benchmark_maze)
-
-
-def _run_benchmark_maze(options: argparse.Namespace) -> Any:
-    from vqvideo.commands.benchmark.maze.run import MazeBenchmarkConfig, benchmark_maze
-    from vqvideo.commands.benchmark.maze.table import format_maze_table
-
-    names = [field.name for field in fields(MazeBenchmarkConfig)]
-    files, results = benchmark_maze(
-        MazeBenchmarkConfig(**{name: getattr(options, name) for name in names}),
-        out=options.out,
-        overwrite=options.overwrite,
-        progress=create_progress_bar("part"),
-    )
-    return {"files": files, **results} if options.json else [format_maze_table(results), "", *files]

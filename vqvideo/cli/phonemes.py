@@ -64,7 +64,7 @@ def _run_phonemes(options: argparse.Namespace) -> Any:
 
 
 def _run_learn(options: argparse.Namespace) -> Any:
-    from vqvideo.commands.speech.phonemes import learn_phones
+    from vqvideo.recipes.speech.phonemes import learn_phones
 
     if options.phone_map is not None:
         raise ValueError("--phone-map is for FILE; --data learns a new map")
@@ -84,7 +84,7 @@ def _run_learn(options: argparse.Namespace) -> Any:
 
 
 def _run_transcribe(options: argparse.Namespace) -> Any:
-    from vqvideo.commands.speech.transcribe import transcribe
+    from vqvideo.recipes.speech.transcribe import transcribe
 
     if options.test_data is not None or options.silence is not None:
         raise ValueError("--test-data and --silence are for --data, not for FILE")

@@ -29,7 +29,7 @@ def add_play_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_play(options: argparse.Namespace) -> None:
     from vqvideo.commands.model import find_model_folder, load_model
-    from vqvideo.demo import Server, get_action_labels, read_start, serve
+    from vqvideo.recipes.worlds.play import Server, get_action_labels, read_start, serve
 
     generator = load_model(options.model, options.device)
     get_action_labels(generator)  # raises for a model that cannot be played, before reading files

@@ -1,0 +1,1 @@
+"""`tools/benchmark.py maze`: evaluation of an action-conditional video model."""

@@ -1,0 +1,1 @@
+"""`tools/benchmark.py speech`: evaluation of reconstruction and speaker conversion."""

@@ -1,1 +1,0 @@
-"""The benchmarks of `vqvideo benchmark`, one module each, and shared measurement code."""

@@ -1,1 +1,0 @@
-"""`vqvideo benchmark maze`: evaluation of an action-conditional video model."""

@@ -1,1 +1,0 @@
-"""`vqvideo benchmark speech`: evaluation of reconstruction and speaker conversion."""

@@ -1,0 +1,1 @@
+"""Playable models of an environment: recorded episodes, rollouts, interactive play."""
