@@ -61,6 +61,7 @@ def decode_naively(vqvae, codes, **options):
     return found.movedim(-1, 1) if prior.num_codebooks > 1 else found[:, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize(("rank", "channels"), CASES)
 def test_values_are_those_that_are_drawn_naively_from_the_same_noise(rank, channels, temperature):
@@ -73,6 +74,7 @@ def test_values_are_those_that_are_drawn_naively_from_the_same_noise(rank, chann
     assert torch.equal(vqvae.likelihood.to_levels(again), decode_naively(vqvae, codes, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize(("rank", "channels"), CASES)
 def test_a_stream_in_any_chunks_is_the_whole(rank, channels, temperature, monkeypatch):
@@ -152,6 +154,7 @@ def test_every_value_is_conditioned_on_the_speaker():
 # -- priors that cannot go on -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_prior_that_knows_the_rows_of_its_grid_waits_for_the_whole(temperature):
     vqvae = build_small_vqvae(2, 3, coordinates=True)
@@ -206,6 +209,7 @@ def test_a_temperature_that_is_none_is_refused():
             vqvae.decode(codes, temperature=temperature)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rank", "channels", "steps", "coordinates"),
     [(1, 1, 7, False), (1, 2, 20, False), (2, 3, 5, False), (2, 3, 5, True), (3, 2, 2, False)],

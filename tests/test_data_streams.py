@@ -69,6 +69,7 @@ def split_into_chunks(x, axis, seed):
         start += length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 @pytest.mark.parametrize("nets", NETS)
 @pytest.mark.parametrize("rank", AXES)
@@ -188,6 +189,7 @@ def test_a_stream_leaves_modes_and_gradients_as_they_are():
     assert all(torch.equal(before[name], value) for name, value in vqvae.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nets", NETS)
 @pytest.mark.parametrize("rank", AXES)
 def test_frames_of_a_stream_are_those_that_continue_a_clip(rank, nets):
@@ -250,6 +252,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_stream():
     def peak(frames):
         command = [sys.executable, "-c", MEMORY, str(frames)]
@@ -258,6 +261,7 @@ def test_memory_does_not_grow_with_the_length_of_a_stream():
     assert peak(1024) < 1.1 * peak(64)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_streams():
     vqvae = build("video", pretrained=True).vqvae
     x = torch.rand(1, 3, 32, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -137,6 +137,7 @@ SETUP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in PAGES_NOT_RUN])
 def test_what_a_page_shows_runs(name, monkeypatch, tmp_path):
     blocks = [
@@ -167,6 +168,7 @@ def test_every_block_of_code_says_its_language(name):
             tomllib.loads(found["text"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../README.md", *NAMES])
 def test_every_line_of_vqvideo_parses(name):
     page = (ROOT / "docs" / name).read_text()
@@ -208,6 +210,7 @@ def list_messages():
                 yield node.value
 
 
+@pytest.mark.slow
 def test_the_messages_on_the_page_of_failures_are_those_of_the_source():
     page = (ROOT / "docs" / "failures.md").read_text()
     quoted = re.findall(r"^> `([^`]+)`$", page, re.MULTILINE)
@@ -235,6 +238,7 @@ def find_parser(words):
         parser = kinds[0].choices[words.pop(0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../README.md", *NAMES])
 def test_every_option_in_a_sentence_is_one_of_its_command(name):
     text = re.sub(r"^```.*?^```", "", (ROOT / "docs" / name).read_text(), flags=re.M | re.S)

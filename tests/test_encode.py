@@ -123,6 +123,7 @@ def test_windows_get_the_codes_of_each_by_itself(folder, models, tmp_path):
     assert {file.clips[index].split for file, index in clips.values()} == {"train", "test"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2])
 def test_audio_and_images_are_encoded_and_decoded_too(models, tmp_path, rank):
     data, out, again = tmp_path / "data", tmp_path / "codes", tmp_path / "again"
@@ -204,6 +205,7 @@ def many_files(folder, models, tmp_path, monkeypatch):
     return str(data)
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_makes_the_same_files(many_files, models, tmp_path):
     seen = []
     for processes in (1, 2):
@@ -244,6 +246,7 @@ def test_a_run_resumes_beside_code_files_of_an_older_format(many_files, models, 
     assert len(list((tmp_path / "again").glob("*.mkv"))) == 7
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_with_what_is_missing(many_files, models, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     encode(many_files, str(whole), model=models[3])
@@ -376,6 +379,7 @@ def test_uneven_times_are_not_lost_in_silence(models, tmp_path):
     assert open_codes(tmp_path / "even")[0].clips[0].length == 22
 
 
+@pytest.mark.slow
 def test_decoding_in_several_processes_gives_the_same_files(many_files, models, tmp_path):
     encode(many_files, str(tmp_path / "codes"), model=models[3])
     made = []
@@ -501,6 +505,7 @@ def test_segments_of_any_length_come_apart_again(size):
             compress_module._parse_segments(damaged, clip, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [3, 10**9])
 @pytest.mark.parametrize(
     "data", [b"\x80" * 10**6, b"\xff" * 10**6, b"\0" * 10**6, b"\xff" * 8 + b"\1", b"\x83"]
@@ -531,6 +536,7 @@ def test_another_prior_or_a_damaged_segment_is_refused_by_name(folder, models, t
         decode(str(out), str(tmp_path / "x"), model=models[3])
 
 
+@pytest.mark.slow
 def test_a_prior_trains_from_code_files_of_media_and_of_a_run(folder, models, tmp_path):
     config = TrainingConfig(steps=2, batch_size=2, eval_every=1, precision="fp32")
     codes, run = tmp_path / "codes", tmp_path / "run"
@@ -554,6 +560,7 @@ def test_a_prior_trains_from_code_files_of_media_and_of_a_run(folder, models, tm
         train_prior(vqvae="video", data=str(codes), out=str(run / "y"), config=config)
 
 
+@pytest.mark.slow
 def test_actions_and_classes_go_through_code_files_to_the_prior(models, tmp_path):
     pytest.importorskip("constriction")
     data = tmp_path / "data"

@@ -19,9 +19,12 @@ from vqvideo.commands.encode_plan import EncodeOptions
 from vqvideo.commands.ray_pool import compute_worker_resources, run_tasks
 
 pytestmark = [
+    pytest.mark.slow,
     # Ray Data sets its own old options when it makes its defaults.
-    pytest.mark.filterwarnings(f"ignore:`{name}` is deprecated:DeprecationWarning")
-    for name in ("use_push_based_shuffle", "use_polars", "use_arrow_tensor_v2")
+    *(
+        pytest.mark.filterwarnings(f"ignore:`{name}` is deprecated:DeprecationWarning")
+        for name in ("use_push_based_shuffle", "use_polars", "use_arrow_tensor_v2")
+    ),
 ]
 
 

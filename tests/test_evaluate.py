@@ -118,6 +118,7 @@ def compute_interval_by_hand(values):
     return [mean - aside, mean + aside]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_terms_of_an_image_are_those_of_it_alone(evaluation_result, image_model, image_folder):
     _, figures, items = evaluation_result
@@ -269,6 +270,7 @@ def test_contact_sheets_show_originals_above_reconstructions_and_a_row_for_each_
         torch.testing.assert_close(shown, samples[0], atol=0.01, rtol=0)
 
 
+@pytest.mark.slow
 def test_metrics_do_not_depend_on_the_batch(evaluation_result, image_model, image_folder):
     _, figures, _ = evaluation_result
     _, alone = evaluate(model=image_model, data=image_folder, batch_size=1, temperatures=())
@@ -294,6 +296,7 @@ def test_fewer_items_are_evenly_spread_and_progress_counts_them_and_the_samples(
     assert steps == [(2, 9), (3, 9), (6, 9), (9, 9)]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_gaussian_video_model_is_scored_in_nats_of_a_density_alone(small_model, clips):
     files, figures = evaluate(
@@ -332,6 +335,7 @@ def test_a_gaussian_video_model_is_scored_in_nats_of_a_density_alone(small_model
     assert (film[:, :, : 64 * 3 : 3, : 64 * 3 : 3] - x[0]).abs().mean() < 0.05
 
 
+@pytest.mark.slow
 def test_windows_of_one_file_are_said_to_be_alike(small_model, tmp_path):
     (tmp_path / "clips").mkdir()
     frames = torch.rand(3, 40, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -349,6 +353,7 @@ def test_windows_of_one_file_are_said_to_be_alike(small_model, tmp_path):
     assert figures["means"]["psnr_db"]["ci95"] is None
 
 
+@pytest.mark.slow
 def test_without_a_prior_there_is_no_prior_term_and_no_sample_and_the_page_says_so(
     first_stage, image_model, image_folder
 ):
@@ -394,6 +399,7 @@ def test_data_of_other_classes_is_refused(image_folder, tmp_path):
         evaluate(model=model, data=image_folder)
 
 
+@pytest.mark.slow
 def test_an_autoregressive_likelihood_reconstructs_a_few_items_only(tmp_path):
     data = write_images(tmp_path / "small", 11, size=8)
     likelihood = {
@@ -408,6 +414,7 @@ def test_an_autoregressive_likelihood_reconstructs_a_few_items_only(tmp_path):
     assert "PSNR and SSIM are averaged over only 8 evenly spread items" in files[1].read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4, 8])
 def test_images_too_small_for_ssim_have_none_and_the_page_says_so(size, tmp_path):
     data = write_images(tmp_path / "small", 3, size=size)
@@ -480,6 +487,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     assert not Path("outputs").exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_stopped_leaves_the_one_before_as_it_was(
     image_model, first_stage, image_folder, monkeypatch
 ):
@@ -517,6 +525,7 @@ def test_a_reconstruction_that_is_not_finite_is_not_called_a_log_probability(
         evaluate(model=image_model, data=image_folder)
 
 
+@pytest.mark.slow
 def test_an_unreadable_window_is_left_out_and_its_file_named(image_model, tmp_path):
     data = write_images(tmp_path / "pictures", 6)
     whole, _ = evaluate(model=image_model, data=data, temperatures=())
@@ -552,6 +561,7 @@ def test_where_no_window_can_be_read_there_is_nothing_to_score(image_model, tmp_
         score_items(generator, clips, [0, 1], batch_size=1, advance=lambda number: None)
 
 
+@pytest.mark.slow
 def test_the_command_prints_its_files_or_all_means_as_json(image_model, image_folder, capsys):
     command = ["evaluate", "--model", image_model, "--data", image_folder, "--max-items", "2"]
     assert main([*command, "--temperatures", "1"]) == 0

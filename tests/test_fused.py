@@ -38,6 +38,7 @@ def sample_both(prior, grid, **options):
     return (generate(prior, grid, method=method, **options) for method in ("fused", "cached"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_codebooks", [1, 2, 3])
 @pytest.mark.parametrize("temperature", [0, 0.3, 1, 2])
 @pytest.mark.parametrize("rank", GRIDS)

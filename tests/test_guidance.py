@@ -44,6 +44,7 @@ class MixedLogitsPrior(torch.nn.Module):
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [0.5, 3.0])
 @pytest.mark.parametrize("rank", GRIDS)
 def test_guided_codes_are_those_of_the_mixed_logits_by_every_method(rank, guidance_scale):

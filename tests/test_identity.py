@@ -171,6 +171,7 @@ FINGERPRINTS = {  # of the tokenizer and of the prior; one that changes orphans 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FINGERPRINTS)
 def test_stored_models_keep_the_fingerprints_that_code_files_were_written_with(name):
     pytest.importorskip("constriction")

@@ -53,6 +53,7 @@ def install_plugin(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PART_KINDS)
 def test_a_project_of_each_kind_is_found_and_its_own_tests_pass(
     kind, install_plugin, tmp_path, monkeypatch, capsys
@@ -95,6 +96,7 @@ def test_a_project_is_made_where_one_says_and_holds_a_readme(tmp_path, capsys):
     assert "{" not in readme
 
 
+@pytest.mark.slow
 def test_a_real_pytest_in_the_project_finds_its_tests_without_installing_it(tmp_path):
     main(["new-plugin", "thing", "--kind", "encoder", "--out", str(tmp_path / "thing")])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

@@ -24,6 +24,7 @@ def find_code_blocks(language, text=README):
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_python_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -34,6 +35,7 @@ def test_the_python_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     assert names["longer"].shape == (1, 3, 16, 64, 64)
 
 
+@pytest.mark.slow
 def test_what_the_page_on_speech_shows_runs(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
@@ -63,6 +65,7 @@ def test_what_the_page_on_speech_shows_runs(monkeypatch, tmp_path):
     assert media.read_audio("outputs/on.wav").samples.shape == (1, 64000)
 
 
+@pytest.mark.slow
 def test_the_shell_blocks_run_one_after_the_other(monkeypatch, tmp_path):
     pytest.importorskip("vizdoom")
     monkeypatch.chdir(tmp_path)
@@ -88,6 +91,7 @@ def test_every_link_to_a_file_leads_somewhere():
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.slow
 def test_import_is_quick_and_brings_in_nothing_that_is_slow():
     code = (
         "import sys, vqvideo; vqvideo.build, vqvideo.load; "
@@ -98,6 +102,7 @@ def test_import_is_quick_and_brings_in_nothing_that_is_slow():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_import_takes_at_most_a_third_of_a_second_more_than_torch():
     code = (
         "import time, torch; start = time.perf_counter(); "
@@ -110,6 +115,7 @@ def test_import_takes_at_most_a_third_of_a_second_more_than_torch():
     assert min(seconds) < 0.3, seconds
 
 
+@pytest.mark.slow
 def test_the_wheel_works_without_the_checkout(tmp_path):
     """Built without the network, unpacked elsewhere, run with nothing of this folder in sight."""
     pytest.importorskip("hatchling")

@@ -65,6 +65,7 @@ def ssim_by_loops(x, y):
     return torch.stack(values).mean().item()
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_each_frame_and_its_original(reconstruct_result, small_model):
     files, figures, x = reconstruct_result
     codes, again = reconstruct_by_hand(small_model, x)
@@ -155,6 +156,7 @@ def test_what_cannot_be_done_is_said_before_any_work(episode, small_model, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_names_its_files_and_gives_metrics_as_json(
     clips, small_model, tmp_path, monkeypatch, capsys
 ):

@@ -32,6 +32,7 @@ def iter_conds(actions, first=0):
     return (make_cond(actions, slice(2 * step, 2 * step + 2)) for step in steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [None, 2.0])
 @pytest.mark.parametrize("known", [0, 1, 3])
 @pytest.mark.parametrize("rank", INNER)
@@ -51,6 +52,7 @@ def test_steps_conditioned_one_by_one_are_those_of_the_whole(rank, known, guidan
     assert torch.equal(torch.stack(list(drawn), dim=1), whole[:, known:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_codebooks", [1, 2])
 @pytest.mark.parametrize("rank", INNER)
 def test_without_conditions_a_stream_has_no_end(rank, num_codebooks):

@@ -23,6 +23,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_every_tool_is_a_door_to_a_command():
     for tool in TOOLS.glob("*.py"):
         done = subprocess.run(
@@ -32,6 +33,7 @@ def test_every_tool_is_a_door_to_a_command():
     assert {"generate", "train-vqvae", "train-prior", "record-maze"} <= set(COMMANDS)
 
 
+@pytest.mark.slow
 def test_the_first_command_makes_a_clip_a_sheet_and_a_record():
     done = subprocess.run(
         [sys.executable, str(TOOLS / "generate_clip.py")], capture_output=True, text=True
@@ -49,6 +51,7 @@ def test_the_first_command_makes_a_clip_a_sheet_and_a_record():
     assert set(record["versions"]) == {"vqvideo", "torch", "python"}
 
 
+@pytest.mark.slow
 def test_the_shipped_model_samples_images_and_not_noise():
     """Neighbouring pixels and frames differ within a factor of two as in recorded walks."""
     generator = vqvideo.build("video", pretrained=True)
@@ -102,6 +105,7 @@ def test_a_prefix_of_another_size_is_made_to_fit(small_model, fit):
     assert (corner < -0.9) == (fit == "pad")  # padding is black
 
 
+@pytest.mark.slow
 def test_both_stages_train_from_the_command_line(clips, capsys):
     small = [
         "--set=encoder.widths=[8,8]",
@@ -123,6 +127,7 @@ def test_both_stages_train_from_the_command_line(clips, capsys):
     assert media.probe("outputs/clip.mp4").num_frames == 4
 
 
+@pytest.mark.slow
 def test_images_and_audio_train_and_generate_by_the_same_commands(tmp_path):
     draw = torch.Generator().manual_seed(0)
     (tmp_path / "pictures").mkdir()
@@ -156,6 +161,7 @@ def require_error(arguments, capsys):
     return captured.err
 
 
+@pytest.mark.slow
 def test_bad_input_gets_one_line_and_costs_nothing(small_model, clips, capsys):
     model = ["generate", "--model", str(small_model)]
     Path("text.mp4").write_text("not a video")
@@ -226,6 +232,7 @@ def test_a_run_is_not_overwritten_by_default(clips, capsys):
     assert "run already has a run" in require_error([*arguments, "--steps", "1"], capsys)
 
 
+@pytest.mark.slow
 def test_an_exported_model_carries_its_notice_and_its_weights():
     assert main(["export", "--model", "video", "--out", "small"]) == 0
     assert "Freedoom" in Path("small/NOTICE").read_text()

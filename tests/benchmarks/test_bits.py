@@ -31,6 +31,8 @@ from vqvideo import media
 from vqvideo.config import build_generator
 from vqvideo.likelihoods import BernoulliLikelihood
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):

@@ -24,6 +24,8 @@ from vqvideo.metrics import estimate_mean
 from vqvideo.recipes.worlds.maze_agent import ACTIONS
 from vqvideo.recipes.worlds.maze_model import repeat_actions
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchmetrics")
 

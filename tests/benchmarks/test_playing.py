@@ -10,6 +10,8 @@ from benchmarks.playing import benchmark_playing, format_playing_table
 
 import vqvideo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def slow_clock(monkeypatch):

@@ -23,6 +23,8 @@ from benchmarks.table import format_quantizer_table
 
 from vqvideo.quantizers import search
 
+pytestmark = pytest.mark.slow
+
 SMALL = ProblemSize(num_vectors=300, code_dim=8, codebook_size=40)
 needs_linux = pytest.mark.skipif(
     not memory.can_measure(), reason="peak memory is read from Linux, with glibc's allocator"

@@ -9,6 +9,8 @@ from benchmarks.cli import main
 
 from vqvideo.report.environment import collect_environment, format_environment
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "wavenet": sampling.SamplingCase("wavenet", (6,), 7, {"num_layers": 2, "width": 8}),
     "masked3d": sampling.SamplingCase("masked3d", (2, 3, 4), 7, {"num_layers": 2, "width": 8}),

@@ -39,6 +39,8 @@ from vqvideo.metrics import estimate_mean
 from vqvideo.recipes.speech.phone_map import PhoneMap
 from vqvideo.spectra import mel_distance
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchmetrics")
 

@@ -11,6 +11,8 @@ import vqvideo
 from vqvideo import media
 from vqvideo.config import MODELS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny_benchmark(monkeypatch, small_changes):

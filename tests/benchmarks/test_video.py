@@ -9,6 +9,8 @@ from benchmarks.cli import main
 
 from vqvideo import media
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def short_benchmark(monkeypatch):

@@ -36,6 +36,7 @@ def test_a_file_that_is_no_video_ends_the_command_with_its_name(run_command, cap
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_rate_cache_and_share_of_corrupt_files_are_options(run_command, capsys, tmp_path):
     cache = tmp_path / "decoded"
     options = ["--fps", "16", "--cache-dir", str(cache), "--max-corrupt", "0.5"]

@@ -213,6 +213,7 @@ def iter_forged_fields(fields):
         yield {**fields, "clips": [value]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coder", [None, "c0de"])
 def test_any_value_of_any_field_under_a_valid_checksum_is_read_or_refused(tmp_path, coder):
     write(tmp_path / "a", ACTIONS["ids"], coder=coder, segment=2 if coder else 0)

@@ -116,6 +116,7 @@ def folder_with_corrupt_frames(folder, corrupt_frame) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_window_that_cannot_be_decoded_is_replaced_by_the_next_whoever_reads_it(

@@ -28,6 +28,7 @@ def compute_windows(files: list[tuple[range, int]], fps: float, step: int) -> li
     return windows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 4])
 @pytest.mark.parametrize("fps", [2.5, 3, 4, 8, 10, 16, 29.97])
 def test_files_of_different_rates_give_clips_of_one(

@@ -16,6 +16,8 @@ from vqvideo import plugins
 from vqvideo.quantizers import QUANTIZERS
 from vqvideo.testing import check_quantizer
 
+pytestmark = pytest.mark.slow
+
 vector_quantize_pytorch = pytest.importorskip("vector_quantize_pytorch")
 pytest.importorskip("pip")
 pytest.importorskip("hatchling")

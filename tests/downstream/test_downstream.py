@@ -21,6 +21,8 @@ import vqvideo
 from vqvideo import media
 from vqvideo.checkpoint import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pip")
 pytest.importorskip("hatchling")
 pytest.importorskip("accelerate")

@@ -51,6 +51,7 @@ def test_every_registered_prior_is_under_test():
     assert {name for name, _ in BUILT_IN} == exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_codebooks", [1, 2])
 @pytest.mark.parametrize(("name", "rank"), BUILT_IN)
 def test_every_registered_prior_keeps_the_laws_of_entropy_coding(name, rank, num_codebooks):
@@ -96,6 +97,7 @@ def test_constriction_codes_by_the_very_frequencies(encoded_clip):
                 point = (point << 32 | words.pop(0)) % 2**64
 
 
+@pytest.mark.slow
 def test_codes_that_the_prior_draws_take_within_2_percent_of_its_own_nats():
     """With far less entropy than plain packing, and checks and all."""
     prior = build_noisy_prior(build_small_prior("masked3d"), 3, 37).float()

@@ -7,6 +7,7 @@ import sys
 import zlib
 from functools import partial
 
+import pytest
 import torch
 
 from vqvideo.cond import Cond
@@ -94,6 +95,7 @@ def test_bits_are_what_they_were():
     assert encode_segments() == SEGMENTS
 
 
+@pytest.mark.slow
 def test_bits_are_the_same_with_other_vector_instructions_and_threads():
     """In another process, as on a machine without AVX."""
     script = (

@@ -30,6 +30,7 @@ def build_small_autoregressive(*, rank, channels, mu_law=False):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIKELIHOODS.list_names())
 def test_every_registered_likelihood_keeps_the_laws(name):
     small = {"autoregressive": build_small_autoregressive}
@@ -37,6 +38,7 @@ def test_every_registered_likelihood_keeps_the_laws(name):
     testing.check_likelihood(small.get(name, LIKELIHOODS.get(name)), ranks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [CategoricalLikelihood, build_small_autoregressive])
 def test_likelihoods_over_the_mu_law_scale_keep_the_laws(build):
     testing.check_likelihood(partial(build, mu_law=True), (1,), channel_counts=(1,))
@@ -356,6 +358,7 @@ FAULTS = [  # the law, the likelihood that breaks it and keeps those before it, 
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_a_likelihood_is_caught_by_its_law(law, broken, message):
     ranks = (1,) if issubclass(broken, MelLikelihood) else (1, 2, 3)

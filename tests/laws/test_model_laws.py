@@ -47,11 +47,13 @@ SMALL_MODELS = {  # a model that is not here is checked as it is
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", vqvideo.list_models())
 def test_every_registered_model_keeps_the_laws(name):
     testing.check_model(name, **SMALL_MODELS.get(name, {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["image", "audio", "video"])
 def test_a_model_conditioned_on_speaker_and_class_keeps_the_laws(name):
     told = {"num_speakers": 3, "num_classes": 2}
@@ -360,6 +362,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_a_model_is_caught_by_its_law(law, broken, message, monkeypatch):
     model, changes = broken, IMAGE

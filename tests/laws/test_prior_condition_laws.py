@@ -163,6 +163,7 @@ FAULTS = [  # the law, the prior that breaks it and keeps those before it, what 
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_conditions_is_caught_by_its_law(law, broken, message, rank):

@@ -110,6 +110,7 @@ FAULTS = [  # the law, the prior that breaks it and keeps those before it, what 
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_a_prior_with_latents_is_caught_by_its_law(law, broken, message):
     found = f"^{broken.__name__} breaks the law {law}: rank 2.*{message}"

@@ -46,11 +46,13 @@ def test_every_registered_prior_is_under_test():
     assert built_in == set(PRIORS.list_names()) - set(PLUGIN_PRIORS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rank"), BUILT_IN_PRIORS)
 def test_every_registered_prior_keeps_the_laws(name, rank):
     testing.check_prior(build_small_prior(name), rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rank"), BUILT_IN_PRIORS)
 def test_every_registered_prior_keeps_the_laws_with_several_codes_per_position(name, rank):
     testing.check_prior(build_small_prior(name), rank, num_codebooks=2)

@@ -157,6 +157,7 @@ FAULTS = [  # the law, the prior that breaks it and keeps those before it, what 
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_logits_is_caught_by_its_law(law, broken, message, rank):
@@ -194,6 +195,7 @@ def shift_twice(axis, monkeypatch):
     monkeypatch.setattr(causal, "add_shifted", lambda x, update, axis: careless(x, update, axis))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "rank", "message"),
     [

@@ -183,18 +183,21 @@ def run_law(law, broken, message, rank):
         testing.check_prior(partial(broken, **SMALL), rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_steps_is_caught_by_its_law(law, broken, message, rank):
     run_law(law, broken, message, rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS_OF_ROWS)
 def test_a_planted_fault_that_takes_a_row_is_caught_by_its_law(law, broken, message, rank):
     run_law(law, broken, message, rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_weight_that_sampling_moves_is_caught_by_whatever_samples_first(rank):
     with pytest.raises(AssertionError, match=r"stepping differs|sampling differ|sampling changed"):

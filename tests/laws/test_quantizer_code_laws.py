@@ -97,6 +97,7 @@ FAULTS = [  # the law, the quantizer that breaks it and keeps those before it, w
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_codes_is_caught_by_its_law(law, broken, message):
     options = {"levels": (30, 40)} if issubclass(broken, FiniteScalarQuantizer) else SMALL

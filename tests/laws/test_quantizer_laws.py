@@ -48,6 +48,7 @@ def test_every_registered_quantizer_is_under_test_with_small_options():
     assert not missing, f"say in SMALL_QUANTIZERS which options make these small: {missing}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [(name, options) for name, several in SMALL_QUANTIZERS.items() for options in several],
@@ -56,6 +57,7 @@ def test_every_registered_quantizer_keeps_the_laws(name, options):
     testing.check_quantizer(partial(QUANTIZERS.build, name, options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUANTIZERS.list_names())
 def test_every_registered_quantizer_keeps_the_laws_as_it_is_by_default(name):
     testing.check_quantizer(QUANTIZERS.get(name))

@@ -127,6 +127,7 @@ FAULTS = [  # the law, the quantizer that breaks it and keeps those before it, w
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
 def test_a_planted_fault_in_states_is_caught_by_its_law(law, broken, message):
     found = f"^{broken.__name__} breaks the law {law}: .*{message}"

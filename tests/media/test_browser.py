@@ -19,6 +19,8 @@ import torch
 
 from vqvideo.media import Audio, write_video
 
+pytestmark = pytest.mark.slow
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

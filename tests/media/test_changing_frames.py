@@ -106,6 +106,7 @@ def join(tmp_path: Path) -> Join:
     return join
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stream", "change"), CASES)
 def test_each_frame_is_that_of_its_part_alone(stream: str, change: str, join: Join) -> None:
     whole, *parts = join(stream, change)

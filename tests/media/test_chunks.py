@@ -21,6 +21,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [None, (20, 36)])
 @pytest.mark.parametrize("name", [*FORMATS, "edit list"])
 def test_chunks_together_are_the_whole_video(

@@ -32,6 +32,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stuck_ends_and_names_the_file(tmp_path: Path) -> None:
     script = tmp_path / "workers.py"  # a file, for processes that are spawned import it
     script.write_text(WORKERS)

@@ -117,6 +117,7 @@ class Frames(torch.utils.data.Dataset):
         return read_video(self.path, [number]).frames
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes_leave_the_file_of_their_parent_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
@@ -162,6 +163,7 @@ for read, times in ((read_short, 500), (read_long, 300)):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("backend", ["pyav", "decord"])
 def test_reading_again_and_again_takes_no_more_memory(backend: str, tmp_path: Path, encode) -> None:

@@ -113,6 +113,7 @@ def flip_bit(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="waits for a pipe with select")
 def test_what_ends_the_reading_process_is_noticed(
     reader: Reader, tmp_path: Path, monkeypatch
@@ -126,6 +127,7 @@ def test_what_ends_the_reading_process_is_noticed(
             assert fault in fragile.read(tmp_path / "code")["fault"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="waits for a pipe with select")
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_cut_or_flipped_file_is_fatal_or_cut_short_in_silence(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_importing_media_loads_no_decoder() -> None:
     code = (
         "import sys, vqvideo.media; print([m for m in ('av', 'decord', 'PIL') if m in sys.modules])"

@@ -67,6 +67,7 @@ def find_middles(times: tuple[float, ...], every: int) -> Iterator[tuple[int, fl
             yield number, (times[number] + times[number + 1]) / 2 - times[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_frame_is_the_same_whatever_was_read_before(
     name: str, tmp_path: Path, encode, read_numbers

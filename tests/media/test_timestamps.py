@@ -18,6 +18,7 @@ def find_shown_frames(times: list[Fraction], moment: Fraction) -> int:
     return max(n for n, time in enumerate(times) if time - times[0] <= moment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
 @pytest.mark.parametrize("fps", [10, 8, 3, 40, 2.5])
 @pytest.mark.parametrize("start", [0, 0.55, 1.5])

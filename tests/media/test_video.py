@@ -36,6 +36,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_any_frame_read_alone_is_the_frame_of_a_plain_decoder(
     name: str, tmp_path: Path, encode, read_numbers, decode_plainly

@@ -135,6 +135,7 @@ def test_lossless_files_give_every_byte_back(name: str, tmp_path: Path) -> None:
     assert torch.equal(to_uint8(read_video(tmp_path / name, [7]).frames), pixels[:, 7:8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
 @pytest.mark.parametrize("num_samples", [500, 30_001])
 def test_audio_comes_back_as_long_as_it_was_and_in_time(

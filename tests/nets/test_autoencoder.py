@@ -106,6 +106,7 @@ def test_every_registered_decoder_and_encoder_is_under_test():
     assert ours == [{*LAWFUL, "spectral"}, {*LAWFUL, "mel", "timm"}]  # see test_spectral.py
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", AXES)
 @pytest.mark.parametrize(("name", "options"), [(n, o) for n in LAWFUL for o in LAWFUL[n]])
 def test_the_laws_of_encoders_and_decoders_hold(name, options, rank):
@@ -117,6 +118,7 @@ def test_the_laws_of_encoders_and_decoders_hold(name, options, rank):
         check_decoder(lambda **shared: DECODERS.build(name, options, **shared), rank, odd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_blocks", [0, 2])
 @pytest.mark.parametrize("model", ["test_convnext", "test_resnet", "test_mambaout"])
 def test_the_laws_hold_for_a_backbone_applied_to_each_frame(model, num_blocks):

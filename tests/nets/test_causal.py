@@ -155,6 +155,7 @@ def test_another_rank_names_the_prior_to_choose(rank):
             PRIORS.build(get_default_prior(rank), rank=other, codebook_size=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grid", "options"),
     [

@@ -88,6 +88,7 @@ def test_what_it_cannot_do_is_said(options, message):
         build(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_transformers_take_images_of_any_size(name):
     encoder = build(rank=2, strides=((16, 16),), model=name, width=6)
@@ -97,6 +98,7 @@ def test_transformers_take_images_of_any_size(name):
             assert shape == (1, 5, height // 16, width // 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stride", "why"),
     [
@@ -153,6 +155,7 @@ def save_weights(model, path):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 @pytest.mark.parametrize("model", ["test_resnet", "test_convnext"])
 @pytest.mark.parametrize("classes", [1000, 7, 0])

@@ -66,6 +66,7 @@ def sample_chains(number, length=32):
     return torch.stack(codes, dim=1)
 
 
+@pytest.mark.slow
 @list_priors(1)
 def test_it_learns_a_markov_chain_down_to_its_entropy_rate(name):
     prior = train_prior(name, 1, sample_chains, steps=250)
@@ -84,6 +85,7 @@ def make_sheared(number, height=5, width=7, shift=3):
     return torch.stack(rows, dim=1)
 
 
+@pytest.mark.slow
 @list_priors(2)
 def test_it_learns_to_look_up_a_row_and_to_the_right(name):
     prior = train_prior(name, 2, make_sheared, steps=250)
@@ -101,6 +103,7 @@ def make_rotated(number):
     return torch.stack([frame, frame.flip(1, 2), frame], dim=1)
 
 
+@pytest.mark.slow
 @list_priors(3)
 def test_it_learns_that_each_frame_is_the_last_one_turned_by_180_degrees(name):
     prior = train_prior(name, 3, make_rotated, steps=500)

@@ -147,6 +147,7 @@ def test_each_of_the_last_positions_attends_to_itself_and_all_before(last):
 # -- step by step ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_codebooks", [1, 2])
 @pytest.mark.parametrize("rank", GRIDS)
 @torch.inference_mode()
@@ -160,6 +161,7 @@ def test_prefill_of_every_length_equals_stepping(rank, num_codebooks):
         assert_steps(state, codes, whole, 1e-9, first=positions * num_codebooks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "close"), [(torch.double, 1e-9), (torch.float, 1e-5)])
 @pytest.mark.parametrize("kind", SPECS)
 @pytest.mark.parametrize("rank", GRIDS)
@@ -175,6 +177,7 @@ def test_stepping_gives_the_logits_of_the_whole_under_every_condition(rank, kind
         assert_steps(state, codes, whole, close, first=positions, asked_every=asked_every)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPECS)
 @pytest.mark.parametrize("rank", GRIDS)
 @torch.inference_mode()

@@ -29,6 +29,7 @@ def build_small_prior(rank=2, codebook_size=5, strides=None, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_codebooks", [1, 2])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_it_keeps_the_laws_of_priors_with_latents(rank, num_codebooks):
@@ -47,6 +48,7 @@ def make_stripes(batch):
     return torch.where(noise, torch.randint(4, (batch, 4, 6)), rows)
 
 
+@pytest.mark.slow
 def test_global_latents_are_learnt_and_used():
     """Half of the codes are noise, half one code of the grid's own; the bottom prior sees only one
     position back, so it needs to be told which code that is.

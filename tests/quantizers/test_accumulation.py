@@ -62,6 +62,7 @@ def require_close(quantizer, other, what):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", KINDS)
 def test_micro_batches_leave_what_one_whole_batch_leaves(name, masked):

@@ -194,6 +194,7 @@ def test_masked_vectors_replace_no_entry(build):
     assert not is_among(quantizer.codebook[6:], z_e).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors_per_code", [1, 1 / 16, 1 / 64])
 def test_codes_that_win_little_because_all_do_are_not_dead(vectors_per_code):
     """With a window of some steps, an entry that is hit every 64th counts as dead by chance."""

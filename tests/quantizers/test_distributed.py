@@ -195,6 +195,7 @@ def worker_results(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", CASES)
 def test_both_processes_end_with_the_same_bits(worker_results, key):
     one, other = (each[key] for each in worker_results)

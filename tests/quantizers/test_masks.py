@@ -35,6 +35,7 @@ def make_masked(items, grid, seed=0):
     return torch.rand(items, *grid, generator=draw) < share
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", GRIDS)
 @pytest.mark.parametrize("name", KINDS)
 def test_what_stands_in_the_gaps_never_shows(name, rank):

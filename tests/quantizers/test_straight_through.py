@@ -201,6 +201,7 @@ def test_a_decoder_may_change_z_q_in_place(build):
     assert torch.equal(quantizer.codebook, codebook)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warms_up", [False, True])
 @pytest.mark.parametrize(
     ("name", "options"),

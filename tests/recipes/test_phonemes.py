@@ -130,6 +130,7 @@ def compute_entropy_bits(things):
     return -sum(share * math.log2(share) for share in shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "silence"), [("", {"SIL"}), ("_with_silence", set())])
 def test_all_metrics_are_those_of_a_loop_over_the_frames(
     learned_map, model, speech, ending, silence
@@ -274,6 +275,7 @@ def test_several_labels_may_be_silence(model, speech):
     assert set(figures["recall_with_silence"]) == set(LABELS)
 
 
+@pytest.mark.slow
 def test_a_file_is_written_in_runs_of_equal_phones(model, learned_map, capsys):
     stored = json.loads(learned_map[0][0].read_text())
     sound = torch.cat([torch.sin(torch.arange(2000) * step) * 0.5 for step in (0.05, 1.9)])[:3990]
@@ -313,6 +315,7 @@ def test_a_file_is_written_in_runs_of_equal_phones(model, learned_map, capsys):
     assert json.loads(capsys.readouterr().out)["segments"] == written["segments"]
 
 
+@pytest.mark.slow
 def test_the_map_in_the_folder_of_a_model_is_its_own(tmp_path, model, learned_map, speech):
     with pytest.raises(
         FileNotFoundError, match=r"no file .*phones.json, the map .* to phones; learn it with vqv"
@@ -323,6 +326,7 @@ def test_the_map_in_the_folder_of_a_model_is_its_own(tmp_path, model, learned_ma
     assert transcribe(f"{speech}/0.wav", model=own)[1]["map"] == f"{own}/phones.json"
 
 
+@pytest.mark.slow
 def test_silent_and_long_audio_can_be_plotted(model, learned_map, monkeypatch):
     monkeypatch.setattr("vqvideo.recipes.speech.phoneme_plots.MAX_ROWS", 2)
     media.write_audio("short.wav", torch.zeros(1, STRIDE), RATE)
@@ -423,6 +427,7 @@ def test_models_whose_codes_are_not_one_after_the_other_are_refused(speech, tmp_
     assert "speech needs an audio model, with codes of rank 1; image has rank 2" in said
 
 
+@pytest.mark.slow
 def test_what_is_there_is_kept_by_default(model, speech, capsys):
     command = ["phonemes", "--data", speech, "--model", model, "--out", "there"]
     Path("there").mkdir()

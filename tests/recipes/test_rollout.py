@@ -140,6 +140,7 @@ def test_the_recording_is_never_written_over(model, recording, capsys):
     assert recording.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_without_a_file_it_rolls_out_the_episode_that_ships_and_says_so_where_none_does(
     model, tmp_path, capsys
 ):

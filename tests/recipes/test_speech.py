@@ -106,6 +106,7 @@ def test_audio_at_another_rate_is_resampled_to_that_of_the_model():
     assert media.read_audio(files[0]).samples.shape == (1, 1600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -157,6 +158,7 @@ def test_audio_is_continued_and_its_prefix_kept():
     assert not torch.equal(found[:, 320:], x[:, 320:700])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -237,6 +239,7 @@ def train_decoder(out="drawn", *, steps=4, **options):
     )
 
 
+@pytest.mark.slow
 def test_another_decoder_is_trained_for_the_same_codes():
     build_model()
     write_voices()
@@ -256,6 +259,7 @@ def test_another_decoder_is_trained_for_the_same_codes():
     }
 
 
+@pytest.mark.slow
 def test_a_decoder_whose_training_was_stopped_is_the_one_that_was_not():
     build_model()
     write_voices()
@@ -268,6 +272,7 @@ def test_a_decoder_whose_training_was_stopped_is_the_one_that_was_not():
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_resumed_decoder_does_not_need_the_source_of_its_codes():
     build_model()
     write_voices()
@@ -306,6 +311,7 @@ def train_decoder_until(out, step):
     return True
 
 
+@pytest.mark.slow
 def test_codes_of_another_kind_are_refused_with_what_differs():
     build_model()
     write_voices()
@@ -327,6 +333,7 @@ def test_codes_of_another_kind_are_refused_with_what_differs():
         )
 
 
+@pytest.mark.slow
 def test_a_prior_learns_longer_windows_than_the_first_stage_did():
     name = f"./{build_model(told=False)}"
     config = TrainingConfig(steps=2, batch_size=2, eval_every=2)
@@ -346,6 +353,7 @@ def test_a_prior_learns_longer_windows_than_the_first_stage_did():
         train_prior(vqvae="image", data="voices", out="no", config=config, num_frames=8)
 
 
+@pytest.mark.slow
 def test_audio_is_evaluated_by_its_mel_distance_and_can_be_heard():
     pytest.importorskip("matplotlib")
     data = write_voices(speakers=NAMES)
@@ -359,6 +367,7 @@ def test_audio_is_evaluated_by_its_mel_distance_and_can_be_heard():
         evaluate(model="./model", data=write_voices("others", ("ann", "zoe")), out="no")
 
 
+@pytest.mark.slow
 def test_speakers_are_numbered_as_the_model_knows_them():
     pytest.importorskip("matplotlib")
     data = write_voices(speakers=("eve", "bob"))
@@ -417,6 +426,7 @@ def test_the_rate_of_a_model_is_that_of_all_its_parts():
     assert generator.vqvae.likelihood.sample_rate == 8000
 
 
+@pytest.mark.slow
 def test_decoders_of_speech_are_timed_beside_each_other(monkeypatch):
     monkeypatch.setattr("benchmarks.decoding.STEPWISE_SECONDS", 0.002)
     steps = []

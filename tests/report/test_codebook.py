@@ -153,6 +153,7 @@ def compute_metrics_by_loops(entries, vectors, codes, code_dim):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", AXES)
 @pytest.mark.parametrize("name", QUANTIZERS)
 @torch.no_grad()
@@ -209,6 +210,7 @@ def test_a_data_set_a_loader_and_batches_give_one_report():
         assert vars(one) == pytest.approx(vars(other), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 127, 300])
 @pytest.mark.parametrize("dim", [1, 3])
 def test_duplicates_are_those_of_a_loop_over_all_pairs(size, dim):
@@ -347,6 +349,7 @@ def draw_plot(report, path):
         return np.asarray(picture)
 
 
+@pytest.mark.slow
 def test_plots_of_different_codebooks_differ_and_of_the_same_do_not(tmp_path):
     vectors = make_clusters(CORNERS, [20] * 16)
     pictures = [
@@ -357,6 +360,7 @@ def test_plots_of_different_codebooks_differ_and_of_the_same_do_not(tmp_path):
     assert (pictures[0] != pictures[2]).mean() > 0.001
 
 
+@pytest.mark.slow
 def test_a_plot_has_a_row_for_each_codebook_up_to_four(tmp_path):
     height = {}
     for number in (1, 5):
@@ -379,6 +383,7 @@ def test_the_plotted_z_e_are_a_fair_sample_of_the_whole_pass():
     assert of_each.max() < 360
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantizer",
     [

@@ -20,6 +20,7 @@ def run_command(small_model, clips, tmp_path, monkeypatch):
     return ["doctor", "--model", str(small_model), "--data", str(clips)]
 
 
+@pytest.mark.slow
 def test_doctor_prints_metrics_and_advice_and_draws_a_plot(
     run_command, small_model, clips, tmp_path, capsys
 ):
@@ -47,6 +48,7 @@ def test_doctor_prints_metrics_and_advice_and_draws_a_plot(
         assert picture.format == "PNG"
 
 
+@pytest.mark.slow
 def test_doctor_as_json_is_the_report_and_the_file(run_command, small_model, clips, capsys):
     words = ["--split", "train", "--clip-stride", "4", "--out", "new/a.png", "--device", "cpu"]
     assert main([*run_command, *words, "--json"]) == 0
@@ -60,6 +62,7 @@ def test_doctor_as_json_is_the_report_and_the_file(run_command, small_model, cli
     }
 
 
+@pytest.mark.slow
 def test_several_codebooks_stand_beside_each_other(run_command, small_changes, tmp_path, capsys):
     part = {"codebook_size": 8, "code_dim": 4, "warmup_steps": 1}
     changes = {**small_changes, "quantizer": {"name": "product", "part": part}}

@@ -1,5 +1,6 @@
 """Section 3.2 of the paper: results hardly depend on beta between 0.1 and 2.0."""
 
+import pytest
 import torch
 
 import vqvideo
@@ -40,6 +41,7 @@ def train_model(beta, steps=400):
     )
 
 
+@pytest.mark.slow
 def test_beta_from_a_tenth_to_two_changes_little():
     found = {beta: train_model(beta) for beta in (0.1, 0.5, 2.0)}
     psnr, used = zip(*found.values(), strict=True)

@@ -65,6 +65,7 @@ def assert_same_training(one, other):
         torch.testing.assert_close(b[name], value, **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", ["ema", "vector"])
 def test_batches_of_a_step_are_one_large_batch_to_the_first_stage(quantizer, clips, tmp_path):
     train_first_stage(clips, tmp_path / "whole", quantizer, batch_size=6)
@@ -76,6 +77,7 @@ def test_batches_of_a_step_are_one_large_batch_to_the_first_stage(quantizer, cli
         assert_same_training(tmp_path / "whole", out)
 
 
+@pytest.mark.slow
 def test_batches_of_a_step_are_one_large_batch_to_a_prior(clips, tmp_path):
     train_second_stage(clips, tmp_path / "whole", batch_size=6)
     train_second_stage(clips, tmp_path / "cut", batch_size=2, gradient_accumulation_steps=3)
@@ -118,6 +120,7 @@ def train_in_two_processes(stage, launcher, clips, out, **cut):
     assert [process.returncode for process in processes] == [0, 0], errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "launcher"), list(zip(STAGES, LAUNCHERS, strict=True)))
 def test_two_processes_learn_what_one_does(stage, launcher, clips, tmp_path):
     STAGES[stage](clips, tmp_path / "one", batch_size=4)

@@ -48,6 +48,7 @@ def vqvae(run):
     return vqvideo.load(run[0]).vqvae
 
 
+@pytest.mark.slow
 def test_two_steps_move_the_backbone_and_the_blocks_after_it(run, vqvae):
     moved = {
         name.split(".")[0]
@@ -118,6 +119,7 @@ def test_an_image_model_takes_any_backbone_by_its_name():
     assert generator.vqvae.encode(torch.zeros(1, 3, 32, 64)).shape == (1, 4, 8)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_needs_neither_the_file_nor_the_network_it_started_with(
     clips, tmp_path, monkeypatch
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 import vqvideo
@@ -24,6 +25,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_the_second_stage_learns_from_as_many_frames_as_the_first(clips, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     data, settings = ["--data", str(clips)], [s for each in TINY for s in ("--set", each)]

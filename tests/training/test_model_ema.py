@@ -55,6 +55,7 @@ def test_without_a_decay_there_is_no_average():
     assert average.weights == [] and average.state_dict() == {}
 
 
+@pytest.mark.slow
 def test_a_run_keeps_measures_and_returns_the_average(small_changes, clips, tmp_path):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **small_changes)

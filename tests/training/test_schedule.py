@@ -92,6 +92,7 @@ def test_a_timm_that_is_too_old_for_a_schedule_is_named(failing, monkeypatch):
         get_lr_factor("wsd", 1, 12345)
 
 
+@pytest.mark.slow
 def test_timm_is_imported_for_its_schedules_alone():
     code = "import sys; from vqvideo.training import OptimizerConfig as C; C(schedule='cosine'); "
     code += "from vqvideo.training.schedule import get_lr_factor as s; s('linear', 1, 2); "
@@ -114,6 +115,7 @@ def train(small_changes, clips, out, *, resume=False, schedule="cosine"):
     return generator
 
 
+@pytest.mark.slow
 def test_a_resumed_run_under_a_schedule_of_timm_ends_with_the_same_weights(
     small_changes, clips, tmp_path, monkeypatch
 ):
@@ -138,6 +140,7 @@ def test_a_resumed_run_under_a_schedule_of_timm_ends_with_the_same_weights(
         train(small_changes, clips, tmp_path / "out", resume=True, schedule="linear")
 
 
+@pytest.mark.slow
 def test_a_run_from_before_schedules_resumes_under_the_one_there_was_and_no_other(
     small_changes, clips, tmp_path, monkeypatch
 ):

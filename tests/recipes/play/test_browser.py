@@ -16,7 +16,10 @@ from vqvideo.recipes.worlds.play.session import Session, SessionStore, TooManySe
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path"),
+]
 
 KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
 FRAME_SCRIPT = "document.getElementById('frame').toDataURL()"

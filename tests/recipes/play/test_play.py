@@ -45,6 +45,7 @@ def play_to_the_end(address):
             ask(f"session/{word}/step")
 
 
+@pytest.mark.slow
 def test_it_runs_until_it_is_interrupted_and_ends_cleanly(action_model_folder):
     command = [sys.executable, "-m", "vqvideo", "play", "--model", str(action_model_folder)]
     with subprocess.Popen(
