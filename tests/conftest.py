@@ -1,6 +1,7 @@
 """What several tests share: a small trained-looking model on disk, and a folder of clips."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -12,6 +13,10 @@ from vqvideo import media
 torch.set_num_threads(
     max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
 )
+
+
+# A background job of a shell ignores SIGINT; tests send it to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
