@@ -152,19 +152,23 @@ FAULTS = [  # the law, the prior that breaks it and keeps those before it, what 
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize(("law", "plant", "message"), SAMPLER_FAULTS)
-def test_a_planted_fault_in_sampling_is_caught_by_its_law(law, plant, message, rank, monkeypatch):
+def test_a_planted_fault_in_sampling_is_caught_by_its_law(
+    law, plant, message, rank, monkeypatch, only
+):
+    only(law)
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=f"^CausalPrior breaks the law {law}: .*{message}"):
         testing.check_prior(partial(CausalPrior, **SMALL), rank)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
-def test_a_planted_fault_in_how_a_prior_draws_is_caught_by_its_law(law, broken, message, rank):
+def test_a_planted_fault_in_how_a_prior_draws_is_caught_by_its_law(
+    law, broken, message, rank, only
+):
+    only(law)
     if broken is WrongFusedStepPrior and importlib.util.find_spec("numba") is None:
         pytest.skip("there is no fused step")
     with pytest.raises(

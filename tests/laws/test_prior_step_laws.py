@@ -183,17 +183,17 @@ def run_law(law, broken, message, rank):
         testing.check_prior(partial(broken, **SMALL), rank)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS)
-def test_a_planted_fault_in_steps_is_caught_by_its_law(law, broken, message, rank):
+def test_a_planted_fault_in_steps_is_caught_by_its_law(law, broken, message, rank, only):
+    only(law)
     run_law(law, broken, message, rank)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize(("law", "broken", "message"), FAULTS_OF_ROWS)
-def test_a_planted_fault_that_takes_a_row_is_caught_by_its_law(law, broken, message, rank):
+def test_a_planted_fault_that_takes_a_row_is_caught_by_its_law(law, broken, message, rank, only):
+    only(law)
     run_law(law, broken, message, rank)
 
 
