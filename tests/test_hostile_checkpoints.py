@@ -510,6 +510,7 @@ def test_built_in_parts_need_no_memory_to_be_described(name):
     assert all(tensor.is_meta for tensor in described.state_dict().values())
 
 
+@pytest.mark.slow
 def test_a_part_that_needs_values_while_it_is_built_is_loaded_all_the_same(tmp_path, monkeypatch):
     def measuring(**options: Any) -> Any:
         assert float(torch.ones(3).sum()) == 3  # torch refuses this on the device meta

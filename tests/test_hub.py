@@ -28,6 +28,8 @@ from vqvideo.cli import _build_parser, main
 from vqvideo.hub import HubName, is_hub_name
 from vqvideo.models import WEIGHTS_DIR
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "sample_shape": (8, 12),
     "encoder": {"width": 8, "num_blocks": 1},
@@ -401,7 +403,6 @@ def test_the_folder_of_a_run_is_the_model_in_it_even_between_two_renames(folder,
 # -- from the hub ---------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_model_comes_from_the_hub_as_it_is_in_the_folder(fake_hub, worker, folder):
     others = {"training.pt": b"not asked for", "sub/config.json": b"{}", CARD_NAME: b"# Hello"}
     fake_hub.put("org/plain", {**read_files(folder), **others})
@@ -449,7 +450,6 @@ def test_what_is_not_there_or_not_for_us_is_said_in_one_sentence(fake_hub, worke
     assert worker.error(load("gated"), "OSError").startswith("org/gated is gated: ask for access")
 
 
-@pytest.mark.slow
 def test_who_is_logged_in_gets_what_is_private(fake_hub, author, folder):
     fake_hub.put("org/mine", read_files(folder), private=True)
     assert author.send_code(SAMPLE.format("hf-hub:org/mine")) == run_sample_script(folder)
@@ -497,7 +497,6 @@ def test_an_interrupted_download_says_so_and_the_next_one_resumes(fake_hub, work
     assert worker.send_code(SAMPLE.format("hf-hub:org/broken")) == run_sample_script(folder)
 
 
-@pytest.mark.slow
 def test_without_a_network_the_cache_serves_and_what_is_not_in_it_is_named(
     fake_hub, worker, folder
 ):
@@ -564,7 +563,6 @@ def test_a_card_that_somebody_wrote_goes_as_it_is_with_the_licence(
     assert fake_hub.files("org/own")[NOTICE_NAME] == b"by Ann"
 
 
-@pytest.mark.slow
 def test_what_ships_takes_its_notice_along_however_it_goes(fake_hub, author):
     notice = (WEIGHTS_DIR / "video" / NOTICE_NAME).read_bytes()
     author.send_code(push("video", "org/by-name"))
@@ -641,7 +639,6 @@ def test_the_command_passes_on_its_options(monkeypatch, capsys):
     }
 
 
-@pytest.mark.slow
 def test_the_page_on_training_shows_commands_that_exist():
     page = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
     section = page.split("\n## Sharing and fine-tuning\n")[1].split("\n## ")[0]

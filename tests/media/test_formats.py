@@ -104,6 +104,7 @@ def get_written(medium: str, writers: dict) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_videos_of_every_suffix_in_the_table_are_found_and_read(tmp_path: Path) -> None:
     formats = get_written("video", VIDEO_WRITERS)
     assert len(formats) >= 30

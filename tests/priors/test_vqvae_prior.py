@@ -130,6 +130,7 @@ def test_what_it_cannot_do_is_refused_with_the_reason():
         build_small_prior(strides=((2, 2),)).log_prob(torch.zeros(1, 3, 4, dtype=torch.long))
 
 
+@pytest.mark.slow
 def test_training_moves_the_codebook_of_the_latents_once_a_step(tmp_path):
     """Micro-batches of a step are one batch to it, as to a first stage."""
     torch.manual_seed(0)

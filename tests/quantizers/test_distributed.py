@@ -21,6 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from vqvideo import distributed
 from vqvideo.quantizers import QUANTIZERS
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"codebook_size": 7, "code_dim": 3, "dead_code_threshold": 0.1}
 VECTOR = {"name": "vector", **SMALL}
 WIDE = {**SMALL, "z_channels": 5}
@@ -195,7 +197,6 @@ def worker_results(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", CASES)
 def test_both_processes_end_with_the_same_bits(worker_results, key):
     one, other = (each[key] for each in worker_results)

@@ -15,6 +15,8 @@ from vqvideo.recipes.worlds import record_maze as maze
 from vqvideo.recipes.worlds.maze_agent import ACTIONS
 from vqvideo.recipes.worlds.record_maze import record_maze
 
+pytestmark = pytest.mark.slow
+
 TURN_LEFT, TURN_RIGHT = ACTIONS.index("turn left"), ACTIONS.index("turn right")
 
 
@@ -64,7 +66,6 @@ def estimate_shift(before: torch.Tensor, after: torch.Tensor, max_shift: int = 2
     return min(range(-max_shift, max_shift + 1), key=mismatch)
 
 
-@pytest.mark.slow
 def test_a_folder_holds_videos_actions_and_the_table(short_recording):
     names = [f"episode_0000{i}.{end}" for i in (0, 1) for end in ("actions.npy", "mp4")]
     assert sorted(path.name for path in short_recording.iterdir()) == [*names, METADATA_NAME]
@@ -94,7 +95,6 @@ def test_an_episode_depends_on_its_seed_and_not_on_those_before(short_recording,
     assert first != second
 
 
-@pytest.mark.slow
 def test_turning_left_moves_the_image_to_the_right(turns):
     # The second of two equal turns: the first is at half speed, or while the player slides.
     steady = [(a[1:], shifts[1:], a[1:] == a[:-1]) for a, shifts in turns]
@@ -139,7 +139,6 @@ def test_every_action_comes_in_a_fair_share(long_recording):
     assert (counts / counts.sum()).min() > 0.04
 
 
-@pytest.mark.slow
 def test_an_episode_keeps_its_distance_from_walls_and_gets_around(vizdoom, tmp_path, monkeypatch):
     """The screen is rarely filled by a wall: in the middle there is something farther away."""
     monkeypatch.chdir(tmp_path)  # an engine that is started by hand leaves a folder behind
@@ -195,7 +194,6 @@ def test_an_interrupted_recording_leaves_no_table(vizdoom, tmp_path):
     assert names == ["episode_00000.actions.npy", "episode_00000.mp4"]
 
 
-@pytest.mark.slow
 def test_another_scenario_is_another_labyrinth_that_an_episode_runs_to_the_end(vizdoom, tmp_path):
     record_maze(tmp_path, num_episodes=1, num_frames=301, scenario="health_gathering_supreme")
     (item,) = read_metadata(tmp_path)

@@ -17,6 +17,8 @@ from vqvideo.spectra import render_spectrogram
 from vqvideo.training.previews import write_audio_previews
 from vqvideo.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 RATE, LENGTH = 16000, 2560
 SPEAKERS = ("cleo", "ann", "bob")  # as the files name them; numbered in order of their names
 SMALL = [
@@ -65,7 +67,6 @@ def run(speech, tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
 def test_the_model_knows_how_many_speak_and_their_names(run):
     told = json.loads((run / "model" / "config.json").read_text())["model"]["cond"]
     assert told == {"num_speakers": 3, "speaker_names": ["ann", "bob", "cleo"]}
@@ -78,7 +79,6 @@ def test_the_model_knows_how_many_speak_and_their_names(run):
     assert not torch.equal(each[0], each[1])
 
 
-@pytest.mark.slow
 def test_a_stopped_run_resumes_bit_for_bit(run, speech, tmp_path, monkeypatch):
     asked = []
 
@@ -140,7 +140,6 @@ def test_the_log_has_no_psnr_of_what_nobody_sees(run):
     assert not any("psnr" in name for row in rows for name in row)
 
 
-@pytest.mark.slow
 def test_a_decoder_may_be_conditioned_on_a_class_too(speech, tmp_path):
     out = tmp_path / "run"
     assert main(run_command(speech, out, "--steps", "1", condition_on=("class", "speaker"))) == 0
@@ -166,7 +165,6 @@ def test_data_that_does_not_say_who_speaks_is_refused_before_any_work(speech, tm
         assert not (tmp_path / "run" / "model").exists()
 
 
-@pytest.mark.slow
 def test_a_model_conditioned_by_a_change_alone_needs_data_with_that_condition(
     speech, tmp_path, capsys
 ):

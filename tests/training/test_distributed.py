@@ -13,6 +13,8 @@ import vqvideo
 from vqvideo.data.clips import ClipDataset
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train_vqvae
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "steps": 6,
     "eval_every": 3,
@@ -65,7 +67,6 @@ def assert_same_training(one, other):
         torch.testing.assert_close(b[name], value, **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", ["ema", "vector"])
 def test_batches_of_a_step_are_one_large_batch_to_the_first_stage(quantizer, clips, tmp_path):
     train_first_stage(clips, tmp_path / "whole", quantizer, batch_size=6)
@@ -77,7 +78,6 @@ def test_batches_of_a_step_are_one_large_batch_to_the_first_stage(quantizer, cli
         assert_same_training(tmp_path / "whole", out)
 
 
-@pytest.mark.slow
 def test_batches_of_a_step_are_one_large_batch_to_a_prior(clips, tmp_path):
     train_second_stage(clips, tmp_path / "whole", batch_size=6)
     train_second_stage(clips, tmp_path / "cut", batch_size=2, gradient_accumulation_steps=3)
@@ -120,7 +120,6 @@ def train_in_two_processes(stage, launcher, clips, out, **cut):
     assert [process.returncode for process in processes] == [0, 0], errors
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "launcher"), list(zip(STAGES, LAUNCHERS, strict=True)))
 def test_two_processes_learn_what_one_does(stage, launcher, clips, tmp_path):
     STAGES[stage](clips, tmp_path / "one", batch_size=4)
@@ -128,7 +127,6 @@ def test_two_processes_learn_what_one_does(stage, launcher, clips, tmp_path):
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_the_commands_train_both_stages_under_a_launcher_without_gpus(launcher, clips, tmp_path):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

@@ -13,6 +13,8 @@ from vqvideo.training import OptimizerConfig, TrainingConfig, train_prior, train
 from vqvideo.training.state import ResumeError
 from vqvideo.training.vqvae import VQVAETask
 
+pytestmark = pytest.mark.slow
+
 TWO_STEPS = TrainingConfig(
     steps=2,
     batch_size=2,
@@ -48,7 +50,6 @@ def vqvae(run):
     return vqvideo.load(run[0]).vqvae
 
 
-@pytest.mark.slow
 def test_two_steps_move_the_backbone_and_the_blocks_after_it(run, vqvae):
     moved = {
         name.split(".")[0]
@@ -119,7 +120,6 @@ def test_an_image_model_takes_any_backbone_by_its_name():
     assert generator.vqvae.encode(torch.zeros(1, 3, 32, 64)).shape == (1, 4, 8)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_needs_neither_the_file_nor_the_network_it_started_with(
     clips, tmp_path, monkeypatch
 ):

@@ -17,6 +17,8 @@ from vqvideo.training import TrainingConfig
 from vqvideo.training import train_vqvae as fit
 from vqvideo.training.state import ResumeError
 
+pytestmark = pytest.mark.slow
+
 NETS = {"width": 8, "num_blocks": 1}
 EMA = {"name": "ema", "codebook_size": 7, "code_dim": 3, "warmup_steps": 2, "init": "data"}
 TINY = {"sample_shape": (8, 12), "encoder": NETS, "decoder": NETS, "quantizer": EMA}
@@ -62,7 +64,6 @@ def assert_same(one, other):
         assert torch.equal(other[name], tensor), name
 
 
-@pytest.mark.slow
 def test_encoder_codebook_with_all_it_counts_and_decoder_are_taken_over_bit_for_bit(runs):
     torch.manual_seed(5)
     generator, trained = vqvideo.build("image", **TINY), vqvideo.load(runs / "first")
@@ -75,7 +76,6 @@ def test_encoder_codebook_with_all_it_counts_and_decoder_are_taken_over_bit_for_
     assert now["quantizer.initialized"]
 
 
-@pytest.mark.slow
 def test_training_continues_as_if_the_weights_had_never_been_saved(image_folder, tmp_path):
     torch.manual_seed(CONFIG.seed)
     generator = vqvideo.build("image", **TINY)
@@ -92,7 +92,6 @@ def test_training_continues_as_if_the_weights_had_never_been_saved(image_folder,
     assert not torch.equal(on["quantizer.codebook"], before["quantizer.codebook"])
 
 
-@pytest.mark.slow
 def test_where_a_run_started_is_remembered_without_the_way_there(image_folder, runs, tmp_path):
     source = str(runs / "second" / "model")
     train_first_stage(image_folder, tmp_path / "tuned", init_from=source)
@@ -116,7 +115,6 @@ class StopHereError(Exception):
     pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["vqvae", "prior"])
 def test_an_interrupted_run_resumes_without_the_weights_it_started_from(
     stage, image_folder, runs, tmp_path, monkeypatch
@@ -190,7 +188,6 @@ def test_training_of_a_prior_continues_over_the_same_codes(image_folder, runs, t
     assert "| initialized from | `second` |" in card
 
 
-@pytest.mark.slow
 def test_a_prior_over_other_codes_is_refused(image_folder, runs, tmp_path):
     train_first_stage(
         image_folder, tmp_path / "other", overrides=TINY, config=TrainingConfig(steps=1, seed=3)
@@ -222,7 +219,6 @@ def test_a_prior_of_another_kind_or_size_is_refused(image_folder, runs, tmp_path
         assert "with the same options: its prior is {'name': 'pixelcnn'" in str(refused.value)
 
 
-@pytest.mark.slow
 def test_classes_that_a_prior_knows_keep_their_numbers(image_folder, runs, tmp_path):
     told = {**PRIOR, "cond": {"num_classes": 2}}
     for folder, names in (("ab", "ab"), ("bc", "bc")):
@@ -244,7 +240,6 @@ def test_classes_that_a_prior_knows_keep_their_numbers(image_folder, runs, tmp_p
         train_second_stage(tmp_path / "bc", tmp_path / "other", runs / "first", **source)
 
 
-@pytest.mark.slow
 def test_weights_that_ship_are_a_start_and_their_notice_goes_along(clips, tmp_path):
     shipped = vqvideo.build("video", pretrained=True).config.to_dict()
     told = {
@@ -278,7 +273,6 @@ def test_the_commands_hand_on_where_to_start(stage, monkeypatch):
         assert told["init_from"] == expected
 
 
-@pytest.mark.slow
 def test_without_a_name_the_model_is_that_of_the_weights_and_a_resumed_run_knows_it(
     image_folder, runs, tmp_path, monkeypatch
 ):

@@ -13,6 +13,8 @@ from vqvideo.data.clips import ClipDataset
 from vqvideo.training import OptimizerConfig, TrainingConfig, train_joint
 from vqvideo.training.joint import JointModel, JointTask
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "steps": 4,
     "batch_size": 4,
@@ -149,7 +151,6 @@ def test_until_the_codebook_is_initialized_no_rate_loss_reaches_the_encoder(chan
     assert output.rate == 0 and output.nll > 0
 
 
-@pytest.mark.slow
 def test_batches_of_a_step_are_one_large_batch(changes, clips, tmp_path):
     train(changes, clips, tmp_path / "whole")
     train(changes, clips, tmp_path / "cut", batch_size=2, gradient_accumulation_steps=2)
@@ -160,7 +161,6 @@ def test_batches_of_a_step_are_one_large_batch(changes, clips, tmp_path):
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights_and_metrics(
     changes, clips, tmp_path, monkeypatch
 ):
@@ -181,7 +181,6 @@ def test_an_interrupted_run_ends_with_the_same_weights_and_metrics(
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.slow
 def test_its_metrics_are_those_of_both_stages_on_held_out_clips(changes, clips, tmp_path):
     figures = train(changes, clips, tmp_path)
     generator = vqvideo.load(tmp_path / "model")
@@ -200,7 +199,6 @@ def test_its_metrics_are_those_of_both_stages_on_held_out_clips(changes, clips, 
         assert (tmp_path / picture).stat().st_size > 500
 
 
-@pytest.mark.slow
 def test_the_command_trains_a_model_that_samples(clips, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ["train-joint", "--model", "video", "--data", str(clips), "--steps", "2"]

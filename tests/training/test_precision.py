@@ -16,6 +16,8 @@ from vqvideo.training.state import get_rng_state, load_state, save_state
 from vqvideo.training.trainer import Trainer
 from vqvideo.training.vqvae import VQVAETask
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {"steps": 4, "batch_size": 2, "eval_every": 2}
 
 
@@ -34,7 +36,6 @@ def compute_difference(one, other):
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_weights_and_codebook_in_float32(
     precision, small_changes, clips, tmp_path, monkeypatch
@@ -57,7 +58,6 @@ def test_half_precision_trains_weights_and_codebook_in_float32(
     assert 0 < compute_difference(exact, generator) < 0.02
 
 
-@pytest.mark.slow
 def test_in_float16_a_step_that_overflows_is_left_out_and_the_scale_halved(
     small_changes, clips, tmp_path, monkeypatch
 ):
@@ -79,7 +79,6 @@ def test_in_float16_a_step_that_overflows_is_left_out_and_the_scale_halved(
     assert weights == [False, True, False, False]
 
 
-@pytest.mark.slow
 def test_in_float16_gradients_that_overflow_at_any_scale_stop_the_run(
     small_changes, clips, tmp_path, monkeypatch
 ):
@@ -95,7 +94,6 @@ def test_in_float16_gradients_that_overflow_at_any_scale_stop_the_run(
         train_first_stage(small_changes, clips, tmp_path, precision="fp16", steps=20, eval_every=16)
 
 
-@pytest.mark.slow
 def test_in_float16_a_run_resumes_with_its_loss_scale(small_changes, clips, tmp_path, monkeypatch):
     options = {"precision": "fp16", "steps": 6}
     whole, _ = train_first_stage(small_changes, clips, tmp_path / "whole", **options)
@@ -116,7 +114,6 @@ def test_in_float16_a_run_resumes_with_its_loss_scale(small_changes, clips, tmp_
 
 
 # torch asks for it itself, where a graph ends, and hides the warning from all but strict filters.
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_networks_learn_what_they_learn_as_they_are(
     small_changes, clips, tmp_path, monkeypatch
@@ -135,7 +132,6 @@ def test_compiled_networks_learn_what_they_learn_as_they_are(
     assert one.keys() == other.keys()
 
 
-@pytest.mark.slow
 def test_an_optimizer_of_timm_trains_both_stages(small_changes, clips, tmp_path):
     muon = OptimizerConfig(name="nmuon", learning_rate=3e-3, warmup_steps=1)
     generator, figures = train_first_stage(
@@ -209,7 +205,6 @@ def test_what_an_optimizer_remembers_comes_back_bit_for_bit(name, tmp_path):
     assert all(map(torch.equal, whole.parameters(), again.parameters()))
 
 
-@pytest.mark.slow
 def test_what_a_launcher_sets_for_precision_and_accumulation_comes_on_top_of_nothing(
     small_changes, clips, tmp_path, monkeypatch
 ):

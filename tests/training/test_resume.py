@@ -21,6 +21,8 @@ from vqvideo.training.state import STATE_NAME, ResumeError, read_header
 from vqvideo.training.trainer import Trainer
 from vqvideo.training.vqvae import VQVAETask
 
+pytestmark = pytest.mark.slow
+
 STEPS = 7
 CONFIG = TrainingConfig(
     steps=STEPS,
@@ -99,7 +101,6 @@ class StopHereError(Exception):
     pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 4, 7])
 @pytest.mark.parametrize("stage", ["vqvae", "prior"])
 def test_a_run_interrupted_at_any_step_ends_with_the_same_weights(
@@ -136,7 +137,6 @@ def test_a_run_interrupted_at_any_step_ends_with_the_same_weights(
     assert require_same(*files), "and so do optimizer and random state"
 
 
-@pytest.mark.slow
 def test_real_processes_killed_at_any_moment_lose_nothing(clips, tmp_path):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
@@ -162,7 +162,6 @@ def test_real_processes_killed_at_any_moment_lose_nothing(clips, tmp_path):
     assert one == other
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_finishes_its_step_and_says_how_to_resume(
     number, small_changes, clips, tmp_path, monkeypatch
@@ -186,7 +185,6 @@ def test_an_interrupted_run_finishes_its_step_and_says_how_to_resume(
     assert require_same(whole.state_dict(), again.state_dict())
 
 
-@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do(small_changes, clips, tmp_path):
     whole, figures = train_first_stage(small_changes, clips, tmp_path)
     again, figures_again = train_first_stage(small_changes, clips, tmp_path, resume=True)
@@ -194,7 +192,6 @@ def test_a_finished_run_has_nothing_left_to_do(small_changes, clips, tmp_path):
     assert require_same(whole.state_dict(), again.state_dict())
 
 
-@pytest.mark.slow
 def test_an_overwritten_run_discards_the_state_of_the_one_before(
     small_changes, clips, tmp_path, monkeypatch
 ):
@@ -209,7 +206,6 @@ def test_an_overwritten_run_discards_the_state_of_the_one_before(
     assert read_header(tmp_path / STATE_NAME)["step"] == 0
 
 
-@pytest.mark.slow
 def test_a_run_is_not_resumed_as_another(small_changes, clips, tmp_path):
     train_first_stage(small_changes, clips, tmp_path)
     for name, value in (("batch_size", 3), ("steps", 9), ("seed", 1)):
@@ -228,7 +224,6 @@ def test_a_run_is_not_resumed_as_another(small_changes, clips, tmp_path):
         train_first_stage(small_changes, clips, tmp_path, resume=True)
 
 
-@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_state_whole(small_changes, clips, tmp_path, monkeypatch):
     save, saved = state_module.save_file, []
 
@@ -250,7 +245,6 @@ def test_a_full_disk_leaves_the_last_state_whole(small_changes, clips, tmp_path,
     assert require_same(whole.state_dict(), again.state_dict())
 
 
-@pytest.mark.slow
 def test_resuming_a_run_that_does_not_exist_starts_it(clips, tmp_path, capsys):
     arguments = ["train-vqvae", "--model", "video", "--data", str(clips), "--steps", "1"]
     arguments += ["--set=encoder.widths=[4,4]", "--set=decoder.widths=[4,4]", "--batch-size", "1"]
@@ -262,7 +256,6 @@ def test_resuming_a_run_that_does_not_exist_starts_it(clips, tmp_path, capsys):
     assert "already has a run" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_what_decides_about_the_model_must_be_the_same_too(small_changes, clips, tmp_path):
     train_first_stage(small_changes, clips, tmp_path)
     quantizer = {**small_changes["quantizer"], "ema_decay": 0.5}
@@ -278,7 +271,6 @@ def test_what_decides_about_the_model_must_be_the_same_too(small_changes, clips,
     train_first_stage(small_changes, clips, tmp_path, resume=True, num_workers=0)
 
 
-@pytest.mark.slow
 def test_a_resume_that_is_refused_leaves_the_folder_as_it_was(small_changes, clips, tmp_path):
     train_first_stage(small_changes, clips, tmp_path)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -303,7 +295,6 @@ def test_a_state_without_a_model_is_no_free_folder_and_a_model_without_a_state_n
         check_run_folder(out, overwrite=True, resume=True)
 
 
-@pytest.mark.slow
 def test_an_overwritten_run_keeps_nothing_of_the_one_before(
     small_changes, clips, tmp_path, monkeypatch
 ):
@@ -330,7 +321,6 @@ def test_a_folder_called_model_that_is_none_is_never_removed(small_changes, clip
     assert (tmp_path / "model" / "diary.txt").read_text() == "mine"
 
 
-@pytest.mark.slow
 def test_a_run_killed_between_its_first_model_and_its_state_resumes(
     small_changes, clips, tmp_path, monkeypatch
 ):

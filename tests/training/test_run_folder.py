@@ -21,6 +21,8 @@ from vqvideo.training.previews import write_video_previews
 from vqvideo.training.run_folder import LOCK_NAME
 from vqvideo.training.state import ResumeError
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "encoder.widths=[4,4]",
     "decoder.widths=[4,4]",
@@ -68,7 +70,6 @@ class Page(html.parser.HTMLParser):
         self.words.append(data)
 
 
-@pytest.mark.slow
 def test_the_page_of_a_run_shows_metrics_images_command_config_and_versions(run):
     page = Page((run / "report.html").read_text())
     assert page.open == []
@@ -145,7 +146,6 @@ def test_tensorboard_gets_losses_validation_metrics_and_images(run):
     assert [each.step for each in events.Images("reconstructions")] == [3, 6]
 
 
-@pytest.mark.slow
 def test_a_run_that_is_stopped_leaves_its_page_too(clips, tmp_path, monkeypatch, capsys):
     from vqvideo.training.trainer import Trainer
 
@@ -167,7 +167,6 @@ def test_a_run_that_diverges_says_so_whatever_becomes_of_its_page(tmp_path):
         raise FloatingPointError("the loss is nan at step 5; the last good model is there")
 
 
-@pytest.mark.slow
 def test_batches_that_the_data_cannot_fill_are_said(small_changes, datasets, tmp_path, capsys):
     data, held_out = datasets
     few = torch.utils.data.Subset(data, range(3))
@@ -189,7 +188,6 @@ def datasets(clips):
     ]
 
 
-@pytest.mark.slow
 def test_two_runs_do_not_train_into_one_folder(small_changes, datasets, tmp_path):
     with (
         FileLock(tmp_path / LOCK_NAME),
@@ -201,7 +199,6 @@ def test_two_runs_do_not_train_into_one_folder(small_changes, datasets, tmp_path
     train_first_stage(small_changes, *datasets, tmp_path)  # one after the other they may
 
 
-@pytest.mark.slow
 def test_data_that_shrank_is_distinguished_from_other_changes(small_changes, datasets, tmp_path):
     data, held_out = datasets
     train_first_stage(small_changes, data, held_out, tmp_path)
@@ -211,7 +208,6 @@ def test_data_that_shrank_is_distinguished_from_other_changes(small_changes, dat
         train_first_stage(small_changes, fewer, held_out, tmp_path, resume=True)
 
 
-@pytest.mark.slow
 def test_what_a_killed_process_left_half_written_is_cleared_away(small_changes, datasets, tmp_path):
     (tmp_path / ".state.safetensors.123.tmp").write_bytes(b"half")
     (tmp_path / ".model.123.tmp").mkdir()
@@ -220,7 +216,6 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(small_changes, 
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-@pytest.mark.slow
 def test_the_progress_bar_shows_loss_psnr_and_usage(small_changes, datasets, tmp_path, monkeypatch):
     from vqvideo.training import log
 
@@ -247,7 +242,6 @@ def test_a_run_folder_that_cannot_be_written_to_is_said_before_any_work(
         train_first_stage(small_changes, *datasets, tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_the_average_is_an_option_of_the_command(clips, tmp_path, capsys):
     line = run_command(clips, tmp_path / "run", "--model-ema-decay", "0.5", "--optimizer", "adamw")
     assert main([*line, "--warmup-steps", "3", "--weight-decay", "0.02"]) == 0

@@ -15,6 +15,8 @@ from vqvideo.training.log import TrainingLogger
 from vqvideo.training.prior import PriorTask
 from vqvideo.training.vqvae import VQVAETask
 
+pytestmark = pytest.mark.slow
+
 
 def load_datasets(folder, step=2):
     return (
@@ -49,7 +51,6 @@ def read_log(out):
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_the_first_stage_learns_and_leaves_log_curves_and_contact_sheets(first_stage):
     out, figures, _ = first_stage
     log = read_log(out)
@@ -79,7 +80,6 @@ def test_validation_psnr_is_that_of_the_held_out_clips(first_stage, clips):
     assert figures["psnr_db"] == pytest.approx(expected.item(), abs=1e-3)
 
 
-@pytest.mark.slow
 def test_the_prior_learns_and_the_first_stage_does_not_change_by_a_bit(
     first_stage, clips, tmp_path
 ):
@@ -104,7 +104,6 @@ def test_the_prior_learns_and_the_first_stage_does_not_change_by_a_bit(
     assert vqvideo.load(tmp_path / "model").prior is not None
 
 
-@pytest.mark.slow
 def test_nats_per_code_is_the_mean_over_held_out_codes(first_stage, clips, tmp_path):
     generator = first_stage[2]
     held_out = encode_all(generator.vqvae, load_datasets(clips)[1])
@@ -119,7 +118,6 @@ def test_nats_per_code_is_the_mean_over_held_out_codes(first_stage, clips, tmp_p
     assert figures["uniform_nats"] == pytest.approx(math.log(32))
 
 
-@pytest.mark.slow
 def test_a_prior_no_better_than_guessing_says_so_once_and_what_to_do(
     first_stage, clips, tmp_path, capsys
 ):
@@ -165,7 +163,6 @@ def test_a_loss_that_turns_nan_stops_with_the_step(first_stage, clips, tmp_path)
         )
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(clips, small_changes, tmp_path):
     results = []
     for name in ("a", "b"):
@@ -198,7 +195,6 @@ def test_an_encoder_that_diverges_stops_with_the_step_too(first_stage, clips, tm
         )
 
 
-@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(first_stage, clips, tmp_path):
     generator = vqvideo.load(first_stage[0] / "model")
     calls = []
@@ -228,7 +224,6 @@ def test_impossible_training_options_are_refused(options, message):
         TrainingConfig(**options)
 
 
-@pytest.mark.slow
 def test_bf16_trains_with_the_quantizer_in_float32(clips, small_changes, tmp_path):
     torch.manual_seed(0)
     generator = vqvideo.build("video", **small_changes)

@@ -131,6 +131,7 @@ def test_a_second_clip_of_a_session_is_busy(sessions, blocked):
         assert first.result()
 
 
+@pytest.mark.slow
 def test_an_upload_is_read_in_another_process_within_a_time(
     action_model, image_file, tmp_path, monkeypatch
 ):

@@ -235,6 +235,7 @@ def test_a_hundred_requests_at_once_are_answered_or_busy_and_nothing_piles_up(se
     assert send_request(server, f"/session/{session_id}")[1]["number"] == statuses.count(200) > 0
 
 
+@pytest.mark.slow
 def test_a_closed_tab_costs_nothing_and_says_nothing(server, session_id, capfd):
     threads = threading.active_count()
     port = server.server_address[1]
