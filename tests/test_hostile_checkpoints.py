@@ -167,13 +167,13 @@ def write_config(folder: Path, config: Any) -> None:
 def test_a_config_with_any_value_in_any_place_is_refused_or_loads_the_same(tmp_path, name):
     state = save_model(name, tmp_path / "m")
     config = json.loads((tmp_path / "m" / CONFIG_NAME).read_text())
-    num_refused = 0
+    num_refused, start = 0, list(MODELS).index(name)  # most places are common to all models
     for index, path in enumerate(list_paths(config)):
-        for value in VALUES[index % 3 :: 3]:
+        for value in VALUES[(start + index) % 6 :: 6]:
             write_config(tmp_path / "m", replace_value(config, path, value))
             what = (*path, repr(value)[:60])
             num_refused += is_refused_or_equal(tmp_path / "m", state, what)
-    assert num_refused > 300
+    assert num_refused > 150
 
 
 @pytest.mark.slow
@@ -184,11 +184,11 @@ def test_an_old_config_with_any_value_in_any_place_is_refused_or_loads_the_same(
     state = vqvideo.load(tmp_path / "m").state_dict()
     config, num_refused = json.loads((tmp_path / "m" / CONFIG_NAME).read_text()), 0
     for index, path in enumerate(list_paths(config)):
-        for value in VALUES[index % 6 :: 6]:
+        for value in VALUES[(version + index) % 12 :: 12]:
             write_config(tmp_path / "m", replace_value(config, path, value))
             what = (*path, repr(value)[:60])
             num_refused += is_refused_or_equal(tmp_path / "m", state, what)
-    assert num_refused > 50
+    assert num_refused > 25
 
 
 @pytest.fixture(scope="module")
@@ -350,15 +350,15 @@ def test_every_tensor_of_every_other_kind_or_shape_is_refused(tmp_path, name):
         forged |= {kind: tensor.to(getattr(torch, kind)) for kind in FITTING}
         forged |= {"flat": tensor.flatten()[None], "empty": tensor.flatten()[:0]}
         forged["scale"] = None
-        for kind, value in [*forged.items(), *forged.items()][index % len(forged) :][:2]:
-            if value is not None and (value.dtype, value.shape) == (tensor.dtype, tensor.shape):
-                continue
-            extra = {key: value} if value is not None else {f"{key}.int8_scale": torch.ones(1)}
-            save_file({**tensors, **extra}, tmp_path / "m" / WEIGHTS_NAME)
-            with contextlib.suppress(CheckpointError), limits((key, kind)):
-                vqvideo.load(tmp_path / "m")
-                assert kind in FITTING, (key, kind)
-                assert tensor.is_floating_point(), (key, kind)
+        kind, value = list(forged.items())[index % len(forged)]
+        if value is not None and (value.dtype, value.shape) == (tensor.dtype, tensor.shape):
+            continue
+        extra = {key: value} if value is not None else {f"{key}.int8_scale": torch.ones(1)}
+        save_file({**tensors, **extra}, tmp_path / "m" / WEIGHTS_NAME)
+        with contextlib.suppress(CheckpointError), limits((key, kind)):
+            vqvideo.load(tmp_path / "m")
+            assert kind in FITTING, (key, kind)
+            assert tensor.is_floating_point(), (key, kind)
     assert state
 
 

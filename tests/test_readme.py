@@ -130,7 +130,7 @@ def test_the_wheel_works_without_the_checkout(tmp_path):
     wheel = tmp_path / done.stdout.split()[-1]
     installed = tmp_path / "installed"
     shutil.unpack_archive(wheel, installed, format="zip")
-    assert (installed / "vqvideo" / "demo" / "page.html").is_file()
+    assert (installed / "vqvideo" / "recipes" / "worlds" / "play" / "page.html").is_file()
     (tmp_path / "away").mkdir()
     code = f"import sys; sys.path.insert(0, {str(installed)!r}); from vqvideo.cli import main; "
     code += f"import vqvideo; assert vqvideo.__file__.startswith({str(installed)!r}); "
