@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vqvideo import testing
-from vqvideo.nets.autoencoder import PatchifyDecoder, PatchifyEncoder
+from vqvideo.nets.patchify import PatchifyDecoder, PatchifyEncoder
 from vqvideo.streaming import Context
 from vqvideo.testing import autoencoders as laws
 
