@@ -111,15 +111,15 @@ def to_int64(name: str, codes: Tensor) -> Tensor:
     return codes.long()
 
 
-def to_codes(name: str, codes: Tensor, rank: int, num_codebooks: int) -> Tensor:
+def to_codes(codes: Tensor, rank: int, num_codebooks: int) -> Tensor:
     """Return codes as `to_int64`; raise `ValueError` unless they are `[b, *grid]`, or
     `[b, *grid, s]` with several codebooks.
     """
-    codes, is_multi = to_int64(name, codes), num_codebooks > 1
+    codes, is_multi = to_int64("codes", codes), num_codebooks > 1
     if codes.ndim != 1 + rank + is_multi:
         suffix = ", then an axis of codebooks" if is_multi else ""
         raise ValueError(
-            f"{name} must be [batch, *grid] with {rank} grid axes{suffix}, got {list(codes.shape)}"
+            f"codes must be [batch, *grid] with {rank} grid axes{suffix}, got {list(codes.shape)}"
         )
     return codes
 

@@ -230,7 +230,7 @@ def decode_chunks(
     runner = ChunkedRunner(view.decoder, out_steps=down, tile=tile, preprocess=to_decoder_input)
     if temperature is None:
         temperature = view.likelihood.default_temperature
-    chunks = (to_codes("codes", chunk, len(down), view.quantizer.num_codebooks) for chunk in chunks)
+    chunks = (to_codes(chunk, len(down), view.quantizer.num_codebooks) for chunk in chunks)
     parameters = runner.run(chunks)
     return view.likelihood.sample_stream(parameters, temperature=temperature, **options)  # type: ignore[no-any-return]
 
