@@ -28,6 +28,7 @@ LAYERS = [
         "distributed",
         "media",
         "hub",
+        "streaming",
     ],
     ["quantizers", "nets", "sampling", "data"],
     ["priors"],
@@ -48,8 +49,9 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "cond": {"arguments"},
     "registry": {"builtin_parts", "identity", "isolation", "option_types", "plugins", "version"},
     "media": {"atomic"},
+    "streaming": {"grid", "modes", "arguments"},
     "quantizers": {"registry", "metrics", "arguments", "distributed"},
-    "nets": {"registry", "grid", "cond", "spectra"},
+    "nets": {"registry", "grid", "cond", "spectra", "streaming"},
     "sampling": {"cond", "modes", "arguments"},
     "data": {"atomic", "media", "grid", "cond", "arguments"},
     "priors": {

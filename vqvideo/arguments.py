@@ -111,6 +111,19 @@ def to_int64(name: str, codes: Tensor) -> Tensor:
     return codes.long()
 
 
+def to_codes(codes: Tensor, rank: int, num_codebooks: int) -> Tensor:
+    """Return codes as `to_int64`; raise `ValueError` unless they are `[b, *grid]`, or
+    `[b, *grid, s]` with several codebooks.
+    """
+    codes, is_multi = to_int64("codes", codes), num_codebooks > 1
+    if codes.ndim != 1 + rank + is_multi:
+        suffix = ", then an axis of codebooks" if is_multi else ""
+        raise ValueError(
+            f"codes must be [batch, *grid] with {rank} grid axes{suffix}, got {list(codes.shape)}"
+        )
+    return codes
+
+
 def check_codes(name: str, codes: Tensor, codebook_size: int) -> None:
     """Raise `ValueError` unless all codes lie in [0, K)."""
     if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:

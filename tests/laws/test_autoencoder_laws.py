@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from vqvideo import testing
-from vqvideo.nets.autoencoder import PatchifyDecoder, PatchifyEncoder
-from vqvideo.nets.streaming import Context
+from vqvideo.nets.patchify import PatchifyDecoder, PatchifyEncoder
+from vqvideo.streaming import Context
 from vqvideo.testing import autoencoders as laws
 
 SMALL = {"widths": (6, 8), "num_blocks": (1, 1)}

@@ -10,7 +10,8 @@ from vqvideo import testing
 from vqvideo.config import PartConfig
 from vqvideo.likelihoods import LIKELIHOODS, GaussianLikelihood
 from vqvideo.nets import DECODERS, ENCODERS
-from vqvideo.nets.autoencoder import ConvEncoder, PatchifyDecoder, PatchifyEncoder
+from vqvideo.nets.autoencoder import ConvEncoder
+from vqvideo.nets.patchify import PatchifyDecoder, PatchifyEncoder
 from vqvideo.presets import image
 from vqvideo.priors import PRIORS, CausalPrior
 from vqvideo.quantizers import QUANTIZERS, EMAQuantizer

@@ -5,7 +5,7 @@ import torch
 
 from vqvideo.grid import compute_downsampling
 from vqvideo.nets.autoencoder import DECODERS, ENCODERS
-from vqvideo.nets.conv import CausalModule
+from vqvideo.streaming import CausalModule
 from vqvideo.testing import check_decoder, check_encoder
 
 AXES = {1: (24,), 2: (8, 12), 3: (4, 8, 12)}

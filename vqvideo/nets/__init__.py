@@ -1,6 +1,7 @@
 """Networks of any rank: convolutions, encoders, decoders and causal networks."""
 
 from vqvideo.nets.autoencoder import DECODERS, ENCODERS, Decoder, Encoder
+from vqvideo.nets.patchify import PatchifyDecoder, PatchifyEncoder
 from vqvideo.nets.spectral import MelEncoder, SpectralDecoder
 from vqvideo.nets.timm_encoder import TimmEncoder
 
@@ -10,6 +11,8 @@ __all__ = [
     "Decoder",
     "Encoder",
     "MelEncoder",
+    "PatchifyDecoder",
+    "PatchifyEncoder",
     "SpectralDecoder",
     "TimmEncoder",
 ]

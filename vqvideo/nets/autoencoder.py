@@ -1,11 +1,9 @@
 """Encoders `[b, channels, *axes] -> z_e [b, z_channels, *grid]` and decoders back, any rank.
 
-There are two families. `conv` is the architecture of the paper: overlapping strided convolutions,
-then residual blocks. `patchify` is a faster architecture for long inputs: non-overlapping patches
-and (2+1)D blocks at each level. It is causal in time, so the codes of the first frames of a clip
-do not depend on later frames. `conv` is causal with `causal=True`.
+`conv` is the architecture of the paper: overlapping strided convolutions, then residual blocks. It
+is causal in time with `causal=True`. `patchify` (patchify.py) is a faster one for long inputs.
 
-Not here: the meaning of a decoder's output (likelihoods), long inputs (streaming.py).
+Not here: the meaning of a decoder's output (likelihoods), long inputs (streaming/).
 """
 
 from __future__ import annotations
@@ -17,19 +15,13 @@ from torch import Tensor, nn
 
 from vqvideo.grid import check_strides, compute_downsampling
 from vqvideo.nets.conv import (
-    CausalSequential,
-    FactorizedBlock,
     ResidualBlock,
-    StreamingState,
     build_downsample_conv,
-    build_patch_conv,
     build_pointwise_conv,
-    build_unpatch_conv,
     build_upsample_conv,
-    init_linear,
 )
-from vqvideo.nets.streaming import StreamingModule
 from vqvideo.registry import Registry
+from vqvideo.streaming import CausalSequential, StreamingModule, StreamingState
 
 
 class Encoder(StreamingModule):
@@ -152,105 +144,3 @@ class ConvDecoder(Decoder):
 
     def forward(self, z_q: Tensor, state: StreamingState | None = None) -> Tensor:
         return self.layers(z_q, state)  # type: ignore[no-any-return]
-
-
-@ENCODERS.register("patchify")
-class PatchifyEncoder(Encoder):
-    """Fast encoder: at each level a patch embedding, then causal (2+1)D blocks.
-
-    Args:
-        rank: number of axes of the data.
-        channels: channels of the data.
-        z_channels: channels of z_e.
-        strides: patch sizes; one tuple per level, one stride per axis.
-        widths: hidden channels of each level.
-        num_blocks: blocks of each level.
-        linear_init: initialize as a linear map of each patch: a codebook initialized by k-means
-            then gives a good linear coder before any training (24.7 dB on maze episodes), and the
-            blocks learn to improve on it. False puts a ReLU before each head, as is usual for
-            such blocks, and learns much more slowly at first.
-
-    >>> import torch
-    >>> encoder = PatchifyEncoder(
-    ...     rank=2, channels=3, z_channels=4, strides=((2, 2), (2, 1)), widths=(8, 8)
-    ... )
-    >>> encoder(torch.zeros(2, 3, 8, 6)).shape
-    torch.Size([2, 4, 2, 3])
-    """
-
-    def __init__(
-        self,
-        *,
-        rank: int,
-        channels: int,
-        z_channels: int,
-        strides: Sequence[Sequence[int]],
-        widths: Sequence[int] = (96, 192),
-        num_blocks: Sequence[int] = (1, 3),
-        linear_init: bool = True,
-    ) -> None:
-        super().__init__()
-        levels = check_strides(rank, strides)
-        _check_levels(levels, widths, num_blocks)
-        self.rank, self.channels, self.downsampling = rank, channels, compute_downsampling(levels)
-        layers: list[nn.Module] = []
-        in_channels = channels
-        for level, width, blocks in zip(levels, widths, num_blocks, strict=True):
-            layers += [build_patch_conv(rank, in_channels, width, level)]
-            layers += [FactorizedBlock(rank, width) for _ in range(blocks)]
-            in_channels = width
-        layers += [] if linear_init else [nn.ReLU()]
-        layers += [build_pointwise_conv(rank, in_channels, z_channels)]
-        self.layers = CausalSequential(*layers)
-        if linear_init:
-            init_linear(self.layers)
-        self.configure_chunks(self.layers, self.downsampling, causal=rank != 2)
-
-    def forward(self, x: Tensor, state: StreamingState | None = None) -> Tensor:
-        return self.layers(x, state)  # type: ignore[no-any-return]
-
-
-@DECODERS.register("patchify")
-class PatchifyDecoder(Decoder):
-    """Decoder that mirrors `PatchifyEncoder`; it is causal in time as well.
-
-    Args: the same as for `PatchifyEncoder`, in the encoder's order; levels are applied in reverse.
-    """
-
-    def __init__(
-        self,
-        *,
-        rank: int,
-        channels: int,
-        z_channels: int,
-        strides: Sequence[Sequence[int]],
-        widths: Sequence[int] = (96, 192),
-        num_blocks: Sequence[int] = (1, 3),
-        linear_init: bool = True,
-    ) -> None:
-        super().__init__()
-        levels = check_strides(rank, strides)
-        _check_levels(levels, widths, num_blocks)
-        layers: list[nn.Module] = [build_pointwise_conv(rank, z_channels, widths[-1])]
-        for index in reversed(range(len(levels))):
-            layers += [FactorizedBlock(rank, widths[index]) for _ in range(num_blocks[index])]
-            out_channels = widths[index - 1] if index else channels
-            layers += [] if linear_init else [nn.ReLU()]
-            layers += [build_unpatch_conv(rank, widths[index], out_channels, levels[index])]
-        self.layers = CausalSequential(*layers)
-        if linear_init:
-            init_linear(self.layers)
-        self.configure_chunks(self.layers, compute_downsampling(levels), causal=rank != 2)
-
-    def forward(self, z_q: Tensor, state: StreamingState | None = None) -> Tensor:
-        return self.layers(z_q, state)  # type: ignore[no-any-return]
-
-
-def _check_levels(
-    levels: Sequence[Sequence[int]], widths: Sequence[int], num_blocks: Sequence[int]
-) -> None:
-    if not len(levels) == len(widths) == len(num_blocks):
-        raise ValueError(
-            f"strides, widths and num_blocks must have one entry per level each, "
-            f"got {len(levels)}, {len(widths)} and {len(num_blocks)}"
-        )

@@ -84,12 +84,12 @@ class ConcatConditioning(CondEmbedding):
                 "clip; actions and local maps are for the prior"
             )
         super().__init__(spec, 1, width)
-        self.width = width
+        self.width, self.is_identity = width, spec.is_empty
 
     def forward(self, z_q: Tensor, cond: Cond | None) -> Tensor:  # type: ignore[override]
         """Return z_q `[b, width, *grid]` with the embedding, or zeros, as `[b, 2 width, *grid]`."""
         batch = z_q.shape[0]
-        if self.spec.is_empty:
+        if self.is_identity:
             if cond is not None:
                 cond.check(self.spec, batch, (1,))  # raises unless it is empty
             return z_q

@@ -22,13 +22,13 @@ from vqvideo.grid import check_strides
 from vqvideo.nets.autoencoder import DECODERS, ENCODERS, Decoder, Encoder
 from vqvideo.nets.conv import (
     CONV,
-    CausalSequential,
     ResidualBlock,
     build_downsample_conv,
     build_pointwise_conv,
     build_upsample_conv,
 )
 from vqvideo.spectra import hann_window, log_mel
+from vqvideo.streaming import CausalSequential
 
 OVERLAP_FACTOR = 4  # number of frames that cover each sample
 MAX_LOG_MAGNITUDE = 5.0  # largest log magnitude

@@ -9,15 +9,10 @@ from torch import Tensor
 
 from vqvideo.grid import check_strides, compute_downsampling
 from vqvideo.nets.autoencoder import ENCODERS, Encoder
-from vqvideo.nets.conv import (
-    CausalSequential,
-    FactorizedBlock,
-    StreamingState,
-    build_patch_conv,
-    build_pointwise_conv,
-    init_linear,
-)
+from vqvideo.nets.conv import CONV, build_pointwise_conv
+from vqvideo.nets.patchify import FactorizedBlock, init_linear
 from vqvideo.nets.timm_backbone import build_normalizer, build_timm_backbone
+from vqvideo.streaming import CausalSequential, StreamingState
 
 
 @ENCODERS.register("timm")
@@ -94,9 +89,8 @@ class TimmEncoder(Encoder):
         # Some backbones return [n, h, w, c]; `output_fmt` says so.
         self.channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
         merged_channels = width if num_blocks else z_channels
-        self.merge = build_patch_conv(
-            rank, num_features, merged_channels, (down[0], 1, 1) if rank == 3 else (1, 1)
-        )
+        patch = (down[0], 1, 1) if rank == 3 else (1, 1)
+        self.merge = CONV[rank](num_features, merged_channels, patch, stride=patch)
         self.blocks = CausalSequential(*(FactorizedBlock(rank, width) for _ in range(num_blocks)))
         if num_blocks:
             self.blocks.append(build_pointwise_conv(rank, width, z_channels))

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from vqvideo.nets.streaming import ChunkedRunner, StreamingModule
+from vqvideo.streaming import ChunkedRunner
 from vqvideo.testing.autoencoder_setup import AutoencoderCase, forward_no_grad, sample_normal
 
-REFERENCE = "vqvideo.nets.streaming.StreamingModule"
+REFERENCE = "vqvideo.streaming.StreamingModule"
 
 
 def chunks_and_tiles_match_the_whole(case: AutoencoderCase) -> None:
@@ -20,7 +20,7 @@ def chunks_and_tiles_match_the_whole(case: AutoencoderCase) -> None:
     runs on its full input and satisfies this law and the next trivially.)
     """
     net, x, default_chunk_size = case.net, case.x, case.net.chunk_size
-    if not is_chunkable(case.net):
+    if not case.net.is_chunkable:
         return
     context, full = net.context or [None] * len(case.in_steps), forward_no_grad(net, x)
     tiles: list[Sequence[int] | None] = [None]
@@ -39,7 +39,7 @@ def chunks_and_tiles_match_the_whole(case: AutoencoderCase) -> None:
 
 def splitting_the_input_changes_no_bit(case: AutoencoderCase) -> None:
     """The output is bitwise the same however the input is split into chunks, in float32."""
-    if not is_chunkable(case.net):
+    if not case.net.is_chunkable:
         return
     case = case.to_float32()
     full_output = _run_chunked(case, [case.x])
@@ -69,21 +69,11 @@ def a_causal_network_ignores_later_steps(case: AutoencoderCase) -> None:
         )
 
 
-def is_chunkable(net: StreamingModule) -> bool:
-    """Return whether a network supports splitting its input along the first axis."""
-    return net.is_causal or bool(net.context and net.context[0])
-
-
 def _run_chunked(
     case: AutoencoderCase, chunks: Iterable[Tensor], tile: Sequence[int] | None = None
 ) -> Tensor:
-    runner, outputs = ChunkedRunner(case.net, case.in_steps, case.out_steps, tile), []
-    with torch.no_grad():
-        for chunk in chunks:
-            runner.push(chunk)
-            outputs += list(iter(runner.pop, None))
-        outputs += list(iter(lambda: runner.pop(last=True), None))
-    return torch.cat(outputs, dim=2)
+    runner = ChunkedRunner(case.net, in_steps=case.in_steps, out_steps=case.out_steps, tile=tile)
+    return torch.cat(list(runner.run(chunks)), dim=2)
 
 
 def _split(x: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:

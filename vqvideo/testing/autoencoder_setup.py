@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.grid import compute_downsampling
-from vqvideo.nets.streaming import StreamingModule
+from vqvideo.streaming import StreamingModule
 
 STRIDES = {1: ((2,), (2,)), 2: ((2, 1), (2, 4)), 3: ((1, 2, 2), (2, 2, 2))}
 CODE_GRIDS = {1: (13,), 2: (9, 3), 3: (5, 6, 3)}

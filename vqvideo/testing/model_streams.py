@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vqvideo.testing.autoencoder_chunks import is_chunkable
 from vqvideo.testing.grids import assert_equal_values
 from vqvideo.testing.model_setup import ModelCase
 
@@ -23,13 +22,13 @@ def streams_match_the_whole(case: ModelCase) -> None:
     cond = case.generator.select_decoder_cond(case.cond)
     vqvae.encoder.chunk_size = vqvae.decoder.chunk_size = 1  # so that states carry context
     codes = vqvae.encode(case.x)
-    if is_chunkable(vqvae.encoder):
+    if vqvae.encoder.is_chunkable:
         for length in (1, vqvae.downsampling[0] + 1):
             streamed = torch.cat(list(vqvae.encode_stream(case.x.split(length, dim=2))), dim=1)
             assert_equal_values(
                 "codes", streamed, codes, f"data is split into chunks of {length} steps"
             )
-    if is_chunkable(vqvae.decoder):
+    if vqvae.decoder.is_chunkable:
         for length in (1, 2):
             chunks: Iterator[Tensor] = vqvae.decode_stream(codes.split(length, dim=1), cond)
             streamed, full = torch.cat(list(chunks), dim=2), vqvae.decode(codes, cond)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vqvideo.grid import compute_downsampling
 from vqvideo.nets import Encoder
-from vqvideo.nets.streaming import Context
+from vqvideo.streaming import Context
 
 CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
