@@ -32,7 +32,7 @@ LAYERS = [
         "hub",
     ],
     ["quantizers", "nets", "sampling", "data"],
-    ["priors"],
+    ["timm_encoder", "priors"],
     ["likelihoods"],
     ["vqvae", "entropy", "score", "config_v6"],
     ["generator", "config_versions"],
@@ -51,7 +51,8 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "registry": {"builtin_parts", "identity", "isolation", "option_types", "plugins", "version"},
     "media": {"atomic"},
     "quantizers": {"registry", "metrics", "arguments", "distributed"},
-    "nets": {"registry", "grid", "cond", "spectra"},
+    "nets": {"registry", "grid", "cond"},
+    "timm_encoder": {"grid", "nets"},
     "sampling": {"cond", "modes", "arguments"},
     "data": {"atomic", "media", "grid", "cond", "arguments"},
     "priors": {
@@ -59,7 +60,7 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
         *{"quantizers", "nets", "sampling"},
     },
     "likelihoods": {
-        *{"registry", "distributed", "cond", "spectra", "modes", "arguments"},
+        *{"registry", "distributed", "cond", "modes", "arguments"},
         *{"sampling", "priors"},
     },
 }

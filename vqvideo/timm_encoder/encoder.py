@@ -17,7 +17,7 @@ from vqvideo.nets.conv import (
     build_pointwise_conv,
     init_linear,
 )
-from vqvideo.nets.timm_backbone import build_normalizer, build_timm_backbone
+from vqvideo.timm_encoder.backbone import build_normalizer, build_timm_backbone
 
 
 @ENCODERS.register("timm")
