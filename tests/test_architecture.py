@@ -25,6 +25,7 @@ LAYERS = [
         "cond",
         "metrics",
         "spectra",
+        "device",
         "modes",
         "arguments",
         "distributed",
@@ -50,13 +51,13 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "cond": {"arguments"},
     "registry": {"builtin_parts", "identity", "isolation", "option_types", "plugins", "version"},
     "media": {"atomic"},
-    "quantizers": {"registry", "metrics", "arguments", "distributed"},
+    "quantizers": {"registry", "device", "metrics", "arguments", "distributed"},
     "nets": {"registry", "grid", "cond"},
     "timm_encoder": {"grid", "nets"},
     "sampling": {"cond", "modes", "arguments"},
     "data": {"atomic", "media", "grid", "cond", "arguments"},
     "priors": {
-        *{"registry", "grid", "cond", "modes", "arguments"},
+        *{"registry", "grid", "cond", "device", "modes", "arguments"},
         *{"quantizers", "nets", "sampling"},
     },
     "likelihoods": {
@@ -132,3 +133,11 @@ def test_the_architecture_page_shows_this_table():
 def test_every_file_has_at_most_400_lines():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_nothing_below_the_commands_names_a_flag_of_the_command_line():
+    """A message names an argument, `overwrite=True`; `vqvideo.cli.write_flags` writes its flag."""
+    above = {"commands", "recipes", "cli"}
+    for path in FILES:
+        flags = re.findall(r"(?<![\w!-])--[a-z][\w-]*", path.read_text())
+        assert get_package(path) in above or not flags, f"{path}: {flags}"

@@ -1,6 +1,12 @@
 """Quantizers: continuous vectors to discrete codes, and back."""
 
-from vqvideo.quantizers.base import QUANTIZERS, NotFiniteError, Quantized, Quantizer
+from vqvideo.quantizers.base import (
+    QUANTIZERS,
+    NotFiniteError,
+    Quantized,
+    Quantizer,
+    manual_updates,
+)
 from vqvideo.quantizers.codebook import CodebookQuantizer, EMAQuantizer, VectorQuantizer
 from vqvideo.quantizers.composite import CompositeQuantizer, ProductQuantizer, ResidualQuantizer
 from vqvideo.quantizers.finite_scalar import FiniteScalarQuantizer
@@ -18,5 +24,6 @@ __all__ = [
     "Quantizer",
     "ResidualQuantizer",
     "VectorQuantizer",
+    "manual_updates",
     "nearest_codes",
 ]
