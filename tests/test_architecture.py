@@ -23,6 +23,7 @@ LAYERS = [
         "cond",
         "metrics",
         "spectra",
+        "device",
         "modes",
         "arguments",
         "distributed",
@@ -31,7 +32,7 @@ LAYERS = [
         "streaming",
     ],
     ["quantizers", "nets", "sampling", "data"],
-    ["priors"],
+    ["timm_encoder", "priors"],
     ["likelihoods"],
     ["vqvae", "entropy", "score", "config_v6"],
     ["generator", "config_versions"],
@@ -50,16 +51,17 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "registry": {"builtin_parts", "identity", "isolation", "option_types", "plugins", "version"},
     "media": {"atomic"},
     "streaming": {"grid", "modes", "arguments"},
-    "quantizers": {"registry", "metrics", "arguments", "distributed"},
-    "nets": {"registry", "grid", "cond", "spectra", "streaming"},
+    "quantizers": {"registry", "device", "metrics", "arguments", "distributed"},
+    "nets": {"registry", "grid", "cond", "streaming"},
+    "timm_encoder": {"grid", "nets", "streaming"},
     "sampling": {"cond", "modes", "arguments"},
     "data": {"atomic", "media", "grid", "cond", "arguments"},
     "priors": {
-        *{"registry", "grid", "cond", "modes", "arguments"},
+        *{"registry", "grid", "cond", "device", "modes", "arguments"},
         *{"quantizers", "nets", "sampling"},
     },
     "likelihoods": {
-        *{"registry", "distributed", "cond", "spectra", "modes", "arguments"},
+        *{"registry", "distributed", "cond", "modes", "arguments"},
         *{"sampling", "priors"},
     },
 }
@@ -154,3 +156,11 @@ def count_code_lines(path: Path, function: ast.FunctionDef) -> int:
 def test_the_package_does_not_import_the_benchmarks_of_the_checkout():
     pattern = re.compile(r"^\s*(?:from|import) benchmarks\b", re.MULTILINE)
     assert not [path for path in FILES if pattern.search(path.read_text())]
+
+
+def test_nothing_below_the_commands_names_a_flag_of_the_command_line():
+    """A message names an argument, `overwrite=True`; `vqvideo.cli.write_flags` writes its flag."""
+    above = {"commands", "recipes", "cli"}
+    for path in FILES:
+        flags = re.findall(r"(?<![\w!-])--[a-z][\w-]*", path.read_text())
+        assert get_package(path) in above or not flags, f"{path}: {flags}"

@@ -16,7 +16,7 @@ import torch
 
 import vqvideo
 from vqvideo import media
-from vqvideo.cli import _build_parser, main
+from vqvideo.cli import _build_parser, main, write_flags
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -215,7 +215,7 @@ def test_the_messages_on_the_page_of_failures_are_those_of_the_source():
     page = (ROOT / "docs" / "failures.md").read_text()
     quoted = re.findall(r"^> `([^`]+)`$", page, re.MULTILINE)
     assert len(quoted) > 40
-    known = re.sub("[`…]+", "…", "\n".join(list_messages()))
+    known = re.sub("[`…]+", "…", "\n".join(map(write_flags, list_messages())))
     gone = [message for message in quoted if message not in known]
     assert not gone, f"no message of the source reads so: {gone}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
 import vqvideo
+from vqvideo.builtin_parts import MODULES
 from vqvideo.config import PartConfig
 from vqvideo.registry import Registry, UnknownNameError
 
@@ -41,6 +43,21 @@ def test_another_object_under_a_taken_name_is_refused_and_both_owners_are_named(
         refused.value
     )
     assert shapes.get("square") is square
+
+
+def test_a_built_in_name_is_taken_before_its_module_is_imported(shapes, tmp_path, monkeypatch):
+    module = "registers_circle"
+    (tmp_path / f"{module}.py").write_text(
+        "import sys\n"
+        "def circle(*, radius: int): return (radius,)\n"
+        "sys.modules['registry_of_shapes'].register('circle')(circle)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "registry_of_shapes", shapes)
+    monkeypatch.setitem(MODULES, "prior", (module,))
+    with pytest.raises(ValueError, match=r"already registered by registers_circle\.circle; "):
+        shapes.register("circle")(square)
+    assert shapes.build("circle", {"radius": 2}) == (2,)
 
 
 def test_registering_the_same_object_again_changes_nothing(shapes):

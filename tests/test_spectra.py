@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vqvideo.likelihoods import MelLikelihood
+from vqvideo.recipes.speech.mel import MelLikelihood
 from vqvideo.spectra import (
     STFT_RESOLUTIONS,
     log_mel,

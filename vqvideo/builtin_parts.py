@@ -6,5 +6,8 @@ imports them.
 """
 
 MODULES: dict[str, tuple[str, ...]] = {
+    "encoder": ("vqvideo.timm_encoder", "vqvideo.recipes.speech.spectral"),
+    "decoder": ("vqvideo.recipes.speech.spectral",),
+    "likelihood": ("vqvideo.recipes.speech.mel",),
     "model": ("vqvideo.presets", "vqvideo.recipes.worlds.presets"),
 }

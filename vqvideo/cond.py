@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,14 +33,6 @@ from vqvideo.arguments import check_ids_dtype
 
 # A name that cannot be confused with a number or a separator in a list of actions.
 _ACTION_NAME_PATTERN = re.compile(r"[^\W\d_](?:[\w -]*[\w-])?")
-SIZE_FIELDS = (
-    "num_classes",
-    "num_speakers",
-    "num_actions",
-    "action_dim",
-    "actions_per_code",
-    "local_channels",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,28 +65,15 @@ class CondSpec:
     action_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in SIZE_FIELDS:
+        for name, field in self.__dataclass_fields__.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
+            if field.type == "int" and (not isinstance(value, int) or value < 0):
                 raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
-        for name, num_ids in (
-            ("class_names", self.num_classes),
-            ("speaker_names", self.num_speakers),
-            ("action_names", self.num_actions),
-        ):
-            names = tuple(getattr(self, name))
-            object.__setattr__(self, name, names)
-            if not all(isinstance(entry, str) for entry in names):
-                raise ValueError(f"{name} must hold text, got {reprlib.repr(names)}")
-            if names and len(names) != num_ids:
-                raise ValueError(
-                    f"{name} must hold {num_ids} names, one for each, got {reprlib.repr(names)}"
-                )
-        seen: set[str] = set()
-        for name in self.action_names:
-            is_repeated = name in seen
-            seen.add(name)
-            if not _ACTION_NAME_PATTERN.fullmatch(name) or is_repeated:
+        self._check_names("class_names", self.num_classes)
+        self._check_names("speaker_names", self.num_speakers)
+        self._check_names("action_names", self.num_actions)
+        for name, count in Counter(self.action_names).items():
+            if not _ACTION_NAME_PATTERN.fullmatch(name) or count > 1:
                 raise ValueError(
                     f"an action's name must begin with a letter, contain only letters, digits, "
                     f"spaces, '_' and '-', and be unique, got {name!r} in {self.action_names}"
@@ -106,6 +86,16 @@ class CondSpec:
             )
         if self.actions_per_code < 1:
             raise ValueError(f"actions_per_code must be at least 1, got {self.actions_per_code}")
+
+    def _check_names(self, field: str, num_ids: int) -> None:
+        names = tuple(getattr(self, field))
+        object.__setattr__(self, field, names)
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{field} must hold text, got {reprlib.repr(names)}")
+        if names and len(names) != num_ids:
+            raise ValueError(
+                f"{field} must hold {num_ids} names, one for each, got {reprlib.repr(names)}"
+            )
 
     @classmethod
     def from_config(cls, spec: CondSpec | Mapping[str, Any] | None) -> CondSpec:
@@ -165,16 +155,15 @@ class CondSpec:
         >>> CondSpec(num_speakers=2, speaker_names=("ann", "bob")).get_id("speaker", "bob")
         1
         """
-        known = self.names[key]
-        kind = {"class_id": "class", "speaker": "speaker"}[key]
+        known, kind = self.names[key], key.removesuffix("_id")
         if name in known:
             return known.index(name)
-        if not known:
-            raise ValueError(
-                f"this model has no {kind} names; train one with --condition-on {kind} on data "
-                f"whose metadata gives the {kind} of every file"
-            )
-        raise ValueError(f"this model has no {kind} {name!r}; it has: {', '.join(known)}")
+        if known:
+            raise ValueError(f"this model has no {kind} {name!r}; it has: {', '.join(known)}")
+        raise ValueError(
+            f"this model has no {kind} names; train one with condition_on={kind} on data whose "
+            f"metadata gives the {kind} of every file"
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -200,8 +189,7 @@ class Cond:
 
     def to(self, device: torch.device | str) -> Cond:
         """Return the conditions on another device."""
-        moved = {name: value.to(device) for name, value in self._to_dict().items()}
-        return Cond(**moved)
+        return Cond(**{name: value.to(device) for name, value in self._to_dict().items()})
 
     def select(self, keys: Collection[str]) -> Cond | None:
         """Return only the conditions with these names; None if none of them is present."""
@@ -214,25 +202,35 @@ class Cond:
 
     def check(self, spec: CondSpec, batch_size: int, grid: tuple[int, ...]) -> None:
         """Raise `ValueError` unless these are exactly the conditions of `spec` for a grid."""
-        num_frames = grid[0] * spec.actions_per_code
-        self._check_num_actions(spec, grid[0])
-        action_shape = (batch_size, num_frames) + ((spec.action_dim,) if spec.action_dim else ())
-        self._check_ids("class_id", self.class_id, spec.num_classes, (batch_size,))
-        self._check_ids("speaker", self.speaker, spec.num_speakers, (batch_size,))
-        if spec.action_dim:
-            self._check_shape("actions", self.actions, action_shape)
-        else:
-            self._check_ids("actions", self.actions, spec.num_actions, action_shape)
-        if self.local is not None and not spec.local_channels:
-            raise ValueError("this model was not built to take local")
-        if spec.local_channels:
-            self._check_shape("local", self.local, (batch_size, spec.local_channels, *grid))
+        num_actions = grid[0] * spec.actions_per_code
+        if spec.has_actions and self.actions is not None and self.actions.ndim >= 2:
+            self._check_num_actions(spec, grid[0], num_actions)
+        shapes = {
+            "class_id": (batch_size,),
+            "speaker": (batch_size,),
+            "actions": (batch_size, num_actions, *[spec.action_dim] * bool(spec.action_dim)),
+            "local": (batch_size, spec.local_channels, *grid),
+        }
+        num_ids = {
+            "class_id": spec.num_classes,
+            "speaker": spec.num_speakers,
+            "actions": spec.num_actions,
+        }
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if name not in spec.keys:
+                if value is not None:
+                    raise ValueError(f"this model was not built to take {name}")
+                continue
+            if value is None:
+                raise ValueError(f"this model needs {name} of shape {list(shape)}; none were given")
+            if tuple(value.shape) != shape:
+                raise ValueError(f"{name} must have shape {list(shape)}, got {list(value.shape)}")
+            if num_ids.get(name):
+                _check_ids(name, value, num_ids[name])
 
-    def _check_num_actions(self, spec: CondSpec, num_codes: int) -> None:
-        """Raise `ValueError` if the number of actions does not match the grid."""
-        expected = num_codes * spec.actions_per_code
-        if not spec.has_actions or self.actions is None or self.actions.ndim < 2:
-            return
+    def _check_num_actions(self, spec: CondSpec, num_codes: int, expected: int) -> None:
+        assert self.actions is not None
         num_actions = self.actions.shape[1]
         if num_actions != expected:
             raise ValueError(
@@ -245,29 +243,14 @@ class Cond:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
 
-    def _check_ids(
-        self, name: str, ids: Tensor | None, num_ids: int, shape: tuple[int, ...]
-    ) -> None:
-        if not num_ids and ids is None:
-            return
-        if not num_ids:
-            raise ValueError(f"this model was not built to take {name}")
-        self._check_shape(name, ids, shape)
-        assert ids is not None
-        if not ids.is_floating_point():
-            check_ids_dtype(name, ids)
-        if ids.is_floating_point() or (
-            ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_ids
-        ):
-            low, high = (ids.float() if ids.is_floating_point() else ids).aminmax()
-            raise ValueError(
-                f"{name} must be integers in [0, {num_ids}), "
-                f"got {ids.dtype} values from {low.item()} to {high.item()}"
-            )
 
-    @staticmethod
-    def _check_shape(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
-        if value is None:
-            raise ValueError(f"this model needs {name} of shape {list(shape)}; none were given")
-        if tuple(value.shape) != shape:
-            raise ValueError(f"{name} must have shape {list(shape)}, got {list(value.shape)}")
+def _check_ids(name: str, ids: Tensor, num_ids: int) -> None:
+    is_float = ids.is_floating_point()
+    if not is_float:
+        check_ids_dtype(name, ids)
+    if is_float or (ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_ids):
+        low, high = (ids.float() if is_float else ids).aminmax()
+        raise ValueError(
+            f"{name} must be integers in [0, {num_ids}), "
+            f"got {ids.dtype} values from {low.item()} to {high.item()}"
+        )

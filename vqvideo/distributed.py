@@ -56,8 +56,8 @@ def is_distributed() -> bool:
 def join_processes() -> PartialState:
     """Return accelerate's state of this process, in the process group that a launcher started.
 
-    Without GPUs, the processes of torchrun join with gloo, as those of `accelerate launch --cpu`
-    do; accelerate alone would take each of them for the only one.
+    Without GPUs, the processes of torchrun join with gloo, as those of accelerate's launcher
+    for CPUs do; accelerate alone would take each of them for the only one.
 
     Raises:
         RuntimeError: the group has another number of processes than the launcher started.

@@ -95,7 +95,7 @@ def image_84_top() -> GeneratorConfig:
     """Return the config of `image-84` with a second stage of three latents per image, 27 bits.
 
     A VQ-VAE over the 21x21 codes whose decoder is a PixelCNN conditioned on three codes of 512 (the
-    paper's section 4.2). Train it with `train-vqvae --model image-84-top`, then `train-prior`.
+    paper's section 4.2). Train it as a first stage, then its prior.
     """
     codebook = {"name": "ema", "codebook_size": 512, "code_dim": 32}
     training = {"ema_decay": 0.97, "dead_code_threshold": 0.1, "warmup_steps": 100}

@@ -83,6 +83,8 @@ class Registry(Generic[T]):
         name = normalize_part_name(name)
         # the builder's own module may be another one, as for a partial of a built-in class
         module = str(sys._getframe(1).f_globals.get("__name__", "?"))
+        if not module.startswith("vqvideo."):
+            self._import_builtin_parts()  # their names are taken
 
         def add(builder: BuilderT) -> BuilderT:
             known, owner = self._builders.get(name), ""
@@ -110,8 +112,7 @@ class Registry(Generic[T]):
 
     def list_plugins(self) -> list[Plugin]:
         """List the plugins of this kind and mark shadowed ones, importing none of them."""
-        for module in MODULES.get(self.kind, ()):
-            importlib.import_module(module)
+        self._import_builtin_parts()
         plugins = [plugin for plugin in find_plugins() if plugin.kind == self.kind]
         for plugin in plugins:
             name = plugin.name
@@ -235,6 +236,10 @@ class Registry(Generic[T]):
         """Return the plugin that provides the part of that name, None if none does."""
         candidates = (p for p in self.list_plugins() if p.is_usable and p.status != "shadowed")
         return next((plugin for plugin in candidates if plugin.name == name), None)
+
+    def _import_builtin_parts(self) -> None:
+        for module in MODULES.get(self.kind, ()):
+            importlib.import_module(module)
 
     def _get_module(self, name: str) -> str:
         return self._modules.get(name) or self._builders[name].__module__

@@ -12,9 +12,9 @@ from vqvideo.likelihoods import (
     CategoricalLikelihood,
     GaussianLikelihood,
     LogisticMixtureLikelihood,
-    MelLikelihood,
 )
 from vqvideo.modes import eval_mode
+from vqvideo.recipes.speech.mel import MelLikelihood
 from vqvideo.testing import likelihoods as laws
 
 SMALL = {"width": 4, "num_layers": 1}

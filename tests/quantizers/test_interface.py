@@ -6,7 +6,13 @@ import math
 import pytest
 import torch
 
-from vqvideo.quantizers import QUANTIZERS, EMAQuantizer, NotFiniteError, VectorQuantizer
+from vqvideo.quantizers import (
+    QUANTIZERS,
+    EMAQuantizer,
+    NotFiniteError,
+    VectorQuantizer,
+    manual_updates,
+)
 from vqvideo.testing.grids import GRIDS, find_differences
 
 BOTH = [EMAQuantizer, VectorQuantizer]
@@ -251,3 +257,12 @@ def test_impossible_options_are_refused(build, options, message):
 def test_a_decay_outside_0_to_1_is_refused(decay):
     with pytest.raises(ValueError, match=rf"ema_decay must lie in \[0, 1\), got {decay}"):
         EMAQuantizer(ema_decay=decay)
+
+
+def test_automatic_updates_are_off_in_the_block_also_when_it_raises():
+    quantizers = EMAQuantizer(**SMALL), VectorQuantizer(**SMALL)
+    quantizers[1].auto_update = False
+    with pytest.raises(KeyError), manual_updates(*quantizers):
+        assert [quantizer.auto_update for quantizer in quantizers] == [False, False]
+        raise KeyError
+    assert [quantizer.auto_update for quantizer in quantizers] == [True, False]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vqvideo import distributed
-from vqvideo.quantizers.kmeans import kmeans
+from vqvideo.quantizers.initialization import kmeans
 from vqvideo.quantizers.reservoir import VectorReservoir
 
 DIM = 2

@@ -119,7 +119,7 @@ def test_audio_at_another_rate_is_resampled_to_that_of_the_model():
         (
             {"model": "./untold"},
             ValueError,
-            "has no speaker names; train one with --condition-on",
+            "has no speaker names; train one with condition_on=speaker",
         ),
     ],
 )

@@ -177,7 +177,7 @@ def test_an_interrupted_run_finishes_its_step_and_says_how_to_resume(
 
     monkeypatch.setattr(VQVAETask, "after_step", told)
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match="stopped at step 5; continue with --resume"):
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 5; continue with resume=True"):
         train_first_stage(small_changes, clips, tmp_path / "out")
     assert signal.getsignal(number) == before
     again, _ = train_first_stage(small_changes, clips, tmp_path / "out", resume=True)

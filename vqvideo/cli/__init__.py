@@ -10,6 +10,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,11 @@ from vqvideo.cli.commands import COMMANDS
 from vqvideo.cli.options import AddOptions
 from vqvideo.isolation import format_message
 from vqvideo.version import __version__
+
+# Arguments in the messages of functions, as in "start over with overwrite=True".
+_ARGUMENT_PATTERN = re.compile(
+    r"\b(?P<name>condition_on|init_from|overwrite|resume)=(?P<value>[^\s,;)]+)"
+)
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
@@ -45,10 +51,10 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
     except Exception as error:  # the traceback is only shown with --debug
         if options.debug:
             raise
-        print(f"{parser.prog}: {_format_error(error)}", file=sys.stderr)
+        print(f"{parser.prog}: {write_flags(_format_error(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"{parser.prog}: {str(stop) or 'interrupted'}", file=sys.stderr)
+        print(f"{parser.prog}: {write_flags(str(stop)) or 'interrupted'}", file=sys.stderr)
         return 130
     is_main_process = os.environ.get("RANK", "0") == "0"  # only the main process prints
     if is_main_process and result is not None:
@@ -108,6 +114,20 @@ def _print_result(result: Any, as_json: bool) -> None:
             print(entry)
     else:
         print(result)
+
+
+def write_flags(message: str) -> str:
+    """Return a message with the arguments that it names written as flags of the command line.
+
+    >>> write_flags("train one with condition_on=speaker, or start over with overwrite=True")
+    'train one with --condition-on speaker, or start over with --overwrite'
+    """
+    return _ARGUMENT_PATTERN.sub(_format_flag, message)
+
+
+def _format_flag(argument: re.Match[str]) -> str:
+    flag = f"--{argument['name'].replace('_', '-')}"
+    return flag if argument["value"] == "True" else f"{flag} {argument['value']}"
 
 
 def _format_error(error: Exception) -> str:

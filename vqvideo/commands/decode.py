@@ -20,6 +20,7 @@ from vqvideo.commands.process_pool import Advance, build_progress_callback, run_
 from vqvideo.cond import Cond
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.data.file_names import check_file_name, check_file_names
+from vqvideo.device import get_device
 from vqvideo.entropy import PriorCoder
 from vqvideo.generator import Generator
 from vqvideo.identity import fingerprint
@@ -246,7 +247,7 @@ def _write_clip(generator: Generator, clip: CodeClip, codes: Tensor, target: Pat
 
 def _decode_chunks(vqvae: VQVAE, codes: Tensor, clip: CodeClip) -> Iterator[Tensor]:
     """Yield the data of a clip in chunks `[c, n, ...]`."""
-    device = next(vqvae.parameters()).device
+    device = get_device(vqvae)
     chunks = (chunk[None].to(device) for chunk in codes.split(CODES_PER_CHUNK))
     for chunk in vqvae.decode_stream(chunks, _cond_from_clip(vqvae, clip), length=clip.length):
         yield chunk[0].cpu()

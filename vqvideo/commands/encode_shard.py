@@ -20,6 +20,7 @@ from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.metadata import Item
 from vqvideo.data.packing import pack_codes
 from vqvideo.data.readers import AudioReader, ImageReader, Reader, VideoReader
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.media.pixels import Fit
 
@@ -167,7 +168,7 @@ def _encode_units(
 ) -> Iterator[EncodedClip]:
     """Yield the encoded clips of a shard; windows, all of one shape, are encoded in batches."""
     vqvae, reader = generator.vqvae, shard.build_reader(generator)
-    device = next(vqvae.parameters()).device
+    device = get_device(vqvae)
     batch: list[tuple[Source, Tensor]] = []
     for unit in shard.units:
         try:
@@ -193,7 +194,7 @@ def _encode_file(generator: Generator, unit: Unit, reader: Reader) -> EncodedCli
         _check_constant_frame_rate(path)
     length = reader.compute_length(reader.measure(path))
     source = _read_source(generator, unit, reader, length)
-    device = next(vqvae.parameters()).device
+    device = get_device(vqvae)
     chunks = (chunk[None].to(device) for chunk in reader.iter_chunks(path, length))
     codes = torch.cat([codes.cpu() for codes in vqvae.encode_stream(chunks)], dim=1)[0]
     return source.add_codes(codes, vqvae.rank)

@@ -25,6 +25,7 @@ from vqvideo.commands.model import apply_label_map, check_output_files, load_mod
 from vqvideo.commands.output_folder import atomic_output_folder
 from vqvideo.commands.train_vqvae import build_clip_dataset
 from vqvideo.data.clips import Sample
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import build_ssim
 from vqvideo.report.codebook_plot import import_figure_class
@@ -168,7 +169,7 @@ def _spread_indices(length: int, max_count: int) -> list[int]:
 def _reconstruct_items(generator: Generator, items: Sample, rows: list[MetricsRow]) -> list[Tensor]:
     """Return originals and reconstructions; add metrics that the pass skipped to `rows`."""
     vqvae = generator.vqvae
-    x = items["x"].to(next(vqvae.parameters()).device)
+    x = items["x"].to(get_device(vqvae))
     reconstructed = vqvae.decode(
         vqvae.encode(x), generator.select_decoder_cond(get_batch_cond(generator, items))
     )

@@ -22,6 +22,7 @@ from torch.utils.data import default_collate
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample, cond_from_batch
 from vqvideo.data.corrupt_files import TooManyCorruptError
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.media import MediaError
 from vqvideo.metrics import MAX_PSNR_DB, SSIM_MIN_SIZE, bits_per_dim, build_ssim, psnr_db_from_mse
@@ -79,7 +80,7 @@ def score_items(
         ValueError: the data lacks a condition of the prior.
     """
     rows, readable_indices = list[MetricsRow](), list[int]()
-    device = next(generator.vqvae.parameters()).device
+    device = get_device(generator.vqvae)
     with eval_mode(generator):
         monitor = CodebookMonitor(generator.vqvae.quantizer, device)
         for start in range(0, len(indices), batch_size):
@@ -121,7 +122,7 @@ def _compute_item_metrics(
 ) -> list[dict[str, float]]:
     """Return the metrics of each item of a batch, and update the codebook monitor."""
     vqvae = generator.vqvae
-    x = batch["x"].to(next(vqvae.parameters()).device)
+    x = batch["x"].to(get_device(vqvae))
     z_e = vqvae.compute_z_e(x)
     quantized = vqvae.quantizer(z_e)
     monitor.update(z_e, quantized.codes)
@@ -197,7 +198,7 @@ def compute_reconstruction_metrics(
 
 def get_batch_cond(generator: Generator, batch: Sample) -> Cond | None:
     """Return the conditions of prior and decoder for a batch; None if they take none."""
-    return cond_from_batch(batch, generator.cond_keys, next(generator.parameters()).device)
+    return cond_from_batch(batch, generator.cond_keys, get_device(generator))
 
 
 def _to_float64(nats: Tensor) -> Tensor:

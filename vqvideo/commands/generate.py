@@ -23,6 +23,7 @@ from vqvideo.commands.model import (
     subsample_frames,
 )
 from vqvideo.commands.prefix import Prefix
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.grid import ceil_div
 from vqvideo.sampling import GenerateOptions, describe_auto_method, select_method
@@ -169,7 +170,7 @@ def _describe_sampling(
     return {
         "method": method,
         "step": describe_auto_method(prior) if prior and method == "fused" else method,
-        "device": str(next(generator.parameters()).device),
+        "device": str(get_device(generator)),
         "command": get_command_line(),
         "versions": {
             "vqvideo": __version__,
@@ -216,9 +217,7 @@ def _continue_clip(
             f"num_frames is {total} in total, so nothing follows a prefix of {num_prefix_frames}"
         )
     prefix_frames, source = prefix.read(generator)
-    frames = prefix_frames.expand(num_samples, *prefix_frames.shape).to(
-        next(generator.parameters()).device
-    )
+    frames = prefix_frames.expand(num_samples, *prefix_frames.shape).to(get_device(generator))
     clip = generator.continue_clip(frames, total - num_prefix_frames, **options)
     return clip, source
 

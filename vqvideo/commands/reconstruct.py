@@ -15,6 +15,7 @@ from vqvideo import media
 from vqvideo.commands.model import check_output_files, load_model
 from vqvideo.commands.x264_baseline import write_x264_baseline
 from vqvideo.data.packing import count_bits_per_code
+from vqvideo.device import get_device
 from vqvideo.media.files import output_file
 from vqvideo.metrics import MAX_PSNR_DB, build_ssim, psnr_db
 from vqvideo.vqvae import VQVAE
@@ -138,7 +139,7 @@ class Reconstruction:
         self.bits, self.used_codes = 0, set[int]()
 
     def __iter__(self) -> Iterator[Tensor]:
-        device = next(self.vqvae.parameters()).device
+        device = get_device(self.vqvae)
         codes = self.vqvae.encode_stream(chunk[None].to(device) for chunk in self.chunks)
         decoded = self.vqvae.decode_stream(map(self._record_codes, codes), length=self.length)
         return (chunk[0].cpu() for chunk in decoded)

@@ -5,7 +5,6 @@ from vqvideo.likelihoods.base import LIKELIHOODS, Likelihood, describe_density
 from vqvideo.likelihoods.categorical import BernoulliLikelihood, CategoricalLikelihood
 from vqvideo.likelihoods.gaussian import GaussianLikelihood
 from vqvideo.likelihoods.logistic_mixture import LogisticMixtureLikelihood
-from vqvideo.likelihoods.mel import MelLikelihood
 
 __all__ = [
     "LIKELIHOODS",
@@ -15,6 +14,5 @@ __all__ = [
     "GaussianLikelihood",
     "Likelihood",
     "LogisticMixtureLikelihood",
-    "MelLikelihood",
     "describe_density",
 ]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from vqvideo.cond import Cond, CondSpec
+
+# The first axis of a grid is the only one of audio, the rows of an image, the frames of a video.
+FRAME_PATTERNS = {1: "b t c -> b c 1 1 t", 2: "b t c -> b c 1 t 1", 3: "b t c -> b c t 1 1"}
 
 
 class CondEmbedding(nn.Module):
@@ -44,20 +50,12 @@ class CondEmbedding(nn.Module):
         if cond.speaker is not None:
             parts.append(self.speaker(cond.speaker)[:, :, None, None, None])
         if cond.actions is not None:
-            embedded = self.action(cond.actions)
-            merged = self.action_proj(embedded.reshape(batch, grid[0], -1)).movedim(1, 2)
-            axis = 5 - self.rank  # index of the grid's first axis in [b, c, t, h, w]
-            parts.append(
-                merged.reshape(*merged.shape[:2], *(1,) * (axis - 2), grid[0], *(1,) * (4 - axis))
-            )
+            frames = self.action_proj(self.action(cond.actions).reshape(batch, grid[0], -1))
+            parts.append(rearrange(frames, FRAME_PATTERNS[self.rank]))
         if cond.local is not None:
-            volume = cond.local.reshape(
-                batch, self.spec.local_channels, *(1,) * (3 - self.rank), *grid
-            )
-            parts.append(self.local(volume))
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
+            volume = [*(1,) * (3 - self.rank), *grid]
+            parts.append(self.local(cond.local.reshape(batch, -1, *volume)))
+        total = functools.reduce(torch.add, parts)
         if self.training and self.spec.dropout:
             keep = torch.rand(batch, 1, 1, 1, 1, device=total.device) >= self.spec.dropout
             total = total * keep

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vqvideo.arguments import check_codes, check_tensor, is_integer
 from vqvideo.cond import Cond, CondSpec
+from vqvideo.device import get_device
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
 from vqvideo.sampling import FilterOptions, PriorState
@@ -45,7 +46,7 @@ class Prior(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Device of the weights; the CPU for a prior without weights."""
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
+        return get_device(self)
 
     @abstractmethod
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:

@@ -1,12 +1,16 @@
 """Quantizers: continuous vectors to discrete codes, and back."""
 
-from vqvideo.quantizers.base import QUANTIZERS, NotFiniteError, Quantized, Quantizer
-from vqvideo.quantizers.codebook import CodebookQuantizer
+from vqvideo.quantizers.base import (
+    QUANTIZERS,
+    NotFiniteError,
+    Quantized,
+    Quantizer,
+    manual_updates,
+)
+from vqvideo.quantizers.codebook import CodebookQuantizer, EMAQuantizer, VectorQuantizer
 from vqvideo.quantizers.composite import CompositeQuantizer, ProductQuantizer, ResidualQuantizer
-from vqvideo.quantizers.ema import EMAQuantizer
 from vqvideo.quantizers.finite_scalar import FiniteScalarQuantizer
 from vqvideo.quantizers.search import nearest_codes
-from vqvideo.quantizers.vector import VectorQuantizer
 
 __all__ = [
     "QUANTIZERS",
@@ -20,5 +24,6 @@ __all__ = [
     "Quantizer",
     "ResidualQuantizer",
     "VectorQuantizer",
+    "manual_updates",
     "nearest_codes",
 ]

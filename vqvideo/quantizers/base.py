@@ -1,4 +1,4 @@
-"""Interface of quantizers, which map vectors to codes and quantized vectors.
+"""The contract of quantizers, which map vectors to codes and quantized vectors.
 
 A quantizer operates only on vectors and does not depend on rank or modality, so the same quantizer
 serves audio, images and video.
@@ -7,27 +7,16 @@ serves audio, images and video.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vqvideo.arguments import check_codes, check_tensor, to_int64
+from vqvideo.device import get_dtype
 from vqvideo.registry import Registry
-
-
-class NotFiniteError(ValueError):
-    """Error raised when z_e contains NaN or infinity; the message gives the first position."""
-
-
-def check_finite(name: str, is_finite: Tensor, axes: str) -> None:
-    """Raise `NotFiniteError` unless `is_finite`, bool `[b, c, *axes]`, is true everywhere."""
-    if not is_finite.all():
-        positions = torch.nonzero(~is_finite)
-        raise NotFiniteError(
-            f"{name} holds {len(positions)} values that are NaN or infinite, "
-            f"the first at [batch, channel, *{axes}] = {positions[0].tolist()}"
-        )
 
 
 class Quantized(NamedTuple):
@@ -54,8 +43,8 @@ class Quantized(NamedTuple):
 class Quantizer(nn.Module, ABC):
     """Base class of all quantizers; `vqvideo.testing.check_quantizer` checks a subclass.
 
-    A subclass implements `quantize` and `dequantize`, and `update_codebook` if its codebook is
-    updated outside the optimizer.
+    A subclass sets the attributes and implements `quantize` and `dequantize`. If its codebook is
+    updated outside the optimizer, it also implements `update_codebook` and `is_warming_up`.
 
     Attributes:
         z_channels: channels of z_e and z_q.
@@ -65,8 +54,8 @@ class Quantizer(nn.Module, ABC):
             passes unchanged and the losses are exactly the terms of eq. 3.
         has_projection: whether z_e is multiplied by a matrix before the search.
         auto_update: whether `forward` in training mode calls `update_codebook()` itself, as a
-            custom training loop expects. A loop that accumulates gradients sets it to False and
-            calls `update_codebook()` after each optimizer step.
+            custom training loop expects. A loop that accumulates gradients turns it off
+            (`manual_updates`) and calls `update_codebook()` after each optimizer step.
     """
 
     z_channels: int
@@ -75,6 +64,28 @@ class Quantizer(nn.Module, ABC):
     is_nearest_neighbor: bool = False
     has_projection: bool = False
     auto_update: bool = True
+
+    @abstractmethod
+    def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
+        """Quantize a validated z_e: finite, of the right shape, in float32 or float64.
+
+        In training, accumulate statistics, but do not update the codebook.
+        """
+
+    @abstractmethod
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """Return z_q of validated codes, int64 in [0, K), in `compute_dtype`."""
+
+    def update_codebook(self) -> None:
+        """Update the codebook with the statistics of the training steps, then reset them.
+
+        The base class has no codebook and does nothing.
+        """
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Return whether z_e still passes unquantized, before the codebook is initialized."""
+        return False
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         """Quantize `z_e` `[b, z_channels, *grid]`, in float32 under any autocast.
@@ -101,17 +112,6 @@ class Quantizer(nn.Module, ABC):
                 self.update_codebook()
         return quantized._replace(z_q=quantized.z_q.to(z_type))
 
-    @abstractmethod
-    def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
-        """Quantize a validated z_e: finite, of the right shape, in float32 or float64.
-
-        In training, accumulate statistics, but do not update the codebook.
-        """
-
-    @abstractmethod
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """Return z_q of validated codes, int64 in [0, K), in `compute_dtype`."""
-
     def decode(self, codes: Tensor) -> Tensor:
         """Return z_q `[b, z_channels, *grid]` of codes, bit-identical to that of `forward`.
 
@@ -128,24 +128,12 @@ class Quantizer(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the weights: float32 unless the model was converted."""
-        tensors = [*self.parameters(), *self.buffers()]
-        return next((x.dtype for x in tensors if x.is_floating_point()), torch.float32)
+        return get_dtype(self)
 
     @property
     def compute_dtype(self) -> torch.dtype:
         """Dtype of the computation: float32, or float64 in a float64 model."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
-
-    def update_codebook(self) -> None:
-        """Update the codebook with the statistics of the training steps, then reset them.
-
-        The base class has no codebook and does nothing.
-        """
-
-    @property
-    def is_warming_up(self) -> bool:
-        """Return whether z_e still passes unquantized, before the codebook is initialized."""
-        return False
 
     def _check_z_e(self, z_e: Tensor, mask: Tensor | None) -> None:
         check_tensor("z_e", z_e)
@@ -164,3 +152,39 @@ class Quantizer(nn.Module, ABC):
 
 
 QUANTIZERS: Registry[Quantizer] = Registry("quantizer", Quantizer)
+
+
+@contextmanager
+def manual_updates(*quantizers: Quantizer) -> Iterator[None]:
+    """Turn `auto_update` off for a loop that calls `update_codebook()` after each optimizer step.
+
+    >>> from vqvideo.quantizers import EMAQuantizer
+    >>> quantizer = EMAQuantizer(codebook_size=8, code_dim=4)
+    >>> with manual_updates(quantizer):
+    ...     quantizer.auto_update
+    False
+    >>> quantizer.auto_update
+    True
+    """
+    before = [quantizer.auto_update for quantizer in quantizers]
+    for quantizer in quantizers:
+        quantizer.auto_update = False
+    try:
+        yield
+    finally:
+        for quantizer, auto_update in zip(quantizers, before, strict=True):
+            quantizer.auto_update = auto_update
+
+
+class NotFiniteError(ValueError):
+    """Error raised when z_e contains NaN or infinity; the message gives the first position."""
+
+
+def check_finite(name: str, is_finite: Tensor, axes: str) -> None:
+    """Raise `NotFiniteError` unless `is_finite`, bool `[b, c, *axes]`, is true everywhere."""
+    if not is_finite.all():
+        positions = torch.nonzero(~is_finite)
+        raise NotFiniteError(
+            f"{name} holds {len(positions)} values that are NaN or infinite, "
+            f"the first at [batch, channel, *{axes}] = {positions[0].tolist()}"
+        )

@@ -49,17 +49,31 @@ class CompositeQuantizer(Quantizer):
     def _get_parts(self) -> list[Quantizer]:
         return list(self.parts)  # type: ignore[arg-type]
 
-    def _stack_codes(self, codes: list[Tensor]) -> Tensor:
-        return torch.stack(codes, dim=-1) if self.num_codebooks > 1 else codes[0]
+    def _merge(
+        self, outputs: list[Quantized], z_q: Tensor, weights: list[int], total: int = 1
+    ) -> Quantized:
+        """Return one output for those of all parts; a loss is the weighted sum, over `total`."""
+        codes = [output.codes for output in outputs]
+        commitment = [w * q.commitment_loss for w, q in zip(weights, outputs, strict=True)]
+        codebook = [w * q.codebook_loss for w, q in zip(weights, outputs, strict=True)]
+        return Quantized(
+            z_q=z_q,
+            codes=torch.stack(codes, dim=-1) if self.num_codebooks > 1 else codes[0],
+            commitment_loss=torch.stack(commitment).sum() / total,
+            codebook_loss=torch.stack(codebook).sum() / total,
+            perplexity=torch.stack([q.perplexity for q in outputs]).sum() / len(outputs),
+        )
 
-    def _split_codes(self, codes: Tensor) -> tuple[Tensor, ...]:
+    def _dequantize_parts(self, codes: Tensor) -> list[Tensor]:
+        """Return the z_q of each part."""
         if self.num_codebooks == 1:
-            return (codes,)
+            codes = codes[..., None]
         if codes.shape[-1] != self.num_codebooks:
             raise ValueError(
                 f"codes must be [batch, *grid, {self.num_codebooks}], got {list(codes.shape)}"
             )
-        return codes.unbind(dim=-1)
+        pairs = zip(self._get_parts(), codes.unbind(dim=-1), strict=True)
+        return [part.dequantize(part_codes) for part, part_codes in pairs]
 
 
 class ProductQuantizer(CompositeQuantizer):
@@ -83,26 +97,14 @@ class ProductQuantizer(CompositeQuantizer):
         self.z_channels = sum(part.z_channels for part in parts)
 
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
-        """Implement `Quantizer.quantize`."""
         widths = [part.z_channels for part in self._get_parts()]
-        slices = z_e.split(widths, dim=1)
-        outputs = [
-            part.quantize(x, mask) for part, x in zip(self._get_parts(), slices, strict=True)
-        ]
-        commitment = [w * q.commitment_loss for w, q in zip(widths, outputs, strict=True)]
-        codebook = [w * q.codebook_loss for w, q in zip(widths, outputs, strict=True)]
-        return Quantized(
-            z_q=torch.cat([output.z_q for output in outputs], dim=1),
-            codes=self._stack_codes([output.codes for output in outputs]),
-            commitment_loss=_sum_scalars(commitment) / self.z_channels,
-            codebook_loss=_sum_scalars(codebook) / self.z_channels,
-            perplexity=_sum_scalars([output.perplexity for output in outputs]) / len(outputs),
-        )
+        pairs = zip(self._get_parts(), z_e.split(widths, dim=1), strict=True)
+        outputs = [part.quantize(x, mask) for part, x in pairs]
+        z_q = torch.cat([output.z_q for output in outputs], dim=1)
+        return self._merge(outputs, z_q, widths, self.z_channels)
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Implement `Quantizer.dequantize`."""
-        pairs = zip(self._get_parts(), self._split_codes(codes), strict=True)
-        return torch.cat([part.dequantize(part_codes) for part, part_codes in pairs], dim=1)
+        return torch.cat(self._dequantize_parts(codes), dim=1)
 
 
 class ResidualQuantizer(CompositeQuantizer):
@@ -133,7 +135,6 @@ class ResidualQuantizer(CompositeQuantizer):
         self.z_channels = channels[0]
 
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
-        """Implement `Quantizer.quantize`."""
         outputs: list[Quantized] = []
         residual, z_q = z_e, torch.zeros_like(z_e)
         for part in self._get_parts():
@@ -142,21 +143,11 @@ class ResidualQuantizer(CompositeQuantizer):
             residual, z_q = residual - part_z_q, z_q + part_z_q
             if self.training and part.is_warming_up:  # the residual is zero for all later parts
                 mask = torch.zeros_like(outputs[0].codes, dtype=torch.bool)
-        return Quantized(
-            z_q=StraightThrough.apply(z_e, z_q),
-            codes=self._stack_codes([output.codes for output in outputs]),
-            commitment_loss=_sum_scalars([output.commitment_loss for output in outputs]),
-            codebook_loss=_sum_scalars([output.codebook_loss for output in outputs]),
-            perplexity=_sum_scalars([output.perplexity for output in outputs]) / len(outputs),
-        )
+        return self._merge(outputs, StraightThrough.apply(z_e, z_q), [1] * len(outputs))
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Implement `Quantizer.dequantize`."""
-        z_q: Tensor | float = 0.0
-        for part, part_codes in zip(self._get_parts(), self._split_codes(codes), strict=True):
-            z_q = z_q + part.dequantize(part_codes)
-        assert isinstance(z_q, Tensor)
-        return z_q
+        first, *others = self._dequantize_parts(codes)
+        return sum(others, 0.0 + first)
 
 
 @QUANTIZERS.register("product")
@@ -199,7 +190,3 @@ def _build_parts(num_codebooks: int, part: str | Mapping[str, Any]) -> list[Quan
     options = {**DEFAULT_PART, **({"name": part} if isinstance(part, str) else part)}
     name = options.pop("name")
     return [QUANTIZERS.build(name, options) for _ in range(num_codebooks)]
-
-
-def _sum_scalars(scalars: list[Tensor]) -> Tensor:
-    return torch.stack(scalars).sum()

@@ -61,7 +61,6 @@ class FiniteScalarQuantizer(Quantizer):
         return f"levels={tuple(self.levels.tolist())}"
 
     def quantize(self, z_e: Tensor, mask: Tensor | None) -> Quantized:
-        """Implement `Quantizer.quantize`."""
         rows = z_e.movedim(1, -1)
         # With an even number of levels, 0 lies between two of them: shift it to the upper one.
         half = (self.levels - 1) * (1 + BOUND_MARGIN) / 2
@@ -76,7 +75,6 @@ class FiniteScalarQuantizer(Quantizer):
         return Quantized(z_q.movedim(-1, 1), codes, zero, zero, perplexity(counts))
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Implement `Quantizer.dequantize`."""
         level = codes[..., None] // self.basis % self.levels
         return self._levels_to_values(level).movedim(-1, 1)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vqvideo.data.clips import Sample
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.modes import eval_view
 from vqvideo.quantizers import Quantizer
@@ -95,7 +96,7 @@ def codebook_report(
     'the codebook is not initialized yet; train the model first'
     """
     vqvae = eval_view(model.vqvae if isinstance(model, Generator) else model)
-    device = next(vqvae.parameters()).device
+    device = get_device(vqvae)
     with torch.no_grad():
         monitor = CodebookMonitor(vqvae.quantizer, device)
         for x in _iter_batches(data, progress):

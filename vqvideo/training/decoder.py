@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.modes import eval_mode
 from vqvideo.quantizers import Quantized
@@ -77,7 +78,7 @@ class DecoderTask(VQVAETask):
 
     def prepare_input(self, x: Tensor) -> Tensor:
         # The loop moves the decoder only; the frozen encoder and quantizer must follow it.
-        self.vqvae.to(next(self.vqvae.decoder.parameters()).device)
+        self.vqvae.to(get_device(self.vqvae.decoder))
         return super().prepare_input(x)
 
     @torch.no_grad()

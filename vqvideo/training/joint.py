@@ -24,6 +24,7 @@ from vqvideo.generator import Generator
 from vqvideo.metrics import entropy_nats
 from vqvideo.modes import eval_mode
 from vqvideo.priors import Prior
+from vqvideo.quantizers import manual_updates
 from vqvideo.sampling import generate
 from vqvideo.training.loop import train
 from vqvideo.training.previews import get_num_previews, write_video_previews
@@ -57,14 +58,9 @@ def train_joint(
             is the bound; with 0 the first stage trains as in `train_vqvae`.
         resume: resume a stopped run in `out`; see `train`.
     """
-    quantizer = generator.vqvae.quantizer
-    auto_update = quantizer.auto_update
-    quantizer.auto_update = False  # the loop calls update_codebook() after each optimizer step
-    try:
+    with manual_updates(generator.vqvae.quantizer):
         task = JointTask(generator, data, val_data, rate_weight)
         return train(task, config, out, resume=resume)
-    finally:
-        quantizer.auto_update = auto_update
 
 
 class JointOutput(NamedTuple):

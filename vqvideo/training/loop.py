@@ -103,6 +103,6 @@ def _run_steps(trainer: Trainer, steps_done: int) -> None:
                 trainer.evaluate(step)
             if trainer.should_stop(signals) and step < config.steps:
                 trainer.save(step)
-                raise KeyboardInterrupt(f"stopped at step {step}; continue with --resume")
+                raise KeyboardInterrupt(f"stopped at step {step}; continue with resume=True")
             if is_evaluated:
                 trainer.save(step)

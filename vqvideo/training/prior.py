@@ -15,7 +15,7 @@ from vqvideo.data.clips import Sample, cond_from_batch
 from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, entropy_nats
 from vqvideo.modes import eval_mode
-from vqvideo.quantizers import Quantizer
+from vqvideo.quantizers import Quantizer, manual_updates
 from vqvideo.sampling import generate
 from vqvideo.training.loop import train
 from vqvideo.training.previews import get_num_previews, write_audio_previews, write_video_previews
@@ -48,15 +48,8 @@ def train_prior(
         `uniform_nats`, ln K, where an untrained prior starts.
     """
     task = PriorTask(generator, codes, val_codes)
-    auto_update = [quantizer.auto_update for quantizer in task.quantizers]
-    try:
-        for quantizer in task.quantizers:
-            # The loop calls update_codebook() after each optimizer step.
-            quantizer.auto_update = False
+    with manual_updates(*task.quantizers):
         return train(task, config, out, resume=resume)
-    finally:
-        for quantizer, value in zip(task.quantizers, auto_update, strict=True):
-            quantizer.auto_update = value
 
 
 class PriorTask:

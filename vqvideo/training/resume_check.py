@@ -48,13 +48,13 @@ def check_resumable(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         raise ResumeError(
             f"the data has {now[NUM_ITEMS_KEY]} training items, but had "
             f"{before.get(NUM_ITEMS_KEY)} when {out} was started; restore the data, or start over "
-            f"with --overwrite"
+            f"with overwrite=True"
         )
     changed = list(_list_differences({**LEGACY_DEFAULTS, **before}, now))
     if changed:
         raise ResumeError(
             f"{out} was started with {', and '.join(changed)}; run the same command again, or "
-            f"start over with --overwrite"
+            f"start over with overwrite=True"
         )
 
 

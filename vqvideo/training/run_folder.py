@@ -43,7 +43,7 @@ def run_lock(out: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as cause:
         raise RuntimeError(
-            f"another process is training into {out}; wait for it, or give another --out"
+            f"another process is training into {out}; wait for it, or give another folder"
         ) from cause
     try:
         remove_abandoned(out)
@@ -68,7 +68,7 @@ def check_owned(out: Path) -> None:
         if os.path.lexists(out / name):
             raise FileExistsError(
                 f"{out / name} exists, and {out} has no state of a run that wrote it; give another "
-                f"folder, or --overwrite to replace it"
+                f"folder, or overwrite=True to replace it"
             )
 
 

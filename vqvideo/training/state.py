@@ -103,7 +103,7 @@ def _restore(
         model.load_state_dict(weights)
     except RuntimeError as cause:
         raise ResumeError(
-            f"{path} is the state of a different model; start over with --overwrite"
+            f"{path} is the state of a different model; start over with overwrite=True"
         ) from cause
     optimizer_state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in run_state.pop("numbers").items()
@@ -157,8 +157,8 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, 
     if type(version) is not int or version != FORMAT_VERSION:  # 4.0 == 4
         raise ResumeError(
             f"{path} is a training state of format version {version}; this vqvideo reads version "
-            f"{FORMAT_VERSION}. Resume with the vqvideo that wrote it, or start over: --init-from "
-            f"loads the run's model, --overwrite replaces its folder"
+            f"{FORMAT_VERSION}. Resume with the vqvideo that wrote it, or start over: "
+            f"init_from={path.parent} loads the run's model, overwrite=True replaces its folder"
         )
     return header, tensors
 
@@ -173,7 +173,7 @@ def wrap_damage(path: Path) -> Iterator[None]:
     except Exception as cause:  # the type depends on the entry
         raise ResumeError(
             f"{path} is a damaged training state ({type(cause).__name__}: {cause}); start over "
-            f"with --overwrite"
+            f"with overwrite=True"
         ) from cause
 
 

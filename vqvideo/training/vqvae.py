@@ -13,9 +13,11 @@ from torch.utils.data import default_collate
 from vqvideo.checkpoint import save
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample, cond_from_batch
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, codebook_usage, perplexity, psnr_db, psnr_db_from_mse
 from vqvideo.modes import eval_mode
+from vqvideo.quantizers import manual_updates
 from vqvideo.training.loop import train
 from vqvideo.training.previews import (
     NUM_PREVIEWS,
@@ -57,13 +59,8 @@ def train_vqvae(
         config: steps, batch size and so on.
         resume: resume a stopped run in `out`; see `train`.
     """
-    quantizer = generator.vqvae.quantizer
-    auto_update = quantizer.auto_update
-    quantizer.auto_update = False  # the loop calls update_codebook() after each optimizer step
-    try:
+    with manual_updates(generator.vqvae.quantizer):
         return train(VQVAETask(generator, data, val_data), config, out, resume=resume)
-    finally:
-        quantizer.auto_update = auto_update
 
 
 class VQVAETask:
@@ -189,7 +186,7 @@ class VQVAETask:
 
     def get_decoder_cond(self, batch: Sample) -> Cond | None:
         """Return the decoder's condition of a batch, or None."""
-        return cond_from_batch(batch, self.vqvae.cond.keys, next(self.vqvae.parameters()).device)
+        return cond_from_batch(batch, self.vqvae.cond.keys, get_device(self.vqvae))
 
     @property
     def _has_psnr(self) -> bool:
@@ -205,5 +202,5 @@ class VQVAETask:
 
     def prepare_input(self, x: Tensor) -> Tensor:
         """Move data to the device and memory format of the weights."""
-        device = next(self.vqvae.parameters()).device
+        device = get_device(self.vqvae)
         return x.to(device).contiguous(memory_format=self.memory_format)

@@ -20,6 +20,7 @@ from benchmarks.maze.inverse_dynamics import InverseDynamicsModel
 from vqvideo.cond import Cond
 from vqvideo.data.items import subsample
 from vqvideo.data.metadata import Item
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import MAX_PSNR_DB, build_ssim, code_histogram, psnr_db
 from vqvideo.recipes.worlds.episodes import Episode, read_discrete_actions, read_episode
@@ -125,7 +126,7 @@ class MazeEvaluator:
     def _evaluate_batch(
         self, episodes: Sequence[Episode], shuffled_actions: Sequence[Tensor], seeds: Sequence[int]
     ) -> None:
-        device = next(self.generator.parameters()).device
+        device = get_device(self.generator)
         frames = torch.stack([episode.frames for episode in episodes]).to(device)
         actions = torch.stack([episode.actions for episode in episodes]).to(device)
         codes = self.generator.vqvae.encode(frames)

@@ -43,6 +43,7 @@ from vqvideo.commands.model import check_output_files
 from vqvideo.commands.output_folder import atomic_output_folder
 from vqvideo.data.items import subsample
 from vqvideo.data.metadata import Item
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import build_ssim
 from vqvideo.recipes.worlds.episodes import list_episodes
@@ -194,7 +195,7 @@ def _train_inverse_model(
         episodes.append(load_episode(item, generator))
         if progress:
             progress(done, len(items))
-    device = next(generator.parameters()).device
+    device = get_device(generator)
     return train_inverse_model(episodes, len(ACTIONS), seed=seed, device=device, progress=progress)
 
 
@@ -240,7 +241,7 @@ def _build_strips(evaluator: MazeEvaluator, item: Item) -> EpisodeStrips:
     num_frames = HORIZONS[-1]
     episode = load_episode(item, evaluator.generator, MIN_FRAMES)
     vqvae = evaluator.generator.vqvae
-    frames = episode.frames[None].to(next(vqvae.parameters()).device)
+    frames = episode.frames[None].to(get_device(vqvae))
 
     def imagine(actions: Tensor) -> Tensor:
         batch = actions[None].to(frames.device)

@@ -17,6 +17,7 @@ from benchmarks.speech.speaker_classifier import (
 )
 from vqvideo.cond import Cond
 from vqvideo.data.metadata import Item
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import bits_per_dim
 from vqvideo.recipes.speech.convert_speaker import convert_voice
@@ -168,7 +169,7 @@ def compute_bits_per_sample(
     """Return the bits per sample of audio `[1, t]` given its codes, -log2 p(x | z_q) / t', and t',
     the number of samples that fill complete codes.
     """
-    device = next(generator.parameters()).device
+    device = get_device(generator)
     count = samples.shape[1] // generator.vqvae.downsampling[0] * generator.vqvae.downsampling[0]
     cond = None if speaker is None else Cond(speaker=torch.tensor([speaker], device=device))
     first_stage = Generator(generator.vqvae)  # without the prior: the codes are not scored

@@ -1,1 +1,1 @@
-"""Commands for speech: speaker conversion and phone classification."""
+"""Speech: networks and a likelihood on spectra, speaker conversion, phone classification."""

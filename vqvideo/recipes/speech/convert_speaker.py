@@ -15,6 +15,7 @@ from vqvideo import media
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
 from vqvideo.cond import Cond
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.media.files import output_file
 from vqvideo.recipes.speech.model import get_sample_rate, load_speech_model
@@ -122,7 +123,7 @@ def convert_voice(
         temperature, seed: see `DecodingOptions`.
         progress: called with (codes decoded, total codes).
     """
-    vqvae, device = generator.vqvae, next(generator.parameters()).device
+    vqvae, device = generator.vqvae, get_device(generator)
     cond = None if speaker is None else Cond(speaker=torch.tensor([speaker], device=device))
     length, stride = audio.shape[1], vqvae.downsampling[0]
     codes = list(vqvae.encode_stream([audio[None].to(device)]))

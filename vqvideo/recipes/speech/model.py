@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.commands.model import load_model
+from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.recipes.speech.utterances import Utterance
 
@@ -62,5 +63,5 @@ def encode_utterance(generator: Generator, utterance: Utterance) -> Tensor:
             f"{utterance.item.path} lasts {samples.shape[1] / rate:.4f} s, less than a code of the "
             f"model ({get_seconds_per_frame(generator):.4f} s); give a longer file"
         )
-    x = samples[None].to(next(vqvae.parameters()).device)
+    x = samples[None].to(get_device(vqvae))
     return torch.cat([codes.cpu() for codes in vqvae.encode_stream([x])], dim=1)[0]

@@ -11,6 +11,7 @@ from torch import Tensor
 from vqvideo import media
 from vqvideo.commands.conditions import find_example
 from vqvideo.commands.model import check_output_files, check_video_file
+from vqvideo.device import get_device
 from vqvideo.recipes.worlds.episodes import read_episode
 from vqvideo.recipes.worlds.maze_agent import ACTIONS
 from vqvideo.recipes.worlds.maze_model import NUM_PREFIX_FRAMES, get_frame_size, load_maze_model
@@ -90,7 +91,7 @@ def render_rollout(
         raise ValueError(
             f"{path} has {length} frames, so nothing follows the first {NUM_PREFIX_FRAMES}"
         )
-    model_device = next(generator.parameters()).device
+    model_device = get_device(generator)
     clip = generator.continue_clip(
         frames[None, :, :NUM_PREFIX_FRAMES].to(model_device),
         length - NUM_PREFIX_FRAMES,

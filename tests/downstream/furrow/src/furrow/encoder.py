@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vqvideo.grid import compute_downsampling
 from vqvideo.nets import Encoder
-from vqvideo.nets.streaming import Context
+from vqvideo.streaming import Context
 
 AVG_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from vqvideo.nets import DECODERS, ENCODERS, MelEncoder, SpectralDecoder
+from vqvideo.nets import DECODERS, ENCODERS
+from vqvideo.recipes.speech.spectral import MelEncoder, SpectralDecoder
 from vqvideo.testing import check_decoder, check_encoder
 
 SMALL = {"width": 4, "num_blocks": 1}

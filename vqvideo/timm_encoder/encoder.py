@@ -11,8 +11,8 @@ from vqvideo.grid import check_strides, compute_downsampling
 from vqvideo.nets.autoencoder import ENCODERS, Encoder
 from vqvideo.nets.conv import CONV, build_pointwise_conv
 from vqvideo.nets.patchify import FactorizedBlock, init_linear
-from vqvideo.nets.timm_backbone import build_normalizer, build_timm_backbone
 from vqvideo.streaming import CausalSequential, StreamingState
+from vqvideo.timm_encoder.backbone import build_normalizer, build_timm_backbone
 
 
 @ENCODERS.register("timm")
