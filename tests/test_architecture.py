@@ -131,3 +131,10 @@ def test_the_architecture_page_shows_this_table():
 def test_every_file_has_at_most_400_lines():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_recipes_do_not_import_each_other():
+    for path in (PACKAGE / "recipes").glob("*/**/*.py"):
+        own = path.relative_to(PACKAGE / "recipes").parts[0]
+        used = re.findall(r"^ *(?:from|import) vqvideo\.recipes\.(\w+)", path.read_text(), re.M)
+        assert set(used) <= {own}, path

@@ -199,9 +199,9 @@ def test_help_is_a_result_and_names_every_command(capsys):
     printed = capsys.readouterr()
     assert exited.value.code == 0
     assert printed.err == ""
-    for name, (help_, _) in COMMANDS.items():
+    for name, command in COMMANDS.items():
         assert name in printed.out
-        assert help_ in " ".join(printed.out.split())
+        assert command.help in " ".join(printed.out.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -211,7 +211,7 @@ def test_every_command_explains_itself(command, capsys):
     assert exited.value.code == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: vqvideo {command} ")
-    assert COMMANDS[command][0] in " ".join(printed.split())
+    assert COMMANDS[command].help in " ".join(printed.split())
 
 
 def test_arguments_are_those_of_the_process_unless_given(capsys, monkeypatch):
@@ -385,7 +385,7 @@ def test_what_to_generate_reaches_the_command(calls):
 def test_what_to_record_reaches_the_recorder(calls):
     words = "--num-episodes 3 --num-frames 9 --size 48X64 --seed 5 --test-fraction 0.25"
     assert main(["record-maze", "--out", "x", *words.split()]) == 0
-    assert calls["args"] == ("x",)
+    assert calls["out"] == "x"
     assert (calls["num_episodes"], calls["num_frames"], calls["size"]) == (3, 9, (48, 64))
     assert (calls["seed"], calls["test_fraction"], calls["overwrite"]) == (5, 0.25, False)
 

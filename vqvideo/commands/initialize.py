@@ -190,9 +190,8 @@ def prepare_run_folder(
     _replace_file(folder / NOTICE_NAME, "\n".join(notices).encode(), overwrite)
     tokenizer_folders = [] if tokenizer is None else list_model_folders(tokenizer)
     for name in COMPANION_FILES:
-        found = (path for each in tokenizer_folders if (path := each / name).is_file())
-        path = next(found, None)
-        _replace_file(folder / name, b"" if path is None else path.read_bytes(), overwrite)
+        found = [path for each in tokenizer_folders if (path := each / name).is_file()]
+        _replace_file(folder / name, found[0].read_bytes() if found else b"", overwrite)
 
 
 def _replace_file(file: Path, content: bytes, overwrite: bool) -> None:
