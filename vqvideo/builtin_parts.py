@@ -5,7 +5,11 @@ a name, as it imports plugins, and checkpoints treat all companion files alike.
 """
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "model": ("vqvideo.presets", "vqvideo.recipes.worlds.presets"),
+    "model": (
+        "vqvideo.presets",
+        "vqvideo.recipes.speech.presets",
+        "vqvideo.recipes.worlds.presets",
+    ),
 }
 
 COMPANION_FILES = ("phones.json",)

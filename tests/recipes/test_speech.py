@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.decoding import benchmark_decoding, format_decoding_table
 from safetensors.torch import load_file
 
 import vqvideo
@@ -420,18 +419,3 @@ def test_the_rate_of_a_model_is_that_of_all_its_parts():
     generator = vqvideo.build("audio-25hz", **SMALL, rate=8000.0)
     assert generator.vqvae.encoder.sample_rate == 8000
     assert generator.vqvae.likelihood.sample_rate == 8000
-
-
-def test_decoders_of_speech_are_timed_beside_each_other(monkeypatch):
-    monkeypatch.setattr("benchmarks.decoding.STEPWISE_SECONDS", 0.002)
-    steps = []
-    found = benchmark_decoding(rounds=1, progress=lambda done, total: steps.append((done, total)))
-    us = found["us"]
-    assert set(us) == {"whole", "field", "cached", "fused", "convolutional"}
-    assert us["whole"] > us["field"] > us["cached"] > us["convolutional"] > 0
-    assert steps == [(1, 2), (2, 2)]
-    text = format_decoding_table(found)
-    row = next(line.split() for line in text.splitlines() if line.startswith("cached"))
-    assert math.isclose(float(row[2][:-1]), 1e6 / (us["cached"] * 16000), rel_tol=0.01)
-    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
-        benchmark_decoding(rounds=0)

@@ -166,7 +166,7 @@ class PatchifyEncoder(Encoder):
         widths: hidden channels of each level.
         num_blocks: blocks of each level.
         linear_init: initialize as a linear map of each patch: a codebook initialized by k-means
-            then gives a good linear coder before any training (24.7 dB on maze episodes), and the
+            then gives a good linear coder before any training (24.7 dB on game videos), and the
             blocks learn to improve on it. False puts a ReLU before each head, as is usual for
             such blocks, and learns much more slowly at first.
 
