@@ -57,9 +57,6 @@ from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
 from vqvideo.text_files import read_text
 from vqvideo.weights_format import (
-    SCALE_SUFFIX as SCALE_SUFFIX,
-)
-from vqvideo.weights_format import (
     Weights,
     check_index,
     collect_tensors,
