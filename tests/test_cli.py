@@ -380,7 +380,7 @@ def test_what_to_generate_reaches_the_command(calls):
     assert (calls["seed"], calls["method"]) == (0, "full")
     words = "--seconds 2.5 --speaker ann --class dog --prefix a.wav --prefix-seconds 0.5"
     assert main(["generate", *words.split()]) == 0
-    assert (calls["seconds"], calls["speaker"], calls["class_name"]) == (2.5, "ann", "dog")
+    assert (calls["seconds"], *calls["conditions"]) == (2.5, "ann", "dog", None)
     assert (calls["prefix"].file, calls["prefix"].seconds) == ("a.wav", 0.5)
 
 

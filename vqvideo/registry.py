@@ -14,7 +14,6 @@ import fnmatch
 import importlib
 import inspect
 import sys
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -88,7 +87,7 @@ class Registry(Generic[T]):
             if known is not None and known is not builder:
                 owner = f"already registered by {_get_qualified_name(known)}"
             plugin, loaded = self._plugin_builders.get(name, (None, None))
-            if plugin and loaded is not builder and not _is_from_package(plugin, module):
+            if plugin and loaded is not builder and not plugin.provides(module):
                 owner = f"already provided by {plugin.package} {plugin.version}"
             if owner:
                 raise ValueError(
@@ -117,7 +116,7 @@ class Registry(Generic[T]):
             if builder is None or not plugin.is_usable:
                 continue
             module = self._get_module(plugin.name)
-            if not _is_from_package(plugin, module):
+            if not plugin.provides(module):
                 builtin = module.startswith("vqvideo.")
                 owner = "the built-in part" if builtin else _get_qualified_name(builder)
                 plugin.status, plugin.error = "shadowed", f"{owner} has the same name and is used"
@@ -134,7 +133,7 @@ class Registry(Generic[T]):
         name = normalize_part_name(name)
         candidates = [plugin for plugin in self.list_plugins() if plugin.name == name]
         for candidate in candidates:
-            _warn_if_shadowed(candidate)
+            candidate.warn_if_shadowed()
         plugin = self._get_plugin(name)
         if plugin is None and name in self._builders:
             return self._builders[name]
@@ -272,17 +271,6 @@ class Registry(Generic[T]):
 
 
 _INSTANCES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()  # to suggest names of other kinds
-
-
-def _is_from_package(plugin: Plugin, module: str) -> bool:
-    """Return whether a module belongs to the plugin's package."""
-    return module.split(".")[0] == plugin.entry_point.module.split(".")[0]
-
-
-def _warn_if_shadowed(plugin: Plugin) -> None:
-    if plugin.status == "shadowed" and not plugin.has_warned:
-        plugin.has_warned = True
-        warnings.warn(f"{plugin} is shadowed: {plugin.error}", RuntimeWarning, stacklevel=4)
 
 
 def _suggest_name(name: str, known: list[str]) -> str:
