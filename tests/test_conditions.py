@@ -308,9 +308,7 @@ def test_a_condition_that_is_missing_is_named_as_its_option(tmp_path, capsys):
     both = build_model(tmp_path / "both", cond=cond)
     words = ["--model", both, "--actions", "0*3"]
     complaint = require_refusal(words, capsys)
-    assert (
-        "the prior is also conditioned on the class: give --class; known: day, night" in complaint
-    )
+    assert "the prior is also conditioned on class: give --class; known: day, night" in complaint
     assert not Path("outputs").exists()
     assert main(["generate", *words, "--class", "night"]) == 0
     assert (record_episode()["class"], record_episode()["actions"]) == ("night", "action 0*3")
