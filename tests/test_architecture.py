@@ -164,3 +164,10 @@ def test_nothing_below_the_commands_names_a_flag_of_the_command_line():
     for path in FILES:
         flags = re.findall(r"(?<![\w!-])--[a-z][\w-]*", path.read_text())
         assert get_package(path) in above or not flags, f"{path}: {flags}"
+
+
+def test_recipes_do_not_import_each_other():
+    for path in (PACKAGE / "recipes").glob("*/**/*.py"):
+        own = path.relative_to(PACKAGE / "recipes").parts[0]
+        used = re.findall(r"^ *(?:from|import) vqvideo\.recipes\.(\w+)", path.read_text(), re.M)
+        assert set(used) <= {own}, path

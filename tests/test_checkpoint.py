@@ -15,7 +15,6 @@ from vqvideo import checkpoint
 from vqvideo.checkpoint import (
     CONFIG_NAME,
     FORMAT_VERSION,
-    SCALE_SUFFIX,
     WEIGHTS_NAME,
     CheckpointError,
 )
@@ -28,6 +27,7 @@ from vqvideo.generator import Generator
 from vqvideo.likelihoods import LIKELIHOODS
 from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors import PRIORS
+from vqvideo.weights_format import SCALE_SUFFIX
 
 TINY = {
     "sample_shape": (8, 12),

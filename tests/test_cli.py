@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -199,9 +201,9 @@ def test_help_is_a_result_and_names_every_command(capsys):
     printed = capsys.readouterr()
     assert exited.value.code == 0
     assert printed.err == ""
-    for name, (help_, _) in COMMANDS.items():
+    for name, command in COMMANDS.items():
         assert name in printed.out
-        assert help_ in " ".join(printed.out.split())
+        assert command.help in " ".join(printed.out.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -211,7 +213,7 @@ def test_every_command_explains_itself(command, capsys):
     assert exited.value.code == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: vqvideo {command} ")
-    assert COMMANDS[command][0] in " ".join(printed.split())
+    assert COMMANDS[command].help in " ".join(printed.split())
 
 
 def test_arguments_are_those_of_the_process_unless_given(capsys, monkeypatch):
@@ -378,14 +380,14 @@ def test_what_to_generate_reaches_the_command(calls):
     assert (calls["seed"], calls["method"]) == (0, "full")
     words = "--seconds 2.5 --speaker ann --class dog --prefix a.wav --prefix-seconds 0.5"
     assert main(["generate", *words.split()]) == 0
-    assert (calls["seconds"], calls["speaker"], calls["class_name"]) == (2.5, "ann", "dog")
+    assert (calls["seconds"], *calls["conditions"]) == (2.5, "ann", "dog", None)
     assert (calls["prefix"].file, calls["prefix"].seconds) == ("a.wav", 0.5)
 
 
 def test_what_to_record_reaches_the_recorder(calls):
     words = "--num-episodes 3 --num-frames 9 --size 48X64 --seed 5 --test-fraction 0.25"
     assert main(["record-maze", "--out", "x", *words.split()]) == 0
-    assert calls["args"] == ("x",)
+    assert calls["out"] == "x"
     assert (calls["num_episodes"], calls["num_frames"], calls["size"]) == (3, 9, (48, 64))
     assert (calls["seed"], calls["test_fraction"], calls["overwrite"]) == (5, 0.25, False)
 
@@ -398,3 +400,53 @@ def test_recording_without_the_game_says_which_extra_to_install(tmp_path, monkey
     assert printed.err.count("\n") == 1
     assert "requires vizdoom; install it with: pip install 'vqvideo[maze]'" in printed.err
     assert not (tmp_path / "new").exists()
+
+
+FUNCTIONS = {
+    "generate": ("vqvideo.commands.generate.generate_clip", []),
+    "play": ("vqvideo.recipes.worlds.play.build_server", []),
+    "rollout": ("vqvideo.recipes.worlds.rollout.render_rollout", []),
+    "reconstruct": ("vqvideo.commands.reconstruct.reconstruct", ["in.mp4"]),
+    "encode": ("vqvideo.commands.encode.encode", ["in", "out"]),
+    "decode": ("vqvideo.commands.decode.decode", ["in", "out"]),
+    "convert-speaker": (
+        "vqvideo.recipes.speech.convert_speaker.convert_speaker",
+        ["in.wav", "out.wav", "--speaker", "ann"],
+    ),
+    "train-vqvae": ("vqvideo.commands.train_vqvae.train_vqvae", TRAIN[1:]),
+    "train-prior": ("vqvideo.commands.train_prior.train_prior", PRIOR[1:]),
+    "train-joint": ("vqvideo.commands.train_joint.train_joint", TRAIN[1:]),
+    "evaluate": ("vqvideo.commands.evaluate.evaluate", ["--model", "m", "--data", "in"]),
+    "phonemes": ("vqvideo.recipes.speech.transcribe.transcribe", ["in.wav"]),
+    "phonemes --data": ("vqvideo.recipes.speech.phonemes.learn_phones", ["in"]),
+    "doctor": ("vqvideo.commands.doctor.diagnose_codebook", ["--model", "m", "--data", "in"]),
+    "export": ("vqvideo.commands.export.export", ["--model", "m", "--out", "out"]),
+    "push": (
+        "vqvideo.commands.push.push_to_hub",
+        ["--model", "m", *["--to", "a/b", "--license", "mit"]],
+    ),
+    "record-maze": ("vqvideo.recipes.worlds.record_maze.record_maze", ["--out", "out"]),
+    "models": ("vqvideo.list_models", []),
+    "plugins": ("vqvideo.models.list_plugins", []),
+    "new-plugin": ("vqvideo.commands.new_plugin.create_plugin", ["name"]),
+}
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_every_option_of_a_command_is_an_argument_of_its_function(command, monkeypatch):
+    """Also those that are not given: the function gets their defaults."""
+    target, words = FUNCTIONS[command]
+    module, name = target.rsplit(".", 1)
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+
+    def stop(*args, **options):
+        signature.bind(*args, **options)
+        raise InterruptedError("called")
+
+    monkeypatch.setattr(target, stop)
+    with pytest.raises(InterruptedError):
+        main([*command.split(), *words, "--debug"])
+
+
+def test_every_command_has_a_function():
+    assert {command.split()[0] for command in FUNCTIONS} == set(COMMANDS)

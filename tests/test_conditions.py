@@ -10,7 +10,7 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.commands.conditions import format_actions, parse_actions
+from vqvideo.commands.action_syntax import format_actions, parse_actions
 from vqvideo.cond import CondSpec
 from vqvideo.generator import Generator
 from vqvideo.models import get_pretrained_path
@@ -301,6 +301,17 @@ def test_a_recording_with_other_actions_is_refused(model, recording, capsys):
     np.save("film.actions.npy", np.arange(LENGTH - 1))
     complaint = require_refusal(["--model", model, "--prefix", recording], capsys)
     assert f"the actions are {ALL_SIX}; got 0 to 8" in complaint
+
+
+def test_a_condition_that_is_missing_is_named_as_its_option(tmp_path, capsys):
+    cond = {"num_actions": 6, "num_classes": 2, "class_names": ["day", "night"]}
+    both = build_model(tmp_path / "both", cond=cond)
+    words = ["--model", both, "--actions", "0*3"]
+    complaint = require_refusal(words, capsys)
+    assert "the prior is also conditioned on class: give --class; known: day, night" in complaint
+    assert not Path("outputs").exists()
+    assert main(["generate", *words, "--class", "night"]) == 0
+    assert (record_episode()["class"], record_episode()["actions"]) == ("night", "action 0*3")
 
 
 def test_an_unconditional_model_takes_no_actions(small_model, capsys):

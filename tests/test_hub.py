@@ -23,10 +23,12 @@ import pytest
 import torch
 
 import vqvideo
+from vqvideo.builtin_parts import COMPANION_FILES
 from vqvideo.checkpoint import CARD_NAME, CONFIG_NAME, NOTICE_NAME, WEIGHTS_NAME
 from vqvideo.cli import _build_parser, main
 from vqvideo.hub import HubName, is_hub_name
 from vqvideo.models import WEIGHTS_DIR
+from vqvideo.recipes.speech.phone_map import PHONES_NAME
 
 pytestmark = pytest.mark.slow
 
@@ -436,6 +438,20 @@ def test_a_command_takes_a_model_from_the_hub(fake_hub, worker, folder, tmp_path
     assert json.loads(worker.process.stdout.readline()) == {"out": 0}
     assert (tmp_path / "out" / NOTICE_NAME).read_text() == "by Ann"
     assert vqvideo.load(tmp_path / "out").notice == "by Ann"
+
+
+def test_companion_files_come_with_the_weights_and_go_with_them(fake_hub, worker, folder, tmp_path):
+    files = dict.fromkeys((PHONES_NAME, *COMPANION_FILES), b"{}")
+    fake_hub.put("org/companions", {**read_files(folder), **files, "other.json": b"{}"})
+    find = "from vqvideo.checkpoint import resolve_checkpoint; out = str(resolve_checkpoint({!r}))"
+    fetched = Path(worker.send_code(find.format("hf-hub:org/companions")))
+    assert {path.name for path in fetched.iterdir()} == {*read_files(folder), *COMPANION_FILES}
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, content in {**read_files(folder), **files}.items():
+        (out / name).write_bytes(content)
+    vqvideo.save(vqvideo.load(folder), out, overwrite=True)  # they may describe other weights
+    assert not {path.name for path in out.iterdir()} & set(COMPANION_FILES)
 
 
 def test_what_is_not_there_or_not_for_us_is_said_in_one_sentence(fake_hub, worker, folder):

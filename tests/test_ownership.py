@@ -14,7 +14,8 @@ from benchmarks.runs import record_settings
 
 import vqvideo
 from vqvideo import media
-from vqvideo.checkpoint import NOTICE_NAME, PHONES_NAME
+from vqvideo.builtin_parts import COMPANION_FILES
+from vqvideo.checkpoint import NOTICE_NAME
 from vqvideo.cli import main
 from vqvideo.commands.decode import decode
 from vqvideo.commands.encode import encode
@@ -269,24 +270,24 @@ def test_a_run_removes_no_file_that_only_looks_like_one_of_a_run(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
-@pytest.mark.parametrize("name", [NOTICE_NAME, PHONES_NAME])
-def test_a_notice_and_a_phone_map_of_the_user_are_neither_replaced_nor_removed(tmp_path, name):
+@pytest.mark.parametrize("name", [NOTICE_NAME, *COMPANION_FILES])
+def test_a_notice_and_a_companion_file_of_the_user_are_neither_replaced_nor_removed(tmp_path, name):
     source, out = tmp_path / "source", tmp_path / "out"
     generator = vqvideo.build("image", encoder=NETS[2], decoder=NETS[2])
     vqvideo.save(generator, source)
     out.mkdir()
     (out / name).write_bytes(b"mine")
-    prepare_run_folder(str(out), [str(source)], phones_of=str(source), overwrite=False)
+    prepare_run_folder(str(out), [str(source)], tokenizer=str(source), overwrite=False)
     assert (out / name).read_bytes() == b"mine"  # the source has none
     (source / name).write_bytes(b"theirs")
     with pytest.raises(FileExistsError, match="--overwrite"):
-        prepare_run_folder(str(out), [str(source)], phones_of=str(source), overwrite=False)
+        prepare_run_folder(str(out), [str(source)], tokenizer=str(source), overwrite=False)
     assert (out / name).read_bytes() == b"mine"
-    prepare_run_folder(str(out), [str(source)], phones_of=str(source), overwrite=True)
+    prepare_run_folder(str(out), [str(source)], tokenizer=str(source), overwrite=True)
     assert (out / name).read_bytes() == b"theirs"
-    prepare_run_folder(str(out), [str(source)], phones_of=str(source), overwrite=False)
+    prepare_run_folder(str(out), [str(source)], tokenizer=str(source), overwrite=False)
     (source / name).unlink()
-    prepare_run_folder(str(out), [str(source)], phones_of=str(source), overwrite=True)
+    prepare_run_folder(str(out), [str(source)], tokenizer=str(source), overwrite=True)
     assert not (out / name).exists()
 
 

@@ -1,13 +1,20 @@
-"""The modules that register the built-in parts that are not imported with the model core.
+"""What recipes and parts that need another library add to the model core, by name only.
 
-A registry imports the modules of its kind at the first look-up of a name, as it imports plugins. So
-recipes and parts that need another library are added here by name only, and nothing below them
-imports them.
+Nothing below them imports them: a registry imports the modules of its kind at the first look-up of
+a name, as it imports plugins, and checkpoints treat all companion files alike.
 """
 
 MODULES: dict[str, tuple[str, ...]] = {
     "encoder": ("vqvideo.timm_encoder", "vqvideo.recipes.speech.spectral"),
     "decoder": ("vqvideo.recipes.speech.spectral",),
     "likelihood": ("vqvideo.recipes.speech.mel",),
-    "model": ("vqvideo.presets", "vqvideo.recipes.worlds.presets"),
+    "model": (
+        "vqvideo.presets",
+        "vqvideo.recipes.speech.presets",
+        "vqvideo.recipes.worlds.presets",
+    ),
 }
+
+COMPANION_FILES = ("phones.json",)
+"""Files beside the weights that describe the codes of a model. Runs with the same codes and
+downloads from the hub get them; `save` removes them with the weights that they describe."""

@@ -1,8 +1,9 @@
 """Save and load a model as a folder of `config.json` and `model.safetensors`, without pickle.
 
 A checkpoint may also be the folder `model/` of a run, or a repository on the hub (hub.py). It may
-hold a `NOTICE`, which stays with the weights. A model card `README.md` (model_card.py) and
-`phones.json`, the phone of each code, are removed by `save`, since they describe the old weights.
+hold a `NOTICE`, which stays with the weights. A model card `README.md` (model_card.py) and the
+companion files of recipes (builtin_parts.py) are removed by `save`, since they describe the old
+weights.
 
 Saving is atomic: the folder is written under a temporary name (atomic.py) and then renamed. A crash
 leaves the old folder or the new one; between the two renames of a replacement, the old one has a
@@ -37,6 +38,7 @@ from vqvideo.atomic import (
     temporary_folder,
 )
 from vqvideo.bounded_build import build_bounded
+from vqvideo.builtin_parts import COMPANION_FILES
 from vqvideo.config import GeneratorConfig, build_generator
 from vqvideo.config_v6 import rename_keys
 from vqvideo.config_versions import (
@@ -55,9 +57,6 @@ from vqvideo.generator import Generator
 from vqvideo.hub import HubError, HubName, fetch, is_hub_name, list_files
 from vqvideo.text_files import read_text
 from vqvideo.weights_format import (
-    SCALE_SUFFIX as SCALE_SUFFIX,
-)
-from vqvideo.weights_format import (
     Weights,
     check_index,
     collect_tensors,
@@ -75,8 +74,7 @@ CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME = (
     "README.md",
     "NOTICE",
 )
-PHONES_NAME = "phones.json"  # maps each code of a speech model to a phone
-CHECKPOINT_FILES = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME, PHONES_NAME)
+CHECKPOINT_FILES = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTICE_NAME, *COMPANION_FILES)
 MAX_READS = 10  # a folder that is replaced while it is read is read again
 MODEL_DIR = "model"  # inside the folder of a run
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

@@ -64,6 +64,16 @@ import vqvideo
 generator = vqvideo.load("{place}")  # or a folder with these files
 {use}
 ```"""
+USES = {  # with a prior, and without: a line of code, what the model does
+    True: (
+        "new = generator.sample(seed=0)  # [1, c, *axes] in [-1, 1]",
+        "encodes and decodes {}, and generates new samples",
+    ),
+    False: (
+        "codes = generator.vqvae.encode(x)  # x: [b, c, *axes] in [-1, 1]",
+        "encodes and decodes {}; without a prior it cannot generate new samples",
+    ),
+}
 
 
 def write_card(run: str | Path) -> Path:
@@ -71,8 +81,7 @@ def write_card(run: str | Path) -> Path:
 
     An existing card is kept: new weights would have removed it, so it may have been edited.
     """
-    run = Path(run)
-    folder = run / MODEL_DIR
+    folder = Path(run) / MODEL_DIR
     notice = read_notice(folder)
     if notice is not None:
         write_text(folder / NOTICE_NAME, notice)
@@ -101,7 +110,7 @@ def read_or_build_card(folder: Path) -> str:
 
 def read_notice(folder: Path) -> str | None:
     """Return the notice that must accompany the weights of a folder, from there or from its run."""
-    files = [parent / NOTICE_NAME for parent in (folder, _find_run(folder)) if parent is not None]
+    files = [parent / NOTICE_NAME for parent in (folder, find_run(folder)) if parent is not None]
     return next((read_text_file(file) for file in files if file.is_file()), None)
 
 
@@ -110,7 +119,7 @@ def collect_card_data(folder: Path) -> dict[str, Any]:
     header = read_header(folder / CONFIG_NAME)
     data = {**header, "name": folder.name, "notice": read_notice(folder) is not None}
     data["num_values"] = count_elements(read_index(open_weights(folder / WEIGHTS_NAME)))
-    run = _find_run(folder)
+    run = find_run(folder)
     if run is not None:
         data["name"] = run.resolve().name
         data["training"] = _read_record(run / "training.json")
@@ -138,7 +147,7 @@ def _read_last_line(file: Path) -> str:
     return lines[-1].decode("utf-8") if lines else ""
 
 
-def _find_run(folder: Path) -> Path | None:
+def find_run(folder: Path) -> Path | None:
     """Return the folder of the run that a model belongs to, None if there is none."""
     run = folder.parent
     return run if folder.name == MODEL_DIR and (run / "training.json").is_file() else None
@@ -150,11 +159,11 @@ def build_card(card_data: Mapping[str, Any]) -> str:
 
     config = GeneratorConfig.from_dict(card_data["model"])
     metadata = _get_metadata(card_data)
-    base_model = metadata.get("init_from") or metadata.get("vqvae")
+    base_model: Any = metadata.get("init_from") or metadata.get("vqvae")
     front_matter = ModelCardData(
         library_name="vqvideo",
         tags=["vq-vae", MODALITIES[config.rank]],
-        base_model=_parse_repo(base_model),
+        base_model=HubName.parse(base_model).repo_id if is_hub_name(base_model) else None,
     )
     sections = [
         f"# {card_data['name']}",
@@ -165,17 +174,15 @@ def build_card(card_data: Mapping[str, Any]) -> str:
         "## Training",
         _format_training(card_data),
         "## Use",
-        USAGE_TEMPLATE.format(place=REPO_PLACEHOLDER, use=_format_usage(card_data)),
+        USAGE_TEMPLATE.format(place=REPO_PLACEHOLDER, use=USES[card_data["has_prior"]][0]),
         _format_limitations(card_data, config),
     ]
     if card_data["notice"]:
         sections.append(
             f"`{NOTICE_NAME}` holds the attribution of the weights; distribute it with them."
         )
-    sections.append(
-        f"Written by vqvideo {__version__} (torch {torch.__version__}, "
-        f"Python {platform.python_version()})."
-    )
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    sections.append(f"Written by vqvideo {__version__} ({versions}).")
     text = f"---\n{front_matter.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
     return set_dtype_note(text, card_data["dtype"])
 
@@ -219,7 +226,8 @@ def _build_model_rows(card_data: Mapping[str, Any], config: GeneratorConfig) -> 
     }
     for name in PART_NAMES if card_data["has_prior"] else PART_NAMES[:-1]:
         part = config.to_dict()[name]
-        options = [f"{key} {_format_option(value)}" for key, value in part.items() if key != "name"]
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in part.items() if k != "name"}
+        options = [f"{key} {value}" for key, value in values.items()]
         rows[name] = ": ".join(text for text in (part["name"], ", ".join(options)) if text)
     rows["weights"] = f"{card_data['num_values']:,} values"
     return rows
@@ -258,27 +266,15 @@ def _format_metrics(metrics: Mapping[str, float]) -> dict[str, str]:
     return rows
 
 
-def _format_usage(card_data: Mapping[str, Any]) -> str:
-    if card_data["has_prior"]:
-        return "new = generator.sample(seed=0)  # [1, c, *axes] in [-1, 1]"
-    return "codes = generator.vqvae.encode(x)  # x: [b, c, *axes] in [-1, 1]"
-
-
 def _format_limitations(card_data: Mapping[str, Any], config: GeneratorConfig) -> str:
     """Return two sentences on the intended use of the model and its limits."""
     metadata, modality = _get_metadata(card_data), MODALITIES[config.rank]
-    domain = (
-        f"{modality} data like `{metadata['data']}`" if "data" in metadata else f"{modality} data"
-    )
-    use = (
-        "encodes and decodes {}, and generates new samples"
-        if card_data["has_prior"]
-        else "encodes and decodes {}; without a prior it cannot generate new samples"
-    )
-    evidence = "its training data is not recorded"
+    domain, evidence = f"{modality} data", "its training data is not recorded"
     if "data" in metadata:
+        domain += f" like `{metadata['data']}`"
         evidence = f"it was trained on {metadata['windows']:,} windows and not tested on other data"
-    return f"The model {use.format(domain)}. According to these files, {evidence}."
+    use = USES[card_data["has_prior"]][1].format(domain)
+    return f"The model {use}. According to these files, {evidence}."
 
 
 def _get_metadata(card_data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -296,17 +292,8 @@ def _format_source(source: str | None) -> str | None:
     return f"`{path.parent.name if path.name == MODEL_DIR else path.name}`"
 
 
-def _parse_repo(source: str | None) -> str | None:
-    """Return the repository of a model on the hub, None for any other model."""
-    return HubName.parse(source).repo_id if source is not None and is_hub_name(source) else None
-
-
 def _format_shape(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes))
-
-
-def _format_option(value: Any) -> str:
-    return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
 def _format_table(rows: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distribution, distributions
@@ -112,6 +113,16 @@ class Plugin:
             f"; {', '.join(self.shadowed_packages)} provides a part of the same name, which is "
             f"used if {self.package} is not installed"
         )
+
+    def warn_if_shadowed(self) -> None:
+        """Warn once that another part of the same name is used."""
+        if self.status == "shadowed" and not self.has_warned:
+            self.has_warned = True
+            warnings.warn(f"{self} is shadowed: {self.error}", RuntimeWarning, stacklevel=4)
+
+    def provides(self, module: str) -> bool:
+        """Return whether a module belongs to the plugin's package."""
+        return module.split(".")[0] == self.entry_point.module.split(".")[0]
 
     def mark_failed(self, error: str) -> None:
         """Set the status to "failed" and record the error."""

@@ -1,10 +1,16 @@
-"""Configs of the built-in models."""
+"""Configs of the built-in models of video and images; those of recipes are with the recipes."""
 
 from __future__ import annotations
 
 from vqvideo.config import MODELS, GeneratorConfig, PartConfig
-from vqvideo.grid import Strides
 from vqvideo.priors import get_default_prior
+
+KMEANS_OPTIONS = {  # k-means after a warm-up, then a short EMA
+    "ema_decay": 0.97,
+    "init": "kmeans",
+    "warmup_steps": 30,
+    "dead_code_threshold": 0.1,
+}
 
 
 @MODELS.register("video")
@@ -17,19 +23,13 @@ def video() -> GeneratorConfig:
     on episodes in a maze ship with the package.
     """
     widths, blocks = (96, 192), (1, 3)
-    codebook_options = {
-        "ema_decay": 0.97,
-        "init": "kmeans",
-        "warmup_steps": 30,
-        "dead_code_threshold": 0.1,
-    }
     return GeneratorConfig(
         channels=3,
         strides=((2, 2, 2), (2, 2, 2)),
         sample_shape=(16, 64, 64),
         rate=8.75,
         encoder=PartConfig("patchify", {"widths": widths, "num_blocks": blocks}),
-        quantizer=PartConfig("ema", {"codebook_size": 1024, "code_dim": 32, **codebook_options}),
+        quantizer=PartConfig("ema", {"codebook_size": 1024, "code_dim": 32, **KMEANS_OPTIONS}),
         decoder=PartConfig("patchify", {"widths": widths, "num_blocks": blocks}),
         likelihood=PartConfig("gaussian"),
         prior=PartConfig(get_default_prior(3)),
@@ -95,7 +95,7 @@ def image_84_top() -> GeneratorConfig:
     """Return the config of `image-84` with a second stage of three latents per image, 27 bits.
 
     A VQ-VAE over the 21x21 codes whose decoder is a PixelCNN conditioned on three codes of 512 (the
-    paper's section 4.2). Train it as a first stage, then its prior.
+    paper's section 4.2). Train the first stage, then the prior.
     """
     codebook = {"name": "ema", "codebook_size": 512, "code_dim": 32}
     training = {"ema_decay": 0.97, "dead_code_threshold": 0.1, "warmup_steps": 100}
@@ -120,93 +120,4 @@ def _build_image_config(shape: tuple[int, int], width: int) -> GeneratorConfig:
         decoder=PartConfig("conv", nets),
         likelihood=PartConfig("gaussian"),
         prior=PartConfig(get_default_prior(2)),
-    )
-
-
-@MODELS.register("audio")
-def audio() -> GeneratorConfig:
-    """Return the config of an audio model with the paper's encoder (section 4.3): one second at
-    16 kHz, 250 codes, codebook size 512.
-
-    Six strided 4-wide convolutions, 64 samples per code; a spectral decoder that is fast on a CPU,
-    and a WaveNet prior. `audio-wavenet` has the paper's decoder.
-    """
-    return _build_audio_config(
-        ((2,),) * 6, encoder=PartConfig("conv", {"width": 96}), hop_length=64
-    )
-
-
-@MODELS.register("audio-wavenet")
-def audio_wavenet() -> GeneratorConfig:
-    """Return the config of `audio` with the paper's decoder (section 4.3), a WaveNet over mu-law
-    samples.
-
-    It is conditioned on the codes, upsampled to the sample rate by linear maps. Decoding takes one
-    per sample.
-    """
-    return _add_wavenet_decoder(
-        audio(), widths=(32, 32, 64, 64, 128, 128), num_blocks=(0, 0, 0, 0, 0, 3)
-    )
-
-
-@MODELS.register("audio-25hz-wavenet")
-def audio_25hz_wavenet() -> GeneratorConfig:
-    """Return the config of `audio-25hz` with the decoder of `audio-wavenet`."""
-    return _add_wavenet_decoder(audio_25hz(), widths=(64, 192), num_blocks=(1, 2))
-
-
-@MODELS.register("audio-128x")
-def audio_128x() -> GeneratorConfig:
-    """Return the config of `audio` with seven strided convolutions: 125 codes per second."""
-    return _build_audio_config(
-        ((2,),) * 7, encoder=PartConfig("conv", {"width": 96}), hop_length=64
-    )
-
-
-@MODELS.register("audio-25hz")
-def audio_25hz() -> GeneratorConfig:
-    """Return the config of a speech model at a low bit rate: 16 kHz, 25 codes per second (640
-    samples per code), codebook size 128.
-
-    Like the paper's model whose codes predict phonemes (section 4.3), but the encoder gets mel
-    bands instead of the waveform, and trains in minutes on a CPU.
-    """
-    mel = PartConfig("mel", {"hop_length": 160})
-    return _build_audio_config(((160,), (4,)), encoder=mel, hop_length=160, codebook_size=128)
-
-
-def _build_audio_config(
-    strides: Strides, *, encoder: PartConfig, hop_length: int, codebook_size: int = 512
-) -> GeneratorConfig:
-    """Return a config for mono audio at 16 kHz with the `mel` likelihood."""
-    codebook_options = {
-        "ema_decay": 0.97,
-        "init": "kmeans",
-        "warmup_steps": 30,
-        "dead_code_threshold": 0.1,
-    }
-    return GeneratorConfig(
-        channels=1,
-        strides=strides,
-        sample_shape=(16000,),
-        rate=16000.0,
-        encoder=encoder,
-        quantizer=PartConfig(
-            "ema", {"codebook_size": codebook_size, "code_dim": 64, **codebook_options}
-        ),
-        decoder=PartConfig("spectral", {"hop_length": hop_length}),
-        likelihood=PartConfig("mel"),
-        prior=PartConfig(get_default_prior(1)),
-    )
-
-
-def _add_wavenet_decoder(
-    config: GeneratorConfig, *, widths: tuple[int, ...], num_blocks: tuple[int, ...]
-) -> GeneratorConfig:
-    """Return the config with the decoder replaced by a conditioned WaveNet over samples."""
-    wavenet = {"name": "wavenet", "width": 32, "num_layers": 18, "dilation_cycle": 9}
-    likelihood = {"name": "autoregressive", "num_features": 32, "mu_law": True, "prior": wavenet}
-    return config.merge(
-        decoder={"name": "patchify", "widths": widths, "num_blocks": num_blocks},
-        likelihood=likelihood,
     )

@@ -1,11 +1,10 @@
 """Registries that build parts by name, built-in parts and plugins.
 
-There is one flat `Registry` per kind of part. A name is written once, where the part is defined;
-the builder's keyword-only signature is the schema of its options. The parts of plugins (plugins.py)
-are listed without being imported; a plugin is imported when its part is first used. A plugin that
-fails is reported by name with its cause and does not affect others; a plugin shadowed by a part of
-the same name is named in a warning. Every built part records its origin (identity.py), so that a
-checkpoint can name the packages it needs. Configs contain registered names, never import paths.
+There is one `Registry` per kind of part. The builder's keyword-only signature is the schema of its
+options. The parts of plugins (plugins.py) are listed without being imported; a plugin is imported
+when its part is first used. A plugin that fails is reported by name with its cause and does not
+affect others; a plugin shadowed by a part of the same name is named in a warning. Every built part
+records its origin (identity.py), so that a checkpoint can name the packages it needs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import fnmatch
 import importlib
 import inspect
 import sys
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -91,7 +89,7 @@ class Registry(Generic[T]):
             if known is not None and known is not builder:
                 owner = f"already registered by {_get_qualified_name(known)}"
             plugin, loaded = self._plugin_builders.get(name, (None, None))
-            if plugin and loaded is not builder and not _is_from_package(plugin, module):
+            if plugin and loaded is not builder and not plugin.provides(module):
                 owner = f"already provided by {plugin.package} {plugin.version}"
             if owner:
                 raise ValueError(
@@ -115,16 +113,13 @@ class Registry(Generic[T]):
         self._import_builtin_parts()
         plugins = [plugin for plugin in find_plugins() if plugin.kind == self.kind]
         for plugin in plugins:
-            name = plugin.name
-            if (
-                plugin.is_usable
-                and name in self._builders
-                and not _is_from_package(plugin, self._get_module(name))
-            ):
-                builtin = self._get_module(name).startswith("vqvideo.")
-                owner = (
-                    "the built-in part" if builtin else _get_qualified_name(self._builders[name])
-                )
+            builder = self._builders.get(plugin.name)
+            if builder is None or not plugin.is_usable:
+                continue
+            module = self._get_module(plugin.name)
+            if not plugin.provides(module):
+                builtin = module.startswith("vqvideo.")
+                owner = "the built-in part" if builtin else _get_qualified_name(builder)
                 plugin.status, plugin.error = "shadowed", f"{owner} has the same name and is used"
         return plugins
 
@@ -139,7 +134,7 @@ class Registry(Generic[T]):
         name = normalize_part_name(name)
         candidates = [plugin for plugin in self.list_plugins() if plugin.name == name]
         for candidate in candidates:
-            _warn_if_shadowed(candidate)
+            candidate.warn_if_shadowed()
         plugin = self._get_plugin(name)
         if plugin is None and name in self._builders:
             return self._builders[name]
@@ -173,12 +168,11 @@ class Registry(Generic[T]):
         'vqvideo'
         """
         name = normalize_part_name(name)
-        candidates = [plugin for plugin in self.list_plugins() if plugin.name == name]
         plugin = self._get_plugin(name)
         if plugin is None and name in self._builders:
             package = self._get_module(name).split(".")[0]
             return package, __version__ if package == "vqvideo" else ""
-        plugin = plugin or next(iter(candidates), None)
+        plugin = plugin or next((p for p in self.list_plugins() if p.name == name), None)
         return (plugin.package, plugin.version) if plugin else None
 
     def build(self, name: str, options: Mapping[str, Any] | None = None, **library_args: Any) -> T:
@@ -190,18 +184,17 @@ class Registry(Generic[T]):
             TypeError: the builder returns something else than such a part.
         """
         name = normalize_part_name(name)
-        builder = self.get(name)
+        builder, arguments = self.get(name), {**library_args, **(options or {})}
         self.check_options(name, options or {}, library_args)
-        plugin, arguments = self._get_plugin(name), {**library_args, **(options or {})}
-        part = call_builder(builder, arguments, self._describe_part(name), is_plugin=bool(plugin))
+        is_plugin = self._get_plugin(name) is not None
+        part = call_builder(builder, arguments, self._describe_part(name), is_plugin=is_plugin)
         if not isinstance(part, self.base_class):
             raise TypeError(
                 f"{self._describe_part(name)} must be a {_format_type(self.base_class)}, got a "
                 f"{_format_type(type(part))} from {_get_qualified_name(builder)}"
             )
-        package, version = self.get_owner(name) or ("", "")
-        all_options = format_options(builder, arguments)
-        record_origin(part, Origin(self.kind, name, package, version, all_options))
+        owner = self.get_owner(name) or ("", "")
+        record_origin(part, Origin(self.kind, name, *owner, format_options(builder, arguments)))
         return part
 
     def has_option(self, name: str, option: str) -> bool:
@@ -216,12 +209,13 @@ class Registry(Generic[T]):
         parameters = inspect.signature(self.get(name)).parameters.values()
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         known = [p.name for p in named if p.name not in library_args]
-        unknown = sorted(set(options) - set(known))
-        missing = sorted(set(library_args) - {p.name for p in named})
+        takes_any = len(named) < len(parameters)  # it has *args or **kwargs
+        unknown = [] if takes_any else sorted(set(options) - set(known))
+        missing = [] if takes_any else sorted(set(library_args) - {p.name for p in named})
         part = self._describe_part(normalize_part_name(name))
-        if missing and len(named) == len(parameters):
+        if missing:
             raise ValueError(f"{part} does not take {missing[0]}, which is needed here")
-        if unknown and len(named) == len(parameters):  # otherwise it has *args or **kwargs
+        if unknown:
             raise ValueError(
                 f"{part} has no option {unknown[0]!r}"
                 f"{_suggest_name(unknown[0], known)}; it takes: {', '.join(known) or 'none'}"
@@ -255,11 +249,9 @@ class Registry(Generic[T]):
             parameters = inspect.signature(builder).parameters.values()
         except (ValueError, TypeError):
             return f"must have a signature, but {_get_qualified_name(builder)} has none"
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return ""
         named = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
         missing = [name for name in self.required_args if name not in named]
-        if not missing:
+        if not missing or any(p.kind is p.VAR_KEYWORD for p in parameters):
             return ""
         return (
             f"must take {', '.join(self.required_args)}, as every {self.kind} does; "
@@ -284,17 +276,6 @@ class Registry(Generic[T]):
 
 
 _INSTANCES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()  # to suggest names of other kinds
-
-
-def _is_from_package(plugin: Plugin, module: str) -> bool:
-    """Return whether a module belongs to the plugin's package."""
-    return module.split(".")[0] == plugin.entry_point.module.split(".")[0]
-
-
-def _warn_if_shadowed(plugin: Plugin) -> None:
-    if plugin.status == "shadowed" and not plugin.has_warned:
-        plugin.has_warned = True
-        warnings.warn(f"{plugin} is shadowed: {plugin.error}", RuntimeWarning, stacklevel=4)
 
 
 def _suggest_name(name: str, known: list[str]) -> str:

@@ -156,6 +156,15 @@ def test_every_method_is_tried_trained_and_measured_and_what_is_done_is_kept(ima
         benchmark_bits(run_benchmark(images, tmp_path, steps=7))
 
 
+def test_the_command_of_bits_prints_a_table(images, tmp_path, capsys):
+    words = ["--data", str(images), "--out", str(tmp_path / "out"), "--width", "8", "--size", "8x8"]
+    words += ["--steps", "3", "--batch-size", "4", "--seeds", "1", "--methods", "vae"]
+    words += ["--codebook-sizes", "16", "--learning-rates", "0.003"]
+    assert main(["bits", *words]) == 0
+    assert "vae" in capsys.readouterr().out
+    assert (tmp_path / "out" / "bits.json").is_file()
+
+
 def test_every_method_has_as_many_trials_of_its_options(images, tmp_path):
     few = run_benchmark(images, tmp_path, codebook_sizes=(16, 64), learning_rates=(0.1,))
     assert few.build_trials("vq-vae-ema") == [Trial(1, 16, 0.1), Trial(1, 64, 0.1)]

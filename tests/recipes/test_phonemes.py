@@ -328,7 +328,7 @@ def test_the_map_in_the_folder_of_a_model_is_its_own(tmp_path, model, learned_ma
 
 @pytest.mark.slow
 def test_silent_and_long_audio_can_be_plotted(model, learned_map, monkeypatch):
-    monkeypatch.setattr("vqvideo.recipes.speech.phoneme_plots.MAX_ROWS", 2)
+    monkeypatch.setattr("vqvideo.recipes.speech.phonemes_plots.MAX_ROWS", 2)
     media.write_audio("short.wav", torch.zeros(1, STRIDE), RATE)
     media.write_audio("long.wav", torch.zeros(1, STRIDE * 101), RATE)
     for name, number in (("short", 1), ("long", 101)):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.decoding import benchmark_decoding, format_decoding_table
 from safetensors.torch import load_file
 
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
+from vqvideo.commands.conditions import ConditionOptions
 from vqvideo.commands.decode import decode
 from vqvideo.commands.encode import encode
 from vqvideo.commands.evaluate import evaluate
@@ -37,6 +37,7 @@ SMALL = {
     "prior": {"width": 8, "num_layers": 2},
 }
 NAMES = ("ann", "bob", "eve")
+ANN, BOB, EVE = (ConditionOptions(speaker=name) for name in NAMES)
 WAVENET = {"name": "wavenet", "width": 8, "num_layers": 3}
 DRAWN = {
     "likelihood": {"name": "autoregressive", "num_features": 4, "mu_law": True, "prior": WAVENET},
@@ -136,7 +137,7 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(changes, error, 
 
 
 def test_a_voice_is_imagined_with_its_name_and_as_long_as_asked_for():
-    files = generate_clip(model=f"./{build_model()}", out="new.wav", seconds=0.0311, speaker="eve")
+    files = generate_clip(model=f"./{build_model()}", out="new.wav", seconds=0.0311, conditions=EVE)
     assert [file.name for file in files] == ["new.wav", "new.png", "new.json"]
     length = round(0.0311 * RATE)
     generator = vqvideo.load("model")
@@ -151,7 +152,7 @@ def test_audio_is_continued_and_its_prefix_kept():
     name = f"./{build_model()}"
     media.write_audio("in.wav", make_audio(3000), RATE)
     prefix = Prefix(file="in.wav", seconds=0.021)
-    generate_clip(model=name, out="on.wav", num_frames=700, prefix=prefix, speaker="ann", seed=3)
+    generate_clip(model=name, out="on.wav", num_frames=700, prefix=prefix, conditions=ANN, seed=3)
     found, x = media.read_audio("on.wav").samples, media.read_audio("in.wav").samples
     assert found.shape == (1, 700)
     assert torch.equal(found[:, :320], x[:, :320])  # whole codes: 336 samples hold four of 80
@@ -164,8 +165,11 @@ def test_audio_is_continued_and_its_prefix_kept():
     [
         ({"seconds": 1.0, "num_frames": 80}, "give only one"),
         ({"seconds": 0.0}, "seconds must be at least 1/16000, got 0.0"),
-        ({"speaker": "zoe"}, "no speaker 'zoe'; it has: ann, bob, eve"),
-        ({"class_name": "dog"}, "has no class names"),
+        (
+            {"conditions": ConditionOptions(speaker="zoe")},
+            "no speaker 'zoe'; it has: ann, bob, eve",
+        ),
+        ({"conditions": ConditionOptions(class_name="dog")}, "has no class names"),
         ({"prefix": Prefix(file="in.wav", seconds=0.001)}, "at least one code, 0.0050 s"),
         ({"prefix": Prefix(file="in.wav")}, "has 400 samples at 16000 Hz; the prefix needs 16000"),
         ({"prefix": Prefix(file="in.wav", num_frames=80, seconds=1.0)}, "in place of num_frames"),
@@ -194,7 +198,7 @@ def test_a_continuation_of_audio_is_as_long_as_a_sample_by_default():
 def test_a_decoder_that_draws_has_a_temperature_and_noise_of_its_own():
     name = f"./{build_model(**DRAWN)}"
     for out, options in (("a", {}), ("b", {"decoder_temperature": 0.0}), ("c", {"seed": 1})):
-        generate_clip(model=name, out=f"{out}.wav", speaker="bob", **options)
+        generate_clip(model=name, out=f"{out}.wav", conditions=BOB, **options)
     assert json.loads(Path("b.json").read_text())["decoder_temperature"] == 0.0
     a, b, c = (media.read_audio(f"{out}.wav").samples for out in "abc")
     vqvae, prior = (generator := vqvideo.load(name)).vqvae, generator.prior
@@ -424,19 +428,3 @@ def test_the_rate_of_a_model_is_that_of_all_its_parts():
     generator = vqvideo.build("audio-25hz", **SMALL, rate=8000.0)
     assert generator.vqvae.encoder.sample_rate == 8000
     assert generator.vqvae.likelihood.sample_rate == 8000
-
-
-@pytest.mark.slow
-def test_decoders_of_speech_are_timed_beside_each_other(monkeypatch):
-    monkeypatch.setattr("benchmarks.decoding.STEPWISE_SECONDS", 0.002)
-    steps = []
-    found = benchmark_decoding(rounds=1, progress=lambda done, total: steps.append((done, total)))
-    us = found["us"]
-    assert set(us) == {"whole", "field", "cached", "fused", "convolutional"}
-    assert us["whole"] > us["field"] > us["cached"] > us["convolutional"] > 0
-    assert steps == [(1, 2), (2, 2)]
-    text = format_decoding_table(found)
-    row = next(line.split() for line in text.splitlines() if line.startswith("cached"))
-    assert math.isclose(float(row[2][:-1]), 1e6 / (us["cached"] * 16000), rel_tol=0.01)
-    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
-        benchmark_decoding(rounds=0)

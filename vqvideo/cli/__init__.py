@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vqvideo.cli.commands import COMMANDS
-from vqvideo.cli.options import AddOptions
+from vqvideo.cli.options import Command
 from vqvideo.isolation import format_message
 from vqvideo.version import __version__
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
-    """Run the command that a parser of `add_content` selects, and return the exit code.
+    """Run the command that a parser of `add_commands` selects, and return the exit code.
 
     Args:
         parser: the parser.
@@ -64,31 +64,35 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
 
 def _build_parser(command: str | None) -> argparse.ArgumentParser:
     if command is not None:
-        help_, content = COMMANDS[command]
-        return add_content(argparse.ArgumentParser(description=help_, allow_abbrev=False), content)
+        parser = argparse.ArgumentParser(description=COMMANDS[command].help, allow_abbrev=False)
+        return _add_options(parser, COMMANDS[command])
     parser = argparse.ArgumentParser(
         prog="vqvideo",
         description="Encode video, audio and images as discrete codes, and generate new clips.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    return add_content(parser, COMMANDS)
+    return add_commands(parser, COMMANDS)
 
 
-def add_content(
-    parser: argparse.ArgumentParser, content: AddOptions | Mapping[str, tuple[str, Any]]
+def add_commands(
+    parser: argparse.ArgumentParser, commands: Mapping[str, Command]
 ) -> argparse.ArgumentParser:
-    """Add the options of a command, or the commands of a group, to a parser; return it."""
-    if isinstance(content, Mapping):
-        commands = parser.add_subparsers(required=True, metavar="COMMAND")
-        for name, (help_, inner) in content.items():
-            sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
-            add_content(sub, inner)
-    else:
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
-        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        content(parser)
-    parser.set_defaults(parser=parser)  # the innermost parser overwrites the outer ones
+    """Add commands to a parser, so that `run` runs the one that the arguments name; return it."""
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        settings: dict[str, Any] = {"help": command.help, "description": command.help}
+        _add_options(subparsers.add_parser(name, **settings, allow_abbrev=False), command)
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, command: Command) -> argparse.ArgumentParser:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for add_option in command.options:
+        add_option(parser)
+    parser.set_defaults(run=command.run, parser=parser)
     return parser
 
 

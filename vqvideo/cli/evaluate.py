@@ -1,74 +1,77 @@
-"""Options of the command that scores held-out data and writes a report."""
+"""The commands that examine a model on data: `evaluate` and `doctor`."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
-from vqvideo.cli.options import (
-    add_device_option,
-    add_max_corrupt_option,
-    add_overwrite_option,
-    create_progress_bar,
-    parse_seed,
-)
-
-
-def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `vqvideo evaluate`."""
-    parser.add_argument("--model", required=True, help="a shipped model or a run folder")
-    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of media files")
-    parser.add_argument(
-        "--out",
-        default="outputs/evaluation",
-        metavar="FOLDER",
-        help="output folder (default: outputs/evaluation)",
-    )
-    parser.add_argument(
-        "--split",
-        choices=("train", "test"),
-        default="test",
-        help="split of the data (default: test)",
-    )
-    parser.add_argument(
-        "--max-items",
-        type=int,
-        metavar="N",
-        help="score at most N windows, evenly spread (default: all)",
-    )
-    parser.add_argument(
-        "--temperatures",
-        type=float,
-        nargs="*",
-        default=[0.6, 0.8, 1.0],
-        metavar="T",
-        help="temperatures of the samples (default: 0.6 0.8 1); give no value for no samples",
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="windows per batch (default: 8)"
-    )
-    parser.add_argument("--seed", type=parse_seed, default=0, help="random seed of the samples")
-    add_max_corrupt_option(parser)
-    add_device_option(parser)
-    add_overwrite_option(parser)
-    parser.set_defaults(run=_run_evaluate)
+from vqvideo.cli import shared
+from vqvideo.cli.options import Command, create_progress_bar, get_arguments, option, parse_seed
 
 
 def _run_evaluate(options: argparse.Namespace) -> Any:
     from vqvideo.commands.evaluate import evaluate
 
-    files, metrics = evaluate(
-        model=options.model,
-        data=options.data,
-        out=options.out,
-        split=options.split,
-        max_items=options.max_items,
-        temperatures=options.temperatures,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        max_corrupt=options.max_corrupt,
-        device=options.device,
-        overwrite=options.overwrite,
-        progress=create_progress_bar("item"),
-    )
+    files, metrics = evaluate(**get_arguments(options), progress=create_progress_bar("item"))
     return {"files": files, **metrics} if options.json else files
+
+
+EVALUATE = Command(
+    "Score held-out data: bound, reconstruction, compression.",
+    _run_evaluate,
+    [
+        shared.model_option(),
+        shared.DATA,
+        shared.out_option("outputs/evaluation"),
+        shared.SPLIT,
+        option("--max-items N", "score at most N windows, evenly spread (default: all)", int),
+        option(
+            "--temperatures T",
+            "temperatures of the samples (default: 0.6 0.8 1); give no value for no samples",
+            float,
+            default=[0.6, 0.8, 1.0],
+            nargs="*",
+        ),
+        option("--batch-size N", "windows per batch (default: 8)", default=8),
+        option("--seed", "random seed of the samples", parse_seed, default=0),
+        shared.MAX_CORRUPT,
+        shared.DEVICE,
+        shared.OVERWRITE,
+    ],
+)
+
+
+def _run_doctor(options: argparse.Namespace) -> Any:
+    from vqvideo.commands.doctor import diagnose_codebook
+
+    file, report, sampling_method = diagnose_codebook(
+        **get_arguments(options), progress=create_progress_bar("clip")
+    )
+    if options.json:
+        return {"file": file, "sampling": sampling_method, **report.to_dict()}
+    codebooks = [dataclasses.asdict(metrics) for metrics in report.codebooks]
+    rows = [
+        f"{name}: {'  '.join(_format_metric(codebook[name]) for codebook in codebooks)}"
+        for name in codebooks[0]
+    ]
+    return [*rows, f"advice: {report.advice}", f"sampling: {sampling_method}", file]
+
+
+def _format_metric(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+DOCTOR = Command(
+    "Check the codebook of a model.",
+    _run_doctor,
+    [
+        shared.model_option(),
+        shared.DATA,
+        shared.SPLIT,
+        shared.CLIP_STRIDE,
+        shared.out_option("outputs/codebook.png", "plot of the codebook"),
+        shared.DEVICE,
+        shared.OVERWRITE,
+    ],
+)

@@ -1,4 +1,4 @@
-"""Options of the commands for plugins."""
+"""The commands for plugins: `plugins` and `new-plugin`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vqvideo.cli.options import Command, flag, get_arguments, option
 from vqvideo.plugins import PART_KINDS, are_plugins_disabled, find_plugins
 
 COLUMNS = ("kind", "name", "package", "version", "status", "error")
-
-
-def add_plugins_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `vqvideo plugins`."""
-    parser.add_argument(
-        "--load", action="store_true", help="import each plugin, to see which ones fail"
-    )
-    parser.set_defaults(run=_run_plugins)
 
 
 def _run_plugins(options: argparse.Namespace) -> Any:
@@ -37,23 +30,33 @@ def _run_plugins(options: argparse.Namespace) -> Any:
     return _format_table([COLUMNS, *rows])
 
 
-def add_new_plugin_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `vqvideo new-plugin`."""
-    parser.add_argument("name", help="name of the part and the project, for example my-quantizer")
-    parser.add_argument(
-        "--kind",
-        choices=PART_KINDS,
-        default="quantizer",
-        help="kind of the part (default: quantizer)",
-    )
-    parser.add_argument("--out", metavar="FOLDER", help="folder to create; default: the name")
-    parser.set_defaults(run=_run_new_plugin)
+PLUGINS = Command(
+    "List the parts of installed plugins.",
+    _run_plugins,
+    [flag("--load", "import each plugin, to see which ones fail")],
+)
 
 
 def _run_new_plugin(options: argparse.Namespace) -> Any:
     from vqvideo.commands.new_plugin import create_plugin
 
-    return create_plugin(options.name, kind=options.kind, out=options.out)
+    return create_plugin(**get_arguments(options))
+
+
+NEW_PLUGIN = Command(
+    "Create a project that adds a part to vqvideo.",
+    _run_new_plugin,
+    [
+        option("name", "name of the part and the project, for example my-quantizer"),
+        option(
+            "--kind",
+            "kind of the part (default: quantizer)",
+            default="quantizer",
+            choices=PART_KINDS,
+        ),
+        option("--out FOLDER", "folder to create; default: the name"),
+    ],
+)
 
 
 def _format_table(rows: Sequence[Sequence[str]]) -> list[str]:

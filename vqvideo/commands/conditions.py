@@ -2,22 +2,93 @@
 
 from __future__ import annotations
 
-import itertools
-import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from vqvideo.commands.action_syntax import (
+    check_action_shape,
+    describe_actions,
+    format_actions,
+    parse_actions,
+)
 from vqvideo.commands.model import find_model_folder
 from vqvideo.commands.prefix import Prefix
 from vqvideo.cond import Cond, CondSpec
-from vqvideo.data.actions import load_actions
 from vqvideo.generator import Generator
 
-MAX_ACTIONS = 1_000_000  # about thirty hours
 EXAMPLE_FILE = "example.mp4"  # next to shipped weights: a recording, with its .actions.npy file
+
+
+class ConditionOptions(NamedTuple):
+    """The conditions of a clip as a user gives them.
+
+    Attributes:
+        speaker, class_name: names known to the model.
+        actions: one action per generated frame, see `parse_actions`; None takes the actions
+            recorded with the prefix.
+    """
+
+    speaker: str | None = None
+    class_name: str | None = None
+    actions: str | None = None
+
+
+NO_CONDITIONS = ConditionOptions()
+
+
+class ClipConditions(NamedTuple):
+    """The conditions of a clip to generate, and what they determine.
+
+    Attributes:
+        cond: conditions of prior and decoder for all samples; None without any.
+        prefix: the clip to continue, or None.
+        num_frames: number of frames of the clip; None if neither it nor actions are given.
+        record: entries for the JSON record: `speaker`, `class`, and those of `ResolvedActions`.
+    """
+
+    cond: Cond | None
+    prefix: Prefix | None
+    num_frames: int | None
+    record: dict[str, Any]
+
+
+def resolve_conditions(
+    generator: Generator,
+    model: str,
+    options: ConditionOptions,
+    *,
+    num_samples: int,
+    num_frames: int | None,
+    prefix: Prefix | None,
+) -> ClipConditions:
+    """Return the conditions that options specify: the same ones for all samples.
+
+    Args:
+        generator: the model.
+        model: its name. A model with actions continues the recording that ships with its weights
+            if neither a prefix nor actions are given.
+        options: the conditions.
+        num_samples: number of samples.
+        num_frames, prefix: see `resolve_actions`.
+
+    Raises:
+        ValueError: as `resolve_actions` and `build_cond`, or the model takes no actions.
+    """
+    speaker, class_name, actions = options
+    record, action_tensor = {"speaker": speaker, "class": class_name}, None
+    if generator.prior is not None and generator.prior.cond.has_actions:
+        prefix = prefix or (None if actions else find_example(model))
+        resolved = resolve_actions(generator, prefix, actions, num_frames)
+        action_tensor, num_frames = resolved.actions, resolved.num_frames
+        record |= resolved.record
+    elif actions is not None:
+        raise ValueError(f"{model} is not conditioned on actions; leave out --actions")
+    cond = build_cond(
+        generator, num_samples, speaker=speaker, class_name=class_name, actions=action_tensor
+    )
+    return ClipConditions(cond, prefix, num_frames, record)
 
 
 def build_cond(
@@ -37,7 +108,8 @@ def build_cond(
         actions: `[t]` or `[t, a]`, one per data frame.
 
     Raises:
-        ValueError: a name is unknown to the model.
+        ValueError: a name is unknown to the model, or the prior or the decoder has another
+            condition, which is missing.
     """
     specs = {"decoder": generator.vqvae.cond}
     if generator.prior is not None:
@@ -51,7 +123,20 @@ def build_cond(
         conditions[key] = torch.full((num_samples,), label_id)
     if actions is not None:
         conditions["actions"] = actions[None].expand(num_samples, *actions.shape)
+    for part, spec in specs.items():
+        missing = [key for key in spec.keys if key not in conditions]
+        if missing and len(missing) < len(spec.keys):
+            raise ValueError(_describe_missing_condition(part, spec, missing[0]))
     return Cond(**conditions) if conditions else None
+
+
+def _describe_missing_condition(part: str, spec: CondSpec, key: str) -> str:
+    """Return the message for conditions that are given in part only."""
+    name, known = key.removesuffix("_id"), ", ".join(spec.names.get(key, ()))
+    hint = f": give --{name}" if key in ("speaker", "class_id", "actions") else ""
+    return f"the {part} is also conditioned on {name}{hint}" + (
+        f"; known: {known}" if known else ""
+    )
 
 
 def find_example(model: str) -> Prefix | None:
@@ -94,46 +179,45 @@ def resolve_actions(
             its file, or not shorter than the clip.
     """
     assert generator.prior is not None
-    spec, num_prefix_frames, recorded = generator.prior.cond, 0, None
-    if prefix is not None:
-        num_prefix_frames, recorded = prefix.validate_length(generator), prefix.read_actions()
-        if num_frames is not None and num_frames <= num_prefix_frames:
-            raise ValueError(
-                f"num_frames is {num_frames} in total, so nothing follows a prefix of "
-                f"{num_prefix_frames} frames of {prefix.file}; give more frames or a shorter prefix"
-            )
-    if recorded is None:
-        before = (
-            torch.zeros(num_prefix_frames, spec.action_dim)
-            if spec.action_dim
-            else torch.zeros(num_prefix_frames).long()
-        )
-    else:
-        _check_action_shape(recorded, spec)
-        before = recorded[:num_prefix_frames]
-        if len(before) < num_prefix_frames:
-            raise ValueError(
-                f"the .actions.npy file of the prefix has actions for {len(before)} of "
-                f"{num_prefix_frames} frames"
-            )
-    num_following = None if num_frames is None else num_frames - num_prefix_frames
-    after = _resolve_following(
-        spec, actions, None if recorded is None else recorded[num_prefix_frames:], num_following
-    )
+    spec = generator.prior.cond
+    before, recorded = _resolve_prefix(generator, prefix, num_frames)
+    num_following = None if num_frames is None else num_frames - len(before)
+    recorded_after = None if recorded is None else recorded[len(before) :]
+    after = _resolve_following(spec, actions, recorded_after, num_following)
     all_actions = torch.cat([before, after])
-    if (
-        spec.num_actions
-        and not 0 <= int(all_actions.min()) <= int(all_actions.max()) < spec.num_actions
-    ):
-        raise ValueError(
-            f"{describe_actions(spec)}; got {int(all_actions.min())} to {int(all_actions.max())}"
-        )
-    padding = all_actions[-1:].expand(
-        -len(all_actions) % generator.vqvae.downsampling[0], *all_actions.shape[1:]
-    )
+    low, high = (int(value) for value in all_actions.aminmax())
+    if spec.num_actions and not 0 <= low <= high < spec.num_actions:
+        raise ValueError(f"{describe_actions(spec)}; got {low} to {high}")
+    num_padding = -len(all_actions) % generator.vqvae.downsampling[0]
+    padding = all_actions[-1:].expand(num_padding, *all_actions.shape[1:])
     actions_before = None if recorded is None else format_actions(before, spec)
     record = {"actions_before": actions_before, "actions": format_actions(after, spec)}
     return ResolvedActions(torch.cat([all_actions, padding]), len(all_actions), record)
+
+
+def _resolve_prefix(
+    generator: Generator, prefix: Prefix | None, num_frames: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the actions that led to the frames of a prefix, and all recorded ones, if known."""
+    spec = generator.prior.cond  # type: ignore[union-attr]
+    length, recorded = 0, None
+    if prefix is not None:
+        length, recorded = prefix.validate_length(generator), prefix.read_actions()
+        if num_frames is not None and num_frames <= length:
+            raise ValueError(
+                f"num_frames is {num_frames} in total, so nothing follows a prefix of {length} "
+                f"frames of {prefix.file}; give more frames or a shorter prefix"
+            )
+    if recorded is None:
+        shape = (length, spec.action_dim) if spec.action_dim else (length,)
+        return torch.zeros(shape, dtype=torch.float32 if spec.action_dim else torch.int64), None
+    check_action_shape(recorded, spec)
+    if len(recorded) < length:
+        raise ValueError(
+            f"the .actions.npy file of the prefix has actions for {len(recorded)} of {length} "
+            f"frames"
+        )
+    return recorded[:length], recorded
 
 
 def _resolve_following(
@@ -157,72 +241,3 @@ def _resolve_following(
             f"has {len(recorded)} after the prefix. Give the actions with --actions"
         )
     return recorded[:num_actions]
-
-
-def parse_actions(text: str, spec: CondSpec) -> Tensor:
-    """Parse actions in the syntax of `--actions`: `[n]`, or `[n, a]` from a file.
-
-    Args:
-        text: names or ids, each with an optional repeat count, such as
-            `forward*6, turn left, 3*4`; or the name of a `.npy` file of integers `[n]`, or of
-            vectors `[n, a]` for a model with continuous actions.
-        spec: the conditions of the model.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: an action is unknown to the model (the message lists the known ones), or there
-            are no actions or more than a million.
-
-    >>> parse_actions("1*2, stay", CondSpec(num_actions=2, action_names=("stay", "go"))).tolist()
-    [1, 1, 0]
-    """
-    if text.endswith(".npy"):
-        actions = load_actions(Path(text))
-        _check_action_shape(actions, spec)
-        if not len(actions):
-            raise ValueError(f"{text} holds no actions; expected one per frame")
-        return actions
-    if not spec.num_actions:
-        raise ValueError(f"{describe_actions(spec)}; got {text!r}")
-    runs: list[tuple[int, int]] = []
-    for term in text.split(","):
-        match = re.fullmatch(r"\s*(.*?)\s*(?:\*\s*([0-9]+)\s*)?", term)
-        assert match is not None  # anything matches
-        name, count = match[1], int(match[2] or 1)
-        if name in spec.action_labels:
-            action = spec.action_labels.index(name)
-        elif name.isdecimal() and int(name) < spec.num_actions:
-            action = int(name)
-        else:
-            raise ValueError(f"{describe_actions(spec)}; got {name!r}")
-        runs.append((action, count))
-    total = sum(count for _, count in runs)
-    if not 1 <= total <= MAX_ACTIONS:
-        raise ValueError(f"expected 1 to {MAX_ACTIONS:,} actions, got {total:,}")
-    ids, counts = torch.tensor(runs).unbind(1)
-    return ids.repeat_interleave(counts)
-
-
-def format_actions(actions: Tensor, spec: CondSpec) -> str | list[list[float]]:
-    """Format actions in the syntax of `parse_actions`; vectors are returned as lists."""
-    if spec.action_dim:
-        return actions.tolist()
-    runs = [(action, len(list(group))) for action, group in itertools.groupby(actions.tolist())]
-    names = spec.action_labels
-    return ", ".join(names[action] + (f"*{count}" if count > 1 else "") for action, count in runs)
-
-
-def describe_actions(spec: CondSpec) -> str:
-    """Return a clause for error messages that lists the actions of a model."""
-    if spec.action_dim:
-        return f"the actions are vectors of {spec.action_dim} numbers, a .npy file [n, a]"
-    listed = ", ".join(f"{action} {name}" for action, name in enumerate(spec.action_labels))
-    return f"the actions are {listed}"
-
-
-def _check_action_shape(actions: Tensor, spec: CondSpec) -> None:
-    """Raise `ValueError` if actions do not have the vector size of the model."""
-    width = actions.shape[1] if actions.ndim > 1 else 0
-    if width != spec.action_dim:
-        got = f"vectors of {width} numbers" if width else "integers"
-        raise ValueError(f"{describe_actions(spec)}; the file has {got}")

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from vqvideo import media
 from vqvideo.atomic import write_text
-from vqvideo.commands.conditions import build_cond, find_example, resolve_actions
+from vqvideo.commands.conditions import (
+    NO_CONDITIONS,
+    ClipConditions,
+    ConditionOptions,
+    resolve_conditions,
+)
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import (
     check_output_files,
@@ -36,16 +41,14 @@ MAX_SHOWN_SECONDS = 6  # of audio in the spectrogram
 
 def generate_clip(
     *,
-    model: str = "maze",
+    model: str,
     out: str | None = None,
     num_samples: int = 1,
     num_frames: int | None = None,
     seconds: float | None = None,
     fps: float | None = None,
     prefix: Prefix | None = None,
-    speaker: str | None = None,
-    class_name: str | None = None,
-    actions: str | None = None,
+    conditions: ConditionOptions = NO_CONDITIONS,
     decoder_temperature: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -67,9 +70,7 @@ def generate_clip(
         fps: frame rate of the file; None for the rate of the prefix, else of the model.
         prefix: a real clip to continue, video or audio. An action model continues the recording
             that ships with its weights if neither a prefix nor actions are given.
-        speaker, class_name: conditions of prior and decoder, by name.
-        actions: actions, one per generated frame, see `parse_actions`; None takes the actions
-            recorded with the prefix.
+        conditions: conditions of prior and decoder.
         decoder_temperature: temperature of an autoregressive decoder, such as a WaveNet; see
             `DecodingOptions`.
         device: see `load_model`.
@@ -86,52 +87,27 @@ def generate_clip(
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     generator = load_model(model, device)
-    rank = generator.vqvae.rank
-    target = Path(out or DEFAULT_OUT[rank])
     if seconds is not None:
         num_frames = _convert_seconds(seconds, generator.config.rate, num_frames)
-    if fps is not None and rank != 3:
-        raise ValueError("fps is for video")
-    resolved = None
-    if generator.prior is not None and generator.prior.cond.has_actions:
-        prefix = prefix or (None if actions else find_example(model))
-        resolved = resolve_actions(generator, prefix, actions, num_frames)
-        num_frames = resolved.num_frames
-    elif actions is not None:
-        raise ValueError(f"{model} is not conditioned on actions; leave out --actions")
-    default_rate = media.probe(prefix.file).fps if prefix and rank == 3 else generator.config.rate
-    rate = default_rate if fps is None else fps
-    if rank == 3:
-        check_video_file(target, rate)
-    elif target.suffix not in SUFFIXES[rank]:
-        raise ValueError(f"--out must end in {' or '.join(SUFFIXES[rank])}, got {str(target)!r}")
-    extra_suffixes = (".json",) if rank == 2 else (".png", ".json")
-    files = check_output_files(target, num_samples, overwrite, *extra_suffixes)
-    if prefix is not None and any(Path(prefix.file).resolve() == file.resolve() for file in files):
-        raise ValueError(f"{prefix.file} is the prefix; write to another --out")
-    action_tensor = None if resolved is None else resolved.actions
-    options: Any = {
-        "cond": build_cond(
-            generator, num_samples, speaker=speaker, class_name=class_name, actions=action_tensor
-        ),
-        "decoder_temperature": decoder_temperature,
-        **sampling,
-    }
-    if prefix is None:
-        data, source = _sample_clips(generator, num_samples, num_frames, options), None
-    else:
-        data, source = _continue_clip(generator, num_samples, num_frames, prefix, options)
+    clip = resolve_conditions(
+        generator, model, conditions, num_samples=num_samples, num_frames=num_frames, prefix=prefix
+    )
+    target = Path(out or DEFAULT_OUT[generator.vqvae.rank])
+    rate = _choose_rate(generator, clip.prefix, fps)
+    files = _check_target(target, generator, rate, num_samples, overwrite)
+    if clip.prefix is not None and Path(clip.prefix.file).resolve() in map(Path.resolve, files):
+        raise ValueError(f"{clip.prefix.file} is the prefix; write to another --out")
+    options: Any = {"cond": clip.cond, "decoder_temperature": decoder_temperature, **sampling}
+    generate = _sample_clips if clip.prefix is None else _continue_clip
+    data, prefix_record = generate(generator, num_samples, clip, options)
     written = _write_samples(files, target, data.cpu(), rate, overwrite)
     record = {
         "model": model,
-        **{name: value for name, value in sampling.items() if name != "progress"},
         "num_samples": num_samples,
         "shape": list(data.shape[1:]),
         "rate": rate,
-        "prefix": source,
-        "speaker": speaker,
-        "class": class_name,
-        **({} if resolved is None else resolved.record),
+        "prefix": prefix_record,
+        **clip.record,
         "decoder_temperature": decoder_temperature,
         **_describe_sampling(generator, num_samples, sampling),
         "seconds": round(time.monotonic() - started, 2),
@@ -139,6 +115,29 @@ def generate_clip(
     report = target.with_suffix(".json")
     write_text(report, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return [*written, report]
+
+
+def _choose_rate(generator: Generator, prefix: Prefix | None, fps: float | None) -> float:
+    """Return the rate of the files: `fps`, else that of a video prefix, else of the model."""
+    is_video = generator.vqvae.rank == 3
+    if fps is not None and not is_video:
+        raise ValueError("fps is for video")
+    if fps is not None:
+        return fps
+    return media.probe(prefix.file).fps if prefix and is_video else float(generator.config.rate)
+
+
+def _check_target(
+    target: Path, generator: Generator, rate: float, num_samples: int, overwrite: bool
+) -> list[Path]:
+    """Return the files of the samples; raise the errors of `check_output_files` and of suffixes."""
+    rank = generator.vqvae.rank
+    if rank == 3:
+        check_video_file(target, rate)
+    elif target.suffix not in SUFFIXES[rank]:
+        raise ValueError(f"--out must end in {' or '.join(SUFFIXES[rank])}, got {str(target)!r}")
+    extra_suffixes = (".json",) if rank == 2 else (".png", ".json")
+    return check_output_files(target, num_samples, overwrite, *extra_suffixes)
 
 
 def _convert_seconds(seconds: float, rate: float, num_frames: int | None) -> int:
@@ -155,7 +154,7 @@ def _convert_seconds(seconds: float, rate: float, num_frames: int | None) -> int
 def _describe_sampling(
     generator: Generator, num_samples: int, sampling: GenerateOptions
 ) -> dict[str, Any]:
-    """Return the entries of the record on sampling: method, device, command and versions."""
+    """Return the entries of the record on sampling: options, method, device, command, versions."""
     from vqvideo.version import __version__
 
     method, prior = sampling.get("method", "auto"), generator.prior
@@ -168,6 +167,7 @@ def _describe_sampling(
             guidance_scale=sampling.get("guidance_scale"),
         )
     return {
+        **{name: value for name, value in sampling.items() if name != "progress"},
         "method": method,
         "step": describe_auto_method(prior) if prior and method == "fused" else method,
         "device": str(get_device(generator)),
@@ -181,33 +181,28 @@ def _describe_sampling(
 
 
 def _sample_clips(
-    generator: Generator,
-    num_samples: int,
-    num_frames: int | None,
-    options: dict[str, Any],
-) -> Tensor:
+    generator: Generator, num_samples: int, clip: ClipConditions, options: dict[str, Any]
+) -> tuple[Tensor, None]:
     """Sample clips without a prefix, cropped to the requested length."""
     length, *rest = generator.sample_shape or ()
-    target_length = length if num_frames is None else num_frames
-    if generator.vqvae.rank == 2 and num_frames is not None:
+    target_length = clip.num_frames or length
+    if generator.vqvae.rank == 2 and clip.num_frames is not None:
         raise ValueError("this model generates images; num_frames is for video and audio")
     stride = generator.vqvae.downsampling[0]
     shape = (ceil_div(target_length, stride) * stride, *rest)
     data = generator.sample(num_samples=num_samples, shape=shape, **options)
-    return data[:, :, :target_length]
+    return data[:, :, :target_length], None
 
 
 def _continue_clip(
-    generator: Generator,
-    num_samples: int,
-    num_frames: int | None,
-    prefix: Prefix,
-    options: dict[str, Any],
+    generator: Generator, num_samples: int, clip: ClipConditions, options: dict[str, Any]
 ) -> tuple[Tensor, dict[str, Any]]:
     """Continue a prefix; return the clips and the record of the prefix."""
+    prefix = clip.prefix
+    assert prefix is not None
     num_prefix_frames = prefix.get_length(generator)
     default_length = (generator.sample_shape or (0,))[0]  # audio: default length after the prefix
-    total = num_frames or (
+    total = clip.num_frames or (
         num_prefix_frames + default_length
         if generator.vqvae.rank == 1
         else max(default_length, num_prefix_frames + 1)
@@ -216,10 +211,9 @@ def _continue_clip(
         raise ValueError(
             f"num_frames is {total} in total, so nothing follows a prefix of {num_prefix_frames}"
         )
-    prefix_frames, source = prefix.read(generator)
+    prefix_frames, record = prefix.read(generator)
     frames = prefix_frames.expand(num_samples, *prefix_frames.shape).to(get_device(generator))
-    clip = generator.continue_clip(frames, total - num_prefix_frames, **options)
-    return clip, source
+    return generator.continue_clip(frames, total - num_prefix_frames, **options), record
 
 
 def _write_samples(

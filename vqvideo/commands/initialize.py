@@ -14,7 +14,8 @@ from typing import Any
 from torch import nn
 
 from vqvideo.atomic import replace_file
-from vqvideo.checkpoint import MODEL_DIR, NOTICE_NAME, PHONES_NAME, read_text_file
+from vqvideo.builtin_parts import COMPANION_FILES
+from vqvideo.checkpoint import MODEL_DIR, NOTICE_NAME, read_text_file
 from vqvideo.commands.model import find_model_folder, list_model_folders, load_model
 from vqvideo.config import MODELS, GeneratorConfig, build_generator
 from vqvideo.config_versions import disable_pretrained
@@ -167,33 +168,30 @@ def describe_data(data: str, train: Sized, val: Sized) -> dict[str, Any]:
 
 
 def prepare_run_folder(
-    out: str, sources: Sequence[str | None], *, phones_of: str | None = None, overwrite: bool
+    out: str, sources: Sequence[str | None], *, tokenizer: str | None = None, overwrite: bool
 ) -> None:
     """Write what a new run takes over from other models; remove what `overwrite` allows.
 
     Args:
         out: folder of the run.
         sources: models whose notices must accompany derived weights.
-        phones_of: a model with the same codes, whose phone map is copied if it has one.
+        tokenizer: a model with the same codes, whose companion files are copied.
         overwrite: remove files in the place of a run's that no run wrote; the files of an earlier
             run are removed once this one has locked the folder.
 
     Raises:
-        FileExistsError: `out` has another notice or phone map, and `overwrite` is false.
+        FileExistsError: `out` has another notice or companion file, and `overwrite` is false.
     """
     folder = Path(out)
     if overwrite and not (folder / STATE_NAME).exists():
         clear_run(folder)
     files = [find_model_folder(source) / NOTICE_NAME for source in sources if source is not None]
     notices = dict.fromkeys(read_text_file(file) for file in files if file.is_file())
-    maps = [] if phones_of is None else list_model_folders(phones_of)
-    phones = [path.read_bytes() for each in maps if (path := each / PHONES_NAME).is_file()]
-    inherited = {
-        NOTICE_NAME: "\n".join(notices).encode(),
-        PHONES_NAME: phones[0] if phones else b"",
-    }
-    for name, content in inherited.items():
-        _replace_file(folder / name, content, overwrite)
+    _replace_file(folder / NOTICE_NAME, "\n".join(notices).encode(), overwrite)
+    tokenizer_folders = [] if tokenizer is None else list_model_folders(tokenizer)
+    for name in COMPANION_FILES:
+        found = [path for each in tokenizer_folders if (path := each / name).is_file()]
+        _replace_file(folder / name, found[0].read_bytes() if found else b"", overwrite)
 
 
 def _replace_file(file: Path, content: bytes, overwrite: bool) -> None:

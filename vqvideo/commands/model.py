@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqvideo.checkpoint import MODEL_DIR, load, resolve_checkpoint
+from vqvideo.checkpoint import load, resolve_checkpoint
 from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator
 from vqvideo.hub import is_hub_name
+from vqvideo.model_card import find_run
 from vqvideo.models import build, get_pretrained_path, list_models
 from vqvideo.plugins import normalize_part_name
 
@@ -48,8 +49,7 @@ def find_model_folder(model: str) -> Path:
 def list_model_folders(model: str) -> list[Path]:
     """Return the folders with files of a model: its own, and that of the run that contains it."""
     folder = find_model_folder(model)
-    is_in_run = folder.name == MODEL_DIR and (folder.parent / "training.json").is_file()
-    return [folder, folder.parent] if is_in_run else [folder]
+    return [path for path in (folder, find_run(folder)) if path is not None]
 
 
 def resolve_model_path(model: str) -> str:

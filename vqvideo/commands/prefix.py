@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from vqvideo import media
 from vqvideo.data.actions import read_frame_actions
-from vqvideo.generator import Generator
+
+if TYPE_CHECKING:
+    from vqvideo.generator import Generator
 
 DEFAULT_NUM_FRAMES = 8  # of a video prefix
 DEFAULT_SECONDS = 1.0  # of an audio prefix
@@ -68,14 +70,8 @@ class Prefix:
         return num_codes * stride
 
     def read_actions(self) -> Tensor | None:
-        """Read the action that led to each frame, `[t]` or `[t, a]`, from the `.actions.npy` file.
-
-        Returns:
-            The actions; None if there is no such file next to the video. `vqvideo record-maze`
-            writes one.
-        """
-        recorded = Path(self.file).with_suffix(".actions.npy")
-        return read_frame_actions(recorded, 0, None) if recorded.is_file() else None
+        """Return the action that led to each frame of the file, see `read_recorded_actions`."""
+        return read_recorded_actions(self.file)
 
     def validate_length(self, generator: Generator) -> int:
         """Return the length as `get_length` does; check it against the strides and the video.
@@ -117,3 +113,17 @@ class Prefix:
         """Raise `ValueError` if the file is shorter than the prefix."""
         if available < length:
             raise ValueError(f"{self.file} has {available} {unit}; the prefix needs {length}")
+
+
+def read_recorded_actions(video: str | Path, num_frames: int | None = None) -> Tensor | None:
+    """Read the action that led to each frame, `[t]` or `[t, a]`, of a recorded video.
+
+    Args:
+        video: the video. The file next to it has its name, with the suffix `.actions.npy`.
+        num_frames: number of frames; None reads all actions.
+
+    Returns:
+        The actions; None if there is no such file.
+    """
+    file = Path(video).with_suffix(".actions.npy")
+    return read_frame_actions(file, 0, num_frames) if file.is_file() else None

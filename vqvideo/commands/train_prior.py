@@ -130,7 +130,7 @@ def train_prior(
     ]
     _set_label_names(generator, datasets[0].label_names)
     if is_new:
-        prepare_run_folder(out, [vqvae, init_from], phones_of=vqvae, overwrite=overwrite)
+        prepare_run_folder(out, [vqvae, init_from], tokenizer=vqvae, overwrite=overwrite)
     metadata = {"vqvae": vqvae, "init_from": init_from, **describe_data(data, *datasets)}
     training_config = replace(config, metadata=metadata)
     with finalize_run(out):

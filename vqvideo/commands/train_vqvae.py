@@ -106,7 +106,7 @@ def train_vqvae(
         saved = Path(out) / MODEL_DIR  # exists in a resumed run after its first evaluation
         load_tokenizer(generator, tokenizer if is_new or not saved.is_dir() else str(saved))
     if is_new:
-        prepare_run_folder(out, [init_from, tokenizer], phones_of=tokenizer, overwrite=overwrite)
+        prepare_run_folder(out, [init_from, tokenizer], tokenizer=tokenizer, overwrite=overwrite)
     sources = {"init_from": init_from, "tokenizer": tokenizer}
     metadata = {"model": model, **sources, **describe_data(data, train, test)}
     fit = train_whole if tokenizer is None else train_decoder

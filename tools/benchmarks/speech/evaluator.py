@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from benchmarks.speech.metrics import SpeakerPrediction, UtteranceMetric
@@ -15,13 +14,17 @@ from benchmarks.speech.speaker_classifier import (
     SpeakerClassifier,
     compute_speaker_embedding,
 )
-from vqvideo.cond import Cond
 from vqvideo.data.metadata import Item
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import bits_per_dim
 from vqvideo.recipes.speech.convert_speaker import convert_voice
-from vqvideo.recipes.speech.model import encode_utterance, get_sample_rate, get_seconds_per_frame
+from vqvideo.recipes.speech.model import (
+    build_speaker_cond,
+    encode_utterance,
+    get_sample_rate,
+    get_seconds_per_frame,
+)
 from vqvideo.recipes.speech.phone_map import PhoneMap
 from vqvideo.recipes.speech.utterances import Utterance, align_labels, read_utterances
 from vqvideo.spectra import mel_distance
@@ -171,7 +174,7 @@ def compute_bits_per_sample(
     """
     device = get_device(generator)
     count = samples.shape[1] // generator.vqvae.downsampling[0] * generator.vqvae.downsampling[0]
-    cond = None if speaker is None else Cond(speaker=torch.tensor([speaker], device=device))
+    cond = build_speaker_cond(generator, speaker)
     first_stage = Generator(generator.vqvae)  # without the prior: the codes are not scored
     score = first_stage.log_prob(samples[None, :, :count].to(device), cond)
     return bits_per_dim(-score.reconstruction, count).item(), count

@@ -14,11 +14,10 @@ from torch import Tensor
 from vqvideo import media
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
-from vqvideo.cond import Cond
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.media.files import output_file
-from vqvideo.recipes.speech.model import get_sample_rate, load_speech_model
+from vqvideo.recipes.speech.model import build_speaker_cond, get_sample_rate, load_speech_model
 from vqvideo.report.environment import collect_environment
 from vqvideo.spectra import render_spectrogram
 
@@ -70,13 +69,7 @@ def convert_speaker(
     spectrogram_file, record_file = target.with_suffix(".png"), target.with_suffix(".json")
     check_output_files(target, 1, overwrite, ".png", ".json")
     generator = load_speech_model(model, device)
-    speaker_id = generator.vqvae.cond.get_id("speaker", speaker)
-    if generator.vqvae.cond.keys != ("speaker",):
-        raise ValueError(
-            f"{model} has more conditions than the speaker: "
-            f"{', '.join(generator.vqvae.cond.keys)}; use a model trained with only --condition-on "
-            f"speaker"
-        )
+    speaker_id = _find_speaker(generator, model, speaker)
     rate = get_sample_rate(generator)
     audio = media.read_audio(file, sample_rate=rate).samples
     converted = convert_voice(
@@ -104,6 +97,18 @@ def convert_speaker(
     return [target, spectrogram_file, record_file], record
 
 
+def _find_speaker(generator: Generator, model: str, speaker: str) -> int:
+    """Return the id of a speaker; raise `ValueError` unless it is all that the decoder needs."""
+    cond = generator.vqvae.cond
+    speaker_id = cond.get_id("speaker", speaker)
+    if cond.keys != ("speaker",):
+        raise ValueError(
+            f"{model} has more conditions than the speaker: {', '.join(cond.keys)}; use a model "
+            f"trained with only --condition-on speaker"
+        )
+    return speaker_id
+
+
 def convert_voice(
     generator: Generator,
     audio: Tensor,
@@ -124,7 +129,7 @@ def convert_voice(
         progress: called with (codes decoded, total codes).
     """
     vqvae, device = generator.vqvae, get_device(generator)
-    cond = None if speaker is None else Cond(speaker=torch.tensor([speaker], device=device))
+    cond = build_speaker_cond(generator, speaker)
     length, stride = audio.shape[1], vqvae.downsampling[0]
     codes = list(vqvae.encode_stream([audio[None].to(device)]))
     num_codes = sum(chunk.shape[1] for chunk in codes)

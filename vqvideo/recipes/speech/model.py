@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vqvideo.commands.model import load_model
+from vqvideo.cond import Cond
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.recipes.speech.utterances import Utterance
@@ -38,6 +39,13 @@ def check_single_codebook(generator: Generator, model: str) -> None:
             f"each code is mapped to a phone, so --model must have one codebook; {model} has "
             f"{num_codebooks}"
         )
+
+
+def build_speaker_cond(generator: Generator, speaker: int | None) -> Cond | None:
+    """Return the conditions of a decoder for one item in a speaker's voice; None for no speaker."""
+    if speaker is None:
+        return None
+    return Cond(speaker=torch.tensor([speaker], device=get_device(generator)))
 
 
 def get_sample_rate(generator: Generator) -> int:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vqvideo.atomic import write_text
-from vqvideo.checkpoint import PHONES_NAME
 from vqvideo.commands.model import list_model_folders
 from vqvideo.text_files import read_json
 from vqvideo.vqvae import VQVAE
+
+PHONES_NAME = "phones.json"  # a companion file of a model, see vqvideo.builtin_parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

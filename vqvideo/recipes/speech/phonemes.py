@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from vqvideo.checkpoint import PHONES_NAME
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
 from vqvideo.commands.output_folder import atomic_output_folder
@@ -23,8 +22,7 @@ from vqvideo.recipes.speech.model import (
     get_seconds_per_frame,
     load_speech_model,
 )
-from vqvideo.recipes.speech.phone_map import PhoneMap
-from vqvideo.recipes.speech.phoneme_plots import write_code_plot, write_confusion_matrix
+from vqvideo.recipes.speech.phone_map import PHONES_NAME, PhoneMap
 from vqvideo.recipes.speech.phonemes_metrics import (
     FrameCounts,
     LabelledFrames,
@@ -38,6 +36,7 @@ from vqvideo.recipes.speech.phonemes_page import (
     PLOT_NAMES,
     write_phonemes_page,
 )
+from vqvideo.recipes.speech.phonemes_plots import write_code_plot, write_confusion_matrix
 from vqvideo.recipes.speech.utterances import align_labels, list_labeled_items, read_utterances
 from vqvideo.report.codebook_plot import import_figure_class
 from vqvideo.report.environment import collect_environment

@@ -21,7 +21,7 @@ from vqvideo.recipes.speech.model import (
     load_speech_model,
 )
 from vqvideo.recipes.speech.phone_map import PhoneMap, find_phone_map
-from vqvideo.recipes.speech.phoneme_plots import write_transcript
+from vqvideo.recipes.speech.phonemes_plots import write_transcript
 from vqvideo.recipes.speech.utterances import Utterance
 from vqvideo.report.codebook_plot import import_figure_class
 from vqvideo.report.environment import collect_environment

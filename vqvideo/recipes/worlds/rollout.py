@@ -73,28 +73,25 @@ def render_rollout(
     """
     path, target = _find_recording(file, model), Path(out)
     _check_options(path, target, num_frames, scale)
-    if path.resolve() == target.resolve():
-        raise ValueError(f"{path} is the recording; write to another --out")
     SamplingParams(temperature=temperature)  # raises
     check_output_files(target, 1, overwrite)
     generator = load_maze_model(model, device)
-    actions_file = path.with_suffix(".actions.npy")
     frames, actions, fps = read_episode(
         path,
-        actions_file,
+        path.with_suffix(".actions.npy"),
         size=get_frame_size(generator),
         num_actions=len(ACTIONS),
         length=num_frames,
     )
-    length = frames.shape[1]
-    if length <= NUM_PREFIX_FRAMES:
+    num_new = frames.shape[1] - NUM_PREFIX_FRAMES
+    if num_new < 1:
         raise ValueError(
-            f"{path} has {length} frames, so nothing follows the first {NUM_PREFIX_FRAMES}"
+            f"{path} has {frames.shape[1]} frames, so nothing follows the first {NUM_PREFIX_FRAMES}"
         )
     model_device = get_device(generator)
     clip = generator.continue_clip(
         frames[None, :, :NUM_PREFIX_FRAMES].to(model_device),
-        length - NUM_PREFIX_FRAMES,
+        num_new,
         actions=actions[None].to(model_device),
         temperature=temperature,
         guidance_scale=guidance_scale,
@@ -150,6 +147,8 @@ def _find_recording(file: str | None, model: str) -> Path:
 
 
 def _check_options(path: Path, target: Path, num_frames: int | None, scale: int) -> None:
+    if path.resolve() == target.resolve():
+        raise ValueError(f"{path} is the recording; write to another --out")
     if num_frames is not None and num_frames <= NUM_PREFIX_FRAMES:
         raise ValueError(
             f"num_frames must be above {NUM_PREFIX_FRAMES}, the number of real frames; got "

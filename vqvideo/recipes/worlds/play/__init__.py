@@ -6,8 +6,17 @@ handler.py answers its requests, and page.html is the page.
 """
 
 from vqvideo.recipes.worlds.play.rollout import Rollout, get_action_labels
-from vqvideo.recipes.worlds.play.server import Server, serve
+from vqvideo.recipes.worlds.play.server import Server, build_server, serve
 from vqvideo.recipes.worlds.play.session import SessionStore
 from vqvideo.recipes.worlds.play.starts import Start, read_start
 
-__all__ = ["Rollout", "Server", "SessionStore", "Start", "get_action_labels", "read_start", "serve"]
+__all__ = [
+    "Rollout",
+    "Server",
+    "SessionStore",
+    "Start",
+    "build_server",
+    "get_action_labels",
+    "read_start",
+    "serve",
+]

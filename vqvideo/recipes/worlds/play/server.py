@@ -17,11 +17,12 @@ from socketserver import ThreadingTCPServer
 from typing import Any
 
 from vqvideo import media
+from vqvideo.commands.model import find_model_folder, load_model
 from vqvideo.generator import Generator
 from vqvideo.recipes.worlds.play.handler import MAX_UPLOAD_BYTES, Handler
 from vqvideo.recipes.worlds.play.rollout import Rollout, get_action_labels
 from vqvideo.recipes.worlds.play.session import SessionStore, image_to_base64
-from vqvideo.recipes.worlds.play.starts import Start
+from vqvideo.recipes.worlds.play.starts import Start, read_start
 
 
 class Server(ThreadingTCPServer):
@@ -98,6 +99,27 @@ class Server(ThreadingTCPServer):
         """Report an error, unless a visitor disconnected or the server is closing."""
         if not (self.is_closing or isinstance(sys.exception(), ConnectionError)):
             super().handle_error(request, client_address)
+
+
+def build_server(
+    model: str, starts: Sequence[str] | None = None, port: int = 8765, device: str = "auto"
+) -> Server:
+    """Build the server of a model by name.
+
+    Args:
+        model, device: see `load_model`.
+        starts: files to start from, see `read_start`; None for the `start_*.png` of the model.
+        port: the port; 0 for any free one.
+
+    Raises:
+        FileNotFoundError, ValueError: a start cannot be read; or as `load_model` and `Server`.
+    """
+    generator = load_model(model, device)
+    get_action_labels(generator)  # raises for a model that cannot be played, before reading files
+    shipped = sorted(find_model_folder(model).glob("start_*.png"))
+    return Server(
+        generator, model, [read_start(each, generator) for each in starts or shipped], port
+    )
 
 
 def serve(server: Server, on_ready: Callable[[str], None], *, open_browser: bool = True) -> None:

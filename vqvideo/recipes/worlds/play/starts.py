@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.data.actions import read_frame_actions
+from vqvideo.commands.prefix import read_recorded_actions
 
 if TYPE_CHECKING:
     from vqvideo.generator import Generator
@@ -54,11 +54,7 @@ def read_start(file: str | Path, generator: Generator, name: str | None = None) 
     path, name = Path(file), name or Path(file).name
     _, height, width = generator.sample_shape or ()
     frames = read_start_frames(path, name, (height, width), generator.vqvae.downsampling[0])
-    actions_file, num_frames = path.with_suffix(".actions.npy"), frames.shape[1]
-    has_actions = actions_file.is_file()
-    return Start(
-        name, frames, read_frame_actions(actions_file, 0, num_frames) if has_actions else None
-    )
+    return Start(name, frames, read_recorded_actions(path, frames.shape[1]))
 
 
 def read_start_frames(path: Path, name: str, size: tuple[int, int], stride: int) -> Tensor:
