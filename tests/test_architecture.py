@@ -32,6 +32,7 @@ LAYERS = [
         "hub",
     ],
     ["quantizers", "nets", "sampling", "data"],
+    ["incremental"],
     ["priors"],
     ["likelihoods"],
     ["vqvae", "entropy", "score", "config_v6"],
@@ -54,9 +55,10 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "nets": {"registry", "grid", "cond", "spectra"},
     "sampling": {"cond", "modes", "arguments"},
     "data": {"atomic", "media", "grid", "cond", "arguments"},
+    "incremental": {"cond", "nets", "sampling"},
     "priors": {
         *{"registry", "grid", "cond", "modes", "arguments"},
-        *{"quantizers", "nets", "sampling"},
+        *{"quantizers", "nets", "sampling", "incremental"},
     },
     "likelihoods": {
         *{"registry", "distributed", "cond", "spectra", "modes", "arguments"},

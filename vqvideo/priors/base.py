@@ -1,7 +1,8 @@
-"""Interface of priors: p(codes | cond) over a code grid, in raster order."""
+"""Interface of priors: p(codes | cond) over a code grid, in raster order or another one."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Unpack
@@ -14,7 +15,7 @@ from vqvideo.arguments import check_codes, check_tensor, is_integer
 from vqvideo.cond import Cond, CondSpec
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
-from vqvideo.sampling import FilterOptions, PriorState
+from vqvideo.sampling import FilterOptions, Order, PriorState
 
 
 class Prior(nn.Module, ABC):
@@ -52,10 +53,19 @@ class Prior(nn.Module, ABC):
         """Return the logits `[b, K, *grid]` of every position, given all earlier positions.
 
         Codes are `[b, *grid]`; with several codebooks they are `[b, *grid, s]` and the logits are
-        `[b, K, *grid, s]`. Logits are strictly causal in raster order (frame, row, column,
-        codebook). A prior with latents also conditions on the latents of these codes; then only
-        its `code_prior` is strictly causal.
+        `[b, K, *grid, s]`. Logits are strictly causal in the `order` of the prior, by default
+        raster order (frame, row, column, codebook). A prior with latents also conditions on the
+        latents of these codes; then only its `code_prior` is strictly causal.
         """
+
+    def order(self, shape: tuple[int, ...], seed: int = 0) -> Order:
+        """Return the groups in which the codes `[*shape]` of an item are modeled; raster order.
+
+        `logits`, `log_prob`, `generate` and entropy coding use the order with seed 0. A prior in
+        another order gives the logits of a code given the codes of all earlier groups; it has no
+        step-by-step state.
+        """
+        return range(math.prod(shape))
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the training loss, a scalar: by default the NLL in nats per code."""
@@ -96,7 +106,7 @@ class Prior(nn.Module, ABC):
     def init_state(
         self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
     ) -> PriorState | None:
-        """Return a state for step-by-step sampling, or None if the prior does not support it."""
+        """Return a state for step-by-step sampling in raster order, or None if there is none."""
         return None
 
     def _check_codes(self, codes: Tensor) -> Tensor:

@@ -7,18 +7,14 @@ prior with their own rank and defaults (wavenet.py, pixelcnn.py, masked3d.py).
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vqvideo.cond import Cond, CondSpec
+from vqvideo.cond import CondSpec
 from vqvideo.nets.causal import CausalNet
-from vqvideo.nets.causal_state import CausalState
-from vqvideo.priors.network import NetworkPrior, NetworkPriorState
-from vqvideo.sampling import FusedSampler
+from vqvideo.priors.network import NetworkPrior
 
 MAX_LAYERS = 4096  # checked before a list of this length is built
 
@@ -78,42 +74,16 @@ class CausalPrior(NetworkPrior):
                 kernel_radii=kernel_radii,
                 dilations=dilations,
                 time_kernel_size=time_kernel_size,
-                cond_width=max(cond_width, width if coordinates else 0),
+                cond_width=cond_width,
                 dropout=dropout,
             ),
+            coordinates=coordinates,
         )
-        self.coord_embedding = nn.Linear(2, width, bias=False) if coordinates else None
         self.is_unbounded = rank != 2 or not coordinates
         self.receptive_field = self.net.receptive_field
 
     def forward_features(self, embeddings: Tensor, cond: Tensor | None) -> Tensor:
         return self.net(embeddings.movedim(-1, 1), cond).movedim(1, -1)  # type: ignore[no-any-return]
-
-    def embed_cond(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:
-        embedded = super().embed_cond(cond, batch, grid)
-        if self.coord_embedding is None:
-            return embedded
-        weight = self.coord_embedding.weight
-        axes = [
-            torch.linspace(-1, 1, size, dtype=weight.dtype, device=weight.device)
-            for size in grid[-2:]
-        ]
-        coords = torch.stack(torch.meshgrid(axes, indexing="ij"), dim=-1)  # [h, w, 2]
-        coord_map: Tensor = self.coord_embedding(coords).movedim(-1, 0)[None, :, None]
-        zero: Tensor = coord_map.new_zeros(batch, 1, 1, 1, 1)
-        return coord_map + (zero if embedded is None else embedded)
-
-    def init_incremental_state(
-        self, batch: int, grid: tuple[int, ...], cond: Tensor | None, num_steps: int | None
-    ) -> CausalState:
-        if not self.is_unbounded:
-            num_steps = grid[0]
-        return CausalState(self.net, batch, grid[1:], cond, num_steps)
-
-    def init_state(
-        self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
-    ) -> CausalPriorState:
-        return CausalPriorState(self, batch, grid, cond)
 
 
 def compute_kernel_radii(first_kernel_size: int, kernel_size: int, num_layers: int) -> list[int]:
@@ -133,37 +103,3 @@ def compute_kernel_radii(first_kernel_size: int, kernel_size: int, num_layers: i
             f"{MAX_LAYERS}; got {first_kernel_size}, {kernel_size} and {num_layers}"
         )
     return [first_kernel_size // 2] + [kernel_size // 2] * (num_layers - 1)
-
-
-class CausalPriorState(NetworkPriorState):
-    """Step-by-step evaluation of a `CausalPrior`; see `vqvideo.sampling.PriorState`."""
-
-    prior: CausalPrior
-    net: CausalState
-
-    def build_fused_sampler(self) -> FusedSampler:
-        """Return a sampler that runs the horizontal stack, the head and the choice of a code in
-        one compiled loop (`vqvideo.priors.fused`).
-
-        Raises:
-            ValueError: this state has no fused sampler; the message gives the reason.
-        """
-        if importlib.util.find_spec("numba") is None:
-            raise ValueError("numba is not installed: pip install 'vqvideo[fast]'")
-        if self.batch != 1:
-            raise ValueError(f"it requires a batch of 1, got {self.batch}")
-        if (
-            self.embedding_weight.device.type != "cpu"
-            or self.embedding_weight.dtype != torch.float32
-        ):
-            raise ValueError(
-                f"it requires float32 on the CPU, got {self.embedding_weight.dtype} on "
-                f"{self.embedding_weight.device}"
-            )
-        if torch.is_autocast_enabled("cpu"):
-            raise ValueError("it requires float32, but autocast is enabled")
-        try:
-            from vqvideo.priors.fused import NumbaSampler
-        except (ImportError, RuntimeError) as cause:  # RuntimeError: no writable compilation cache
-            raise ValueError(f"numba failed to import: {cause}") from cause
-        return NumbaSampler(self)
