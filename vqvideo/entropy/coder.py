@@ -217,7 +217,9 @@ class _ExactPriorState:
         """Return the integer frequencies of the m codes of the next group, `[b, m, K]`."""
         with self.arithmetic:
             logits = self.state.logits()
-        return logits_to_frequencies(logits).reshape(len(logits), -1, logits.shape[-1])
+        # constriction reads the rows of contiguous arrays only
+        logits = logits.reshape(len(logits), -1, logits.shape[-1]).contiguous()
+        return logits_to_frequencies(logits)
 
     def push(self, codes: Tensor) -> None:
         """Append the codes of the next group and advance."""
