@@ -132,15 +132,6 @@ class Prior(nn.Module, ABC):
 PRIORS: Registry[Prior] = Registry("prior", Prior, required_args=("rank", "codebook_size"))
 
 
-def require_rank(name: str, rank: int, required: int) -> None:
-    """Raise `ValueError` unless the rank is the one that this prior requires."""
-    if rank != required:
-        raise ValueError(
-            f"prior {name!r} requires code grids of rank {required}, got rank {rank}; "
-            f"for rank {rank} use {get_default_prior(rank)!r}"
-        )
-
-
 def get_default_prior(rank: int) -> str:
     """Return the name of the default prior for code grids of a rank.
 

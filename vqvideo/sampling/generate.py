@@ -22,8 +22,10 @@ from vqvideo.sampling.loop import (
 )
 from vqvideo.sampling.states import (
     FilterOptions,
+    FusedSampler,
     GenerativePrior,
     GuidedPrior,
+    PriorState,
     UncachedPriorState,
     apply_guidance,
 )
@@ -92,20 +94,12 @@ def generate(
     if method not in get_args(SamplingMethod):
         raise ValueError(f"method must be {', '.join(get_args(SamplingMethod))}, got {method!r}")
     prior, grid = eval_view(prior), tuple(shape)
-    if len(grid) != prior.rank or min(grid) < 1:
-        raise ValueError(
-            f"shape must have {prior.rank} sizes of at least 1, one for each axis of the grid; "
-            f"got {grid}"
-        )
-    check_count("batch", batch)
     codes, known_mask = _init_codes(prior, grid, batch, known, mask)
     sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling.check(prior.codebook_size)
-    _check_log_prob(log_prob, batch, method)
-    code_prior, noise = (
-        prior.code_prior,
-        GumbelNoise(seed, batch, prior.codebook_size, prior.device),
-    )
+    if log_prob is not None:
+        _check_log_prob(log_prob, batch, method)
+    code_prior = prior.code_prior
     if code_prior is not prior:
         _check_latent_prior_args(known, log_prob)
         options = FilterOptions(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -113,19 +107,29 @@ def generate(
         cond = prior.sample_latents(batch, grid, cond, seed=seed, **options)
     elif guidance_scale is not None:
         code_prior = apply_guidance(prior, guidance_scale, cond)
+    noise = GumbelNoise(seed, batch, prior.codebook_size, codes.device)
     task = SamplingState(code_prior, sampling, codes, known_mask, noise, progress, log_prob)
     with torch.inference_mode():
         if method == "fixed_point":
             return sample_fixed_point(task, cond)
-        state = None if method == "full" else code_prior.init_state(batch, grid, cond)
-        if state is None and method in ("fused", "cached"):
-            raise ValueError(
-                f"{type(prior).__name__} has no step-by-step state; use method='full' or "
-                f"'fixed_point'"
-            )
-        sampler = fused_sampler(state, method, sampling) if state and log_prob is None else None
-        state = state or UncachedPriorState(code_prior, batch, tuple(codes.shape[1:]), cond)
+        state, sampler = _init_state(task, method, cond)
         return sample_loop(task, state, sampler)
+
+
+def _init_state(
+    task: SamplingState, method: SamplingMethod, cond: Cond | None
+) -> tuple[PriorState, FusedSampler | None]:
+    """Return the state that the method evaluates the prior with, and its fused sampler if used."""
+    prior, (batch, *shape) = task.prior, task.codes.shape
+    state = None if method == "full" else prior.init_state(batch, tuple(shape[: prior.rank]), cond)
+    if state is not None:
+        sampler = None if task.log_prob is not None else fused_sampler(state, method, task.sampling)
+        return state, sampler
+    if method in ("fused", "cached"):
+        raise ValueError(
+            f"{type(prior).__name__} has no step-by-step state; use method='full' or 'fixed_point'"
+        )
+    return UncachedPriorState(prior, batch, tuple(shape), cond), None
 
 
 def _init_codes(
@@ -138,6 +142,12 @@ def _init_codes(
     """Return codes `[batch, *grid(, s)]`, zero except for the known ones, and the flat mask `[n]`
     of known codes.
     """
+    check_count("batch", batch)
+    if len(grid) != prior.rank or min(grid) < 1:
+        raise ValueError(
+            f"shape must have {prior.rank} sizes of at least 1, one for each axis of the grid; "
+            f"got {grid}"
+        )
     shape = (*grid, prior.num_codebooks) if prior.num_codebooks > 1 else grid
     codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
     if known is None and mask is None:
@@ -175,13 +185,13 @@ def _check_latent_prior_args(known: Tensor | None, log_prob: Tensor | None) -> N
         )
 
 
-def _check_log_prob(log_prob: Tensor | None, batch: int, method: SamplingMethod) -> None:
-    if log_prob is not None and (log_prob.shape != (batch,) or log_prob.dtype != torch.float64):
+def _check_log_prob(log_prob: Tensor, batch: int, method: SamplingMethod) -> None:
+    if log_prob.shape != (batch,) or log_prob.dtype != torch.float64:
         raise ValueError(
             f"log_prob must be float64 of shape [{batch}], got {log_prob.dtype} "
             f"{list(log_prob.shape)}"
         )
-    if log_prob is not None and method == "fused":
+    if method == "fused":
         raise ValueError("the fused sampler does not support log_prob; use method='auto'")
 
 

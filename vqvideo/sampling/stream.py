@@ -83,11 +83,8 @@ def stream_chunks(
     if method not in ("auto", "fused", "cached"):
         raise ValueError(f"method must be auto, fused or cached for a stream, got {method!r}")
     check_count("batch", batch)
-    if conds is None and cond is not None and (cond.actions is not None or cond.local is not None):
-        raise ValueError(
-            "actions and local maps vary from step to step: pass the following steps as conds, one "
-            "Cond for each step; cond is for the known steps"
-        )
+    if conds is None:
+        _check_constant(cond)
     codebook_axis = (prior.num_codebooks,) if prior.num_codebooks > 1 else ()
     step_shape = (batch, *inner_shape, *codebook_axis)
     _check_prior(prior, tuple(inner_shape), step_shape)
@@ -168,6 +165,14 @@ class _ChunkSampler(NamedTuple):
         if known is not None:
             state.prefill(known.to(prior.device), math.prod(grid))
         return state
+
+
+def _check_constant(cond: Cond | None) -> None:
+    if cond is not None and (cond.actions is not None or cond.local is not None):
+        raise ValueError(
+            "actions and local maps vary from step to step: pass the following steps as conds, one "
+            "Cond for each step; cond is for the known steps"
+        )
 
 
 def _check_prior(
