@@ -132,9 +132,8 @@ class VerticalStack:
             else:
                 pre.add_(conv_out)
             if index + 1 < len(self.row_buffers):  # the stream after the last layer is unused
-                biased = pre
-                if cond_biases is not None:
-                    biased = pre.addcmul(cond_biases[index], self.gate_scale)
+                bias = None if cond_biases is None else cond_biases[index]
+                biased = pre if bias is None else pre.addcmul(bias, self.gate_scale)
                 a, b = biased.sigmoid().chunk(2, dim=-1)
                 negative = torch.addcmul(b, a, b, value=-2)
                 row = -negative if index == 0 else row - negative
@@ -289,9 +288,7 @@ def _build_gate_scale(like: Tensor, channels: int) -> Tensor:
 
 
 def _flatten_kernel(weight: Tensor) -> Tensor:
-    """Reshape the weight `[o, ..., kh, kw]` of a 3D convolution to that of a 2D convolution, in
-    channels-last memory format.
-    """
+    """Return a weight `[o, ..., kh, kw]` as that of a 2D convolution, in channels-last format."""
     flat = weight.reshape(len(weight), -1, *weight.shape[-2:])
     return flat.contiguous(memory_format=torch.channels_last)
 
