@@ -63,9 +63,8 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**NJIT_OPTIONS)
-def step_horizontal(history, slot, biases, weights, buffers):  # type: ignore[no-untyped-def]
-    """Evaluate H of all layers at one slot; write the streams to the first of the buffers."""
-    residual_and_skip, pre_activation, gate_output = buffers
+def step_horizontal(history, slot, biases, weights, residual_and_skip, pre_activation, gate_output):  # type: ignore[no-untyped-def]
+    """Evaluate H of all layers at one slot; write the streams to `residual_and_skip`."""
     first_weight, left_weights, self_weights, out_weights, dilations, first_radius, radius = weights
     layers, _, c = history.shape
     residual_and_skip[:] = 0
@@ -120,9 +119,8 @@ def _add_conv1d(total, x, stride, weight):  # type: ignore[no-untyped-def]
 
 
 @njit(**NJIT_OPTIONS)
-def step_vertical(rows, weights, to_horizontal, is_first, time_bias, cond_biases, stream):  # type: ignore[no-untyped-def]
+def step_vertical(rows, weight, bias, out_weight, out, is_first, time_bias, cond_biases, stream):  # type: ignore[no-untyped-def]
     """Evaluate V of one layer on the row `stream` `[w, c]`; replace it by the layer's output."""
-    weight, bias, to_horizontal_weight = weights
     height, padded, c = rows.shape
     width, radius = stream.shape[0], height - 1
     for i in range(radius):
@@ -135,8 +133,8 @@ def step_vertical(rows, weights, to_horizontal, is_first, time_bias, cond_biases
             pre[i] += time_bias[i]
     for i in range(height):
         _add_conv1d(pre, rows[i].reshape(padded * c), c, weight[i])
-    to_horizontal[:] = 0
-    _add_conv1d(to_horizontal, pre.reshape(width * 2 * c), 2 * c, to_horizontal_weight)
+    out[:] = 0
+    _add_conv1d(out, pre.reshape(width * 2 * c), 2 * c, out_weight)
     for i in range(width):
         if cond_biases.shape[0]:
             pre[i] += cond_biases[i if cond_biases.shape[0] > 1 else 0]
@@ -193,7 +191,7 @@ def sample_codes(  # type: ignore[no-untyped-def]
         position_slot = slot + position
         position_biases = biases[column + position if biases.shape[0] > 1 else 0]
         buffers = residual_and_skip, pre_activation, gate_output
-        step_horizontal(history, position_slot, position_biases, weights, buffers)
+        step_horizontal(history, position_slot, position_biases, weights, *buffers)
         _compute_hidden(residual_and_skip[c:], head, normed, hidden)
         history[0, position_slot] = 0
         for codebook in range(num_codebooks):
@@ -232,7 +230,7 @@ class FusedVerticalStack(VerticalStack):
             bias, out_weight = layer.vertical.bias, layer.vertical_to_horizontal.weight.flatten(1).T
             weights = to_numpy(weight), to_numpy(bias), to_numpy(out_weight)  # type: ignore[arg-type]
             rows, above = stack.row_buffers[index][0], stack.to_horizontal[index, 0]
-            self.kernel_args.append((to_numpy(rows), weights, to_numpy(above), layer.is_first))
+            self.kernel_args.append((to_numpy(rows), *weights, to_numpy(above), layer.is_first))
         self.empty = np.zeros((len(stack.layers), 0, self.to_horizontal.shape[-1]), FLOAT32)
 
     def step(self, row: Tensor, time_bias: Tensor | None, cond_biases: Tensor | None) -> None:
