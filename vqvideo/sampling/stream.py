@@ -180,20 +180,22 @@ def _check_prior(
 ) -> None:
     """Raise `ValueError` unless the prior supports streaming of steps of this shape."""
     if prior.code_prior is not prior:
-        obstacle, remedy = "samples latents for a whole grid", ""
-    elif not prior.is_unbounded:
-        obstacle = "is conditioned on the rows of its grid (coordinates)"
-        remedy = ", or train a prior without coordinates"
-    elif len(inner_shape) != prior.rank - 1:
+        raise ValueError(
+            "this prior samples latents for a whole grid, so it does not support streaming; "
+            "generate a grid of fixed size"
+        )
+    if not prior.is_unbounded:
+        raise ValueError(
+            "this prior is conditioned on the rows of its grid (coordinates), so it does not "
+            "support streaming; generate a grid of fixed size, or train a prior without coordinates"
+        )
+    if len(inner_shape) != prior.rank - 1:
         raise ValueError(f"inner_shape must have {prior.rank - 1} axes, got {inner_shape}")
-    elif isinstance(prior.order((1, *step_shape[1:])), range):
-        return
-    else:
-        obstacle, remedy = "samples groups of codes all over its grid", ""
-    raise ValueError(
-        f"this prior {obstacle}, so it does not support streaming; generate a grid of fixed size"
-        f"{remedy}"
-    )
+    if not isinstance(prior.order((1, *step_shape[1:])), range):
+        raise ValueError(
+            "this prior samples groups of codes all over its grid, so it does not support "
+            "streaming; generate a grid of fixed size"
+        )
 
 
 def _check_known(known: Tensor, step_shape: tuple[int, ...], codebook_size: int) -> Tensor | None:
