@@ -32,7 +32,8 @@ LAYERS = [
         "streaming",
     ],
     ["quantizers", "nets", "sampling", "data"],
-    ["timm_encoder", "priors"],
+    ["timm_encoder", "incremental"],
+    ["priors"],
     ["likelihoods"],
     ["vqvae", "entropy", "score", "config_v6"],
     ["generator", "config_versions"],
@@ -56,9 +57,10 @@ ALLOWED_IMPORTS = {  # packages of the lower layers list their imports
     "timm_encoder": {"grid", "nets", "streaming"},
     "sampling": {"cond", "modes", "arguments"},
     "data": {"atomic", "media", "grid", "cond", "arguments"},
+    "incremental": {"cond", "nets", "sampling"},
     "priors": {
         *{"registry", "grid", "cond", "device", "modes", "arguments"},
-        *{"quantizers", "nets", "sampling"},
+        *{"quantizers", "nets", "sampling", "incremental"},
     },
     "likelihoods": {
         *{"registry", "distributed", "cond", "modes", "arguments"},

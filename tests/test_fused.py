@@ -1,5 +1,7 @@
 """The fused step: the same codes as the plain one, and who decides where it cannot."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -115,14 +117,14 @@ def sample_and_count_queries(prior, grid, noise=None):
     state = prior.init_state(1, grid, None)
     counts, codes = CountingState(state), torch.zeros(1, *grid, dtype=torch.int64)
     task = SamplingState(
+        prior,
         SamplingParams(),
         codes,
         torch.zeros(codes.numel(), dtype=torch.bool),
         noise or GumbelNoise(0, 1, prior.codebook_size),
-        lambda done, total: None,
     )
     with torch.inference_mode():
-        sample_loop(task, counts, state.build_fused_sampler(), 1)
+        sample_loop(task, counts, state.build_fused_sampler())
     return codes, counts.asked
 
 
@@ -204,9 +206,7 @@ def test_other_precisions_and_other_priors_are_not_fused():
 
 
 def test_without_numba_auto_is_plain_and_fused_says_what_to_install(monkeypatch):
-    from vqvideo.priors import causal
-
-    monkeypatch.setattr(causal.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     prior = build_small_prior(2)
     assert select_method(prior) == "cached"
     with pytest.raises(ValueError, match=r"numba is not installed: pip install 'vqvideo\[fast\]'"):

@@ -31,6 +31,7 @@ class MixedLogitsPrior(torch.nn.Module):
         super().__init__()
         self.prior, self.guidance_scale, self.codebook_size = prior, guidance, prior.codebook_size
         self.device, self.rank, self.is_unbounded = prior.device, prior.rank, True
+        self.order = prior.order
 
     @property
     def code_prior(self):

@@ -267,6 +267,9 @@ class StatelessPrior(torch.nn.Module):
     def code_prior(self):
         return self
 
+    def order(self, shape: tuple[int, ...]) -> range:
+        return range(math.prod(shape))
+
     def init_state(self, batch: int, grid: tuple[int, ...], cond: object) -> None:
         return None
 

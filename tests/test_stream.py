@@ -1,6 +1,7 @@
 """Streams: steps when they are asked for, the codes of a longer grid, memory that does not grow."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -235,6 +236,9 @@ class StatelessPrior(torch.nn.Module):
     @property
     def code_prior(self):
         return self
+
+    def order(self, shape):
+        return range(math.prod(shape))
 
     def init_state(self, batch, grid, cond):
         return None

@@ -87,12 +87,8 @@ class Generator(nn.Module):
             cond=self.select_prior_cond(cond),
             **options,
         )
-        return self.vqvae.decode(
-            codes,
-            self.select_decoder_cond(cond),
-            temperature=decoder_temperature,
-            seed=offset_seeds(options.get("seed", 0), SEED_OFFSET),
-        )
+        decoding = _get_decoding_options(decoder_temperature, options)
+        return self.vqvae.decode(codes, self.select_decoder_cond(cond), **decoding)
 
     def continue_clip(
         self,
@@ -144,13 +140,8 @@ class Generator(nn.Module):
             mask=mask,
             **options,
         )
-        clip = self.vqvae.decode(
-            codes,
-            self.select_decoder_cond(cond),
-            temperature=decoder_temperature,
-            seed=offset_seeds(options.get("seed", 0), SEED_OFFSET),
-            known=first_frames,
-        )
+        decoding = _get_decoding_options(decoder_temperature, options, known=first_frames)
+        clip = self.vqvae.decode(codes, self.select_decoder_cond(cond), **decoding)
         clip = clip[:, :, : first_frames.shape[2] + num_frames]
         clip[:, :, : first_frames.shape[2]] = first_frames
         return clip
@@ -212,13 +203,8 @@ class Generator(nn.Module):
             **options,
         )
         codes = itertools.chain([] if known is None else [known], (step[:, None] for step in steps))
-        chunks = vqvae.decode_stream(
-            codes,
-            decoder_cond,
-            temperature=decoder_temperature,
-            seed=offset_seeds(options.get("seed", 0), SEED_OFFSET),
-            known=first_frames,
-        )
+        decoding = _get_decoding_options(decoder_temperature, options, known=first_frames)
+        chunks = vqvae.decode_stream(codes, decoder_cond, **decoding)
         frames = (frame for chunk in chunks for frame in chunk.unbind(2))
         return itertools.islice(frames, num_known * stride, None)
 
@@ -273,6 +259,16 @@ class Generator(nn.Module):
                 "this model has no prior yet; train one (vqvideo train-prior) or build with prior="
             )
         return self.prior
+
+
+def _get_decoding_options(
+    temperature: float | None,
+    options: GenerateOptions | StreamOptions,
+    known: Tensor | None = None,
+) -> dict[str, Any]:
+    """Return the options of the decoder, with a seed derived from that of the codes."""
+    seed = offset_seeds(options.get("seed", 0), SEED_OFFSET)
+    return {"temperature": temperature, "seed": seed, "known": known}
 
 
 def _group_actions(actions: Iterable[Tensor], stride: int, cond: Cond) -> Iterator[Cond]:

@@ -102,12 +102,13 @@ def report_the_tempered_log_prob(monkeypatch):
 
 
 def forget_the_known_steps(monkeypatch):
-    begin = streaming._init_state
+    begin = streaming._ChunkSampler.init_state
 
-    def careless(prior, batch, inner, known, number, cond):
-        return begin(prior, batch, inner, known if known is None else known * 0, number, cond)
+    def careless(self, *given):
+        known = self.known if self.known is None else self.known * 0
+        return begin(self._replace(known=known), *given)
 
-    monkeypatch.setattr(streaming, "_init_state", careless)
+    monkeypatch.setattr(streaming._ChunkSampler, "init_state", careless)
 
 
 def draw_the_known_noise_again(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 
 from vqvideo import testing
 from vqvideo.cond import Cond
+from vqvideo.incremental.causal import CausalState
 from vqvideo.priors import CausalPrior
 from vqvideo.testing import prior_states, prior_streams, priors
 
@@ -62,7 +63,7 @@ class GridBoundPrior(CausalPrior):
             pushed[0] += 1
             if pushed[0] == math.prod(grid):
                 told = state.net.cond
-                state.net = self.init_incremental_state(batch, grid, None, None)
+                state.net = CausalState(self.net, batch, grid[1:])
                 state.net.set_condition(told, None)
 
         state.push = careless

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from vqvideo.cond import Cond
+from vqvideo.incremental.causal import CausalState
+from vqvideo.incremental.stacks import HorizontalStack, TimeStack, VerticalStack
 from vqvideo.nets import causal
-from vqvideo.nets.causal_state import CausalState
-from vqvideo.nets.horizontal_stack import HorizontalStack
-from vqvideo.nets.stacks import TimeStack, VerticalStack
 from vqvideo.priors import PRIORS, CausalPrior, get_default_prior
 from vqvideo.sampling import generate
 

@@ -165,7 +165,18 @@ def _build_weight_reads(prior: Prior) -> dict[str, TimedCall]:
     A read sums all weights. It is repeated for copies at several memory locations, since some are
     placed unfavorably in the cache.
     """
-    from vqvideo.nets.kernels import sum_array
+    import numba
+    import numpy as np
+
+    from vqvideo.incremental.kernels import NJIT_OPTIONS
+
+    @numba.njit(**{**NJIT_OPTIONS, "cache": False})
+    def sum_array(weights):  # type: ignore[no-untyped-def]
+        """Return the sum of a flat array: about the fastest way to read all of it."""
+        total = np.float32(0)
+        for i in range(weights.shape[0]):
+            total += weights[i]
+        return total
 
     stacks: dict[str, list[Tensor]] = {"H": [], "V": [], "T": []}
     for name, parameter in prior.named_parameters():

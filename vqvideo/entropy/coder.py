@@ -1,12 +1,12 @@
 """Entropy coding of codes under a prior, with a range coder.
 
-Encoding and decoding share one loop: code by code, the prior gives the probabilities of the next
-code, these are converted to integer frequencies (`vqvideo.entropy.frequencies`), and a range coder
-writes or reads the code with them. The decoder evaluates the prior on the same inputs in the same
-order as the encoder, in exact arithmetic (`vqvideo.entropy.exact_arithmetic`), so the bits do not
-depend on the machine, the number of threads or the other items of a batch. (The encoder cannot use
-a parallel pass over the whole grid, since its sums round differently; for many items that would
-not save work either.)
+Encoding and decoding share one loop: group by group in the order of the prior (code by code in
+raster order), the prior gives the probabilities of the next codes, these are converted to integer
+frequencies (`vqvideo.entropy.frequencies`), and a range coder writes or reads the codes with them.
+The decoder evaluates the prior on the same inputs in the same order as the encoder, in exact
+arithmetic (`vqvideo.entropy.exact_arithmetic`), so the bits do not depend on the machine, the
+number of threads or the other items of a batch. (The encoder cannot use a parallel pass over the
+whole grid, since its sums round differently; for many items that would not save work either.)
 
 The metadata of a code file (grid, prior, conditions) is not handled here.
 """
@@ -98,11 +98,11 @@ class PriorCoder:
         """
         grid, flat = self._get_grid(codes), codes.to("cpu", torch.int64).flatten(1)
         encoders = [self._coders.RangeEncoder() for _ in flat]
-        for items, index, state in self._iterate_codes(len(flat), grid, cond, progress):
-            current, weights = flat[items, index], state.compute_frequencies().sub_(1).numpy()
-            symbols = current.numpy().astype(np.int32)
+        for items, group, state in self._iterate_groups(len(flat), grid, cond, progress):
+            current, weights = flat[items, group], state.compute_frequencies().sub_(1).numpy()
+            symbols = current.numpy().astype(np.int32).reshape(weights.shape[:2])
             for item, encoder in enumerate(encoders[items]):
-                encoder.encode(symbols[item, None], self._model, weights[item, None])
+                encoder.encode(symbols[item], self._model, weights[item])
             state.push(current)
         encoded = zip(encoders, flat.numpy(), strict=True)
         return [pack_segment(encoder.get_compressed(), item) for encoder, item in encoded]
@@ -124,11 +124,11 @@ class PriorCoder:
         shape = self._get_codes_shape(len(segments), grid)
         decoders = [self._coders.RangeDecoder(item_words) for item_words in words]
         flat = torch.zeros(shape, dtype=torch.int64).flatten(1)
-        for items, index, state in self._iterate_codes(len(flat), grid, cond, progress):
-            current, weights = flat[items, index], state.compute_frequencies().sub_(1).numpy()
-            for item, decoder in enumerate(decoders[items]):
-                current[item] = self._decode_code(decoder, weights[item, None])
-            state.push(current)
+        for items, group, state in self._iterate_groups(len(flat), grid, cond, progress):
+            weights = state.compute_frequencies().sub_(1).numpy()
+            for item, decoder in enumerate(decoders[items], items.start):
+                flat[item, group] = self._decode_group(decoder, weights[item - items.start])
+            state.push(flat[items, group])
         for index, (segment, item) in enumerate(zip(segments, flat.numpy(), strict=True)):
             check_codes_crc(segment, item, index)
         return flat.view(shape)
@@ -139,16 +139,18 @@ class PriorCoder:
         """
         grid, flat = self._get_grid(codes), codes.to("cpu", torch.int64).flatten(1)
         result = torch.empty(*flat.shape, self.prior.codebook_size, dtype=torch.float64)
-        for items, index, state in self._iterate_codes(len(flat), grid, cond, None):
-            result[items, index] = state.compute_frequencies()
-            state.push(flat[items, index])
+        for items, group, state in self._iterate_groups(len(flat), grid, cond, None):
+            frequencies = state.compute_frequencies()
+            result[items, group] = frequencies.reshape(result[items, group].shape)
+            state.push(flat[items, group])
         return result.view(*codes.shape, -1)
 
-    def _decode_code(self, decoder: Any, weights: np.ndarray[Any, Any]) -> int:
+    def _decode_group(self, decoder: Any, weights: np.ndarray[Any, Any]) -> Tensor:
         try:
-            return int(decoder.decode(self._model, weights)[0])
+            codes = decoder.decode(self._model, weights)
         except AssertionError:  # invalid words under this prior; the CRC of the codes reports it
-            return 0
+            codes = np.zeros(len(weights), np.int32)
+        return torch.from_numpy(codes.astype(np.int64))
 
     def _get_grid(self, codes: Tensor) -> tuple[int, ...]:
         prior, has_codebook_axis = self.prior, self.prior.num_codebooks > 1
@@ -171,30 +173,34 @@ class PriorCoder:
             )
         return (batch, *grid, prior.num_codebooks) if prior.num_codebooks > 1 else (batch, *grid)
 
-    def _iterate_codes(
+    def _iterate_groups(
         self,
         batch: int,
         grid: tuple[int, ...],
         cond: Cond | None,
         progress: ProgressCallback | None,
-    ) -> Iterator[tuple[slice, int, _ExactPriorState]]:
-        """Yield the slice of items, the code index and the prior state, for each code in turn.
+    ) -> Iterator[tuple[slice, int | Tensor, _ExactPriorState]]:
+        """Yield the slice of items, the indices of a group of codes and the prior state, for each
+        group of the prior's order in turn.
 
-        The state stands before that code; the caller must push the code.
+        The state stands before that group; the caller must push its codes.
         """
         if cond is not None:
             cond.check(self.prior.cond, batch, grid)
         num_codes = math.prod(grid) * self.prior.num_codebooks
+        order = self.prior.order(self._get_codes_shape(batch, grid)[1:])
         for start in range(0, batch, BATCH_SIZE):
             items = slice(start, min(start + BATCH_SIZE, batch))
             size = items.stop - start
             state = _ExactPriorState(
                 self.prior, self._get_codes_shape(size, grid), _slice_cond(items, cond)
             )
-            for index in range(num_codes):
-                yield items, index, state
+            num_done = start * num_codes
+            for group in order:
+                yield items, group, state
+                num_done += size * (group.numel() if isinstance(group, Tensor) else 1)
                 if progress is not None:
-                    progress(start * num_codes + (index + 1) * size, batch * num_codes)
+                    progress(num_done, batch * num_codes)
 
 
 class _ExactPriorState:
@@ -208,13 +214,15 @@ class _ExactPriorState:
         self.state = UncachedPriorState(prior, batch, shape[1:], cond) if state is None else state
 
     def compute_frequencies(self) -> Tensor:
-        """Return the integer frequencies of the next code, `[b, K]`."""
+        """Return the integer frequencies of the m codes of the next group, `[b, m, K]`."""
         with self.arithmetic:
             logits = self.state.logits()
+        # constriction reads the rows of contiguous arrays only
+        logits = logits.reshape(len(logits), -1, logits.shape[-1]).contiguous()
         return logits_to_frequencies(logits)
 
     def push(self, codes: Tensor) -> None:
-        """Append the next code, `[b]`, and advance."""
+        """Append the codes of the next group and advance."""
         with self.arithmetic:
             self.state.push(codes)
 

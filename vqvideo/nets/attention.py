@@ -9,7 +9,7 @@ distance between two positions along each axis. To give the network the absolute
 a linear map of the same cosines and sines is added to every input. No weight depends on the grid
 size.
 
-attention_state.py evaluates the same network step by step.
+`vqvideo.incremental` evaluates the same network step by step.
 """
 
 from __future__ import annotations

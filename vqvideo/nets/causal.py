@@ -12,7 +12,7 @@ spot of masked kernels); rank 3 is all three. No weights are masked: kernels are
 visible positions and features are shifted by one step. Internally, tensors always have three axes
 `[b, c, t, h, w]`; axes missing at a rank have size 1, so there is one code path.
 
-causal_state.py evaluates the same network step by step.
+`vqvideo.incremental` evaluates the same network step by step.
 """
 
 from __future__ import annotations
@@ -48,11 +48,8 @@ class ReceptiveField(NamedTuple):
         """Return whether it contains `offset` (frame, row, column; negative is earlier)."""
         frame, row, column = (0,) * (3 - len(offset)) + tuple(offset)
         if frame:
-            return (
-                -self.frames <= frame < 0
-                and -self.rows <= row < self.rows
-                and abs(column) <= self.columns
-            )
+            is_near = -self.frames <= frame < 0 and -self.rows <= row < self.rows
+            return is_near and abs(column) <= self.columns
         if row:
             return -self.rows <= row < 0 and abs(column) <= self.columns
         return -self.left <= column < 0
@@ -87,14 +84,9 @@ class CausalLayer(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.rank, self.kernel_radius, self.dilation, self.is_first = (
-            rank,
-            kernel_radius,
-            dilation,
-            is_first,
-        )
-        self.taps = kernel_radius if is_first else kernel_radius + 1
-        side = 2 * kernel_radius + 1
+        self.rank, self.kernel_radius = rank, kernel_radius
+        self.dilation, self.is_first = dilation, is_first
+        taps, side = kernel_radius + (not is_first), 2 * kernel_radius + 1
         if rank == 3:
             self.time = nn.Conv3d(width, 2 * width, (time_kernel_size, side, side))
             self.time_to_vertical = nn.Conv3d(2 * width, 2 * width, 1, bias=False)
@@ -102,7 +94,7 @@ class CausalLayer(nn.Module):
         if rank >= 2:
             self.vertical = nn.Conv3d(width, 2 * width, (1, kernel_radius + 1, side))
             self.vertical_to_horizontal = nn.Conv3d(2 * width, 2 * width, 1, bias=False)
-        self.horizontal = nn.Conv3d(width, 2 * width, (1, 1, self.taps), dilation=(1, 1, dilation))
+        self.horizontal = nn.Conv3d(width, 2 * width, (1, 1, taps), dilation=(1, 1, dilation))
         self.out = nn.Conv3d(width, 2 * width, 1)  # residual and skip halves
         self.cond_proj = (
             nn.Conv3d(cond_width, 2 * width * rank, 1, bias=False) if cond_width else None
@@ -199,10 +191,7 @@ class CausalNet(nn.Module):
                 zip(kernel_radii, dilations, strict=True)
             )
         )
-        left = sum(
-            kernel_radius * step
-            for kernel_radius, step in zip(kernel_radii, dilations, strict=True)
-        )
+        left = sum(radius * step for radius, step in zip(kernel_radii, dilations, strict=True))
         self.receptive_field = ReceptiveField(
             frames=1 + len(kernel_radii) * (time_kernel_size - 1) if rank == 3 else 0,
             rows=1 + left if rank >= 2 else 0,
@@ -217,9 +206,7 @@ class CausalNet(nn.Module):
         batch_size = max(1, MAX_CHUNK_NUMEL // x[0].numel())
         chunks = x.split(batch_size)
         conds = [None] * len(chunks) if cond is None else cond.split(batch_size)
-        return torch.cat(
-            [self._compute_features(*pair) for pair in zip(chunks, conds, strict=True)]
-        )
+        return torch.cat(list(map(self._compute_features, chunks, conds)))
 
     def _compute_features(self, x: Tensor, cond: Tensor | None) -> Tensor:
         for streams in self.iter_streams(x, cond):  # noqa: B007

@@ -1,12 +1,9 @@
 """Priors p(codes | cond), chosen by the rank of the code grid."""
 
 from vqvideo.priors.base import PRIORS, Prior, get_default_prior
-from vqvideo.priors.causal import CausalPrior
-from vqvideo.priors.masked3d import masked3d
-from vqvideo.priors.pixelcnn import pixelcnn
+from vqvideo.priors.causal import CausalPrior, masked3d, pixelcnn, wavenet
 from vqvideo.priors.transformer import TransformerPrior, transformer
 from vqvideo.priors.vqvae import VQVAEPrior
-from vqvideo.priors.wavenet import wavenet
 
 __all__ = [
     "PRIORS",

@@ -1,7 +1,8 @@
-"""Interface of priors: p(codes | cond) over a code grid, in raster order."""
+"""Interface of priors: p(codes | cond) over a code grid, in raster order or another one."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Unpack
@@ -15,7 +16,7 @@ from vqvideo.cond import Cond, CondSpec
 from vqvideo.device import get_device
 from vqvideo.nets.causal import ReceptiveField
 from vqvideo.registry import Registry
-from vqvideo.sampling import FilterOptions, PriorState
+from vqvideo.sampling import FilterOptions, Order, PriorState
 
 
 class Prior(nn.Module, ABC):
@@ -53,10 +54,19 @@ class Prior(nn.Module, ABC):
         """Return the logits `[b, K, *grid]` of every position, given all earlier positions.
 
         Codes are `[b, *grid]`; with several codebooks they are `[b, *grid, s]` and the logits are
-        `[b, K, *grid, s]`. Logits are strictly causal in raster order (frame, row, column,
-        codebook). A prior with latents also conditions on the latents of these codes; then only
-        its `code_prior` is strictly causal.
+        `[b, K, *grid, s]`. Logits are strictly causal in the `order` of the prior, by default
+        raster order (frame, row, column, codebook). A prior with latents also conditions on the
+        latents of these codes; then only its `code_prior` is strictly causal.
         """
+
+    def order(self, shape: tuple[int, ...], seed: int = 0) -> Order:
+        """Return the groups in which the codes `[*shape]` of an item are modeled; raster order.
+
+        `logits`, `log_prob`, `generate` and entropy coding use the order with seed 0. A prior in
+        another order gives the logits of a code given the codes of all earlier groups; it has no
+        step-by-step state.
+        """
+        return range(math.prod(shape))
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the training loss, a scalar: by default the NLL in nats per code."""
@@ -97,7 +107,7 @@ class Prior(nn.Module, ABC):
     def init_state(
         self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
     ) -> PriorState | None:
-        """Return a state for step-by-step sampling, or None if the prior does not support it."""
+        """Return a state for step-by-step sampling in raster order, or None if there is none."""
         return None
 
     def _check_codes(self, codes: Tensor) -> Tensor:
@@ -121,15 +131,6 @@ class Prior(nn.Module, ABC):
 
 
 PRIORS: Registry[Prior] = Registry("prior", Prior, required_args=("rank", "codebook_size"))
-
-
-def require_rank(name: str, rank: int, required: int) -> None:
-    """Raise `ValueError` unless the rank is the one that this prior requires."""
-    if rank != required:
-        raise ValueError(
-            f"prior {name!r} requires code grids of rank {required}, got rank {rank}; "
-            f"for rank {rank} use {get_default_prior(rank)!r}"
-        )
 
 
 def get_default_prior(rank: int) -> str:

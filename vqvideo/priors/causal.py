@@ -2,23 +2,20 @@
 
 Codes are embedded, the causal network computes the features of each position from earlier
 positions, and a small position-wise head computes the logits. The three published priors are this
-prior with their own rank and defaults (wavenet.py, pixelcnn.py, masked3d.py).
+prior with their own rank and defaults.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vqvideo.cond import Cond, CondSpec
+from vqvideo.cond import CondSpec
 from vqvideo.nets.causal import CausalNet
-from vqvideo.nets.causal_state import CausalState
-from vqvideo.priors.network import NetworkPrior, NetworkPriorState
-from vqvideo.sampling import FusedSampler
+from vqvideo.priors.base import PRIORS, get_default_prior
+from vqvideo.priors.network import NetworkPrior
 
 MAX_LAYERS = 4096  # checked before a list of this length is built
 
@@ -78,42 +75,156 @@ class CausalPrior(NetworkPrior):
                 kernel_radii=kernel_radii,
                 dilations=dilations,
                 time_kernel_size=time_kernel_size,
-                cond_width=max(cond_width, width if coordinates else 0),
+                cond_width=cond_width,
                 dropout=dropout,
             ),
+            coordinates=coordinates,
         )
-        self.coord_embedding = nn.Linear(2, width, bias=False) if coordinates else None
         self.is_unbounded = rank != 2 or not coordinates
         self.receptive_field = self.net.receptive_field
 
     def forward_features(self, embeddings: Tensor, cond: Tensor | None) -> Tensor:
         return self.net(embeddings.movedim(-1, 1), cond).movedim(1, -1)  # type: ignore[no-any-return]
 
-    def embed_cond(self, cond: Cond | None, batch: int, grid: tuple[int, ...]) -> Tensor | None:
-        embedded = super().embed_cond(cond, batch, grid)
-        if self.coord_embedding is None:
-            return embedded
-        weight = self.coord_embedding.weight
-        axes = [
-            torch.linspace(-1, 1, size, dtype=weight.dtype, device=weight.device)
-            for size in grid[-2:]
-        ]
-        coords = torch.stack(torch.meshgrid(axes, indexing="ij"), dim=-1)  # [h, w, 2]
-        coord_map: Tensor = self.coord_embedding(coords).movedim(-1, 0)[None, :, None]
-        zero: Tensor = coord_map.new_zeros(batch, 1, 1, 1, 1)
-        return coord_map + (zero if embedded is None else embedded)
 
-    def init_incremental_state(
-        self, batch: int, grid: tuple[int, ...], cond: Tensor | None, num_steps: int | None
-    ) -> CausalState:
-        if not self.is_unbounded:
-            num_steps = grid[0]
-        return CausalState(self.net, batch, grid[1:], cond, num_steps)
+@PRIORS.register("wavenet")
+def wavenet(
+    *,
+    rank: int = 1,
+    codebook_size: int,
+    num_codebooks: int = 1,
+    width: int = 128,
+    num_layers: int = 20,
+    dilation_cycle: int = 10,
+    dropout: float = 0.0,
+    cond: CondSpec | Mapping[str, Any] | None = None,
+) -> CausalPrior:
+    """Build a WaveNet over codes (van den Oord et al. 2016, arXiv 1609.03499).
 
-    def init_state(
-        self, batch: int, grid: tuple[int, ...], cond: Cond | None = None
-    ) -> CausalPriorState:
-        return CausalPriorState(self, batch, grid, cond)
+    The kernel size is 2. The first layer sees the previous code. In the layers after it the
+    dilation doubles from layer to layer, 1, 2, 4, ..., and restarts at 1 after `dilation_cycle`
+    layers. 20 layers in cycles of 10 have a receptive field of 1,535 codes, without gaps.
+
+    Args:
+        rank: 1; any other rank raises `ValueError`.
+        codebook_size: K.
+        num_codebooks: s, codes per position.
+        width: channels.
+        num_layers: number of layers.
+        dilation_cycle: number of layers after which dilations restart at 1.
+        dropout: dropout rate in training.
+        cond: conditions that the prior accepts.
+    """
+    _require_rank("wavenet", rank, 1)
+    if not 1 <= num_layers <= MAX_LAYERS:
+        raise ValueError(f"num_layers must be 1 to {MAX_LAYERS}, got {num_layers}")
+    return CausalPrior(
+        rank=1,
+        codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
+        width=width,
+        kernel_radii=(1,) * num_layers,
+        dilations=[1] + [2 ** (layer % dilation_cycle) for layer in range(num_layers - 1)],
+        dropout=dropout,
+        cond=cond,
+    )
+
+
+@PRIORS.register("pixelcnn")
+def pixelcnn(
+    *,
+    rank: int = 2,
+    codebook_size: int,
+    num_codebooks: int = 1,
+    width: int = 96,
+    num_layers: int = 15,
+    first_kernel_size: int = 7,
+    kernel_size: int = 3,
+    dropout: float = 0.0,
+    cond: CondSpec | Mapping[str, Any] | None = None,
+    coordinates: bool = False,
+) -> CausalPrior:
+    """Build a gated PixelCNN over codes (van den Oord et al. 2016, arXiv 1606.05328).
+
+    Two stacks avoid the blind spot above and to the right. With S the sum of kernel_size // 2
+    over the layers, the receptive field of a position is S + 1 rows above, with S columns to each
+    side, and S columns to the left in its own row. 15 layers with the default kernel sizes give
+    S = 17, which covers a grid of 18 x 18.
+
+    Args:
+        rank: 2; any other rank raises `ValueError`.
+        codebook_size: K.
+        num_codebooks: s, codes per position.
+        width: channels.
+        num_layers: number of layers.
+        first_kernel_size: kernel size of the first layer; odd.
+        kernel_size: kernel size of the other layers; odd.
+        dropout: dropout rate in training.
+        cond: conditions that the prior accepts.
+        coordinates: whether to condition every position on its row and column; see `CausalPrior`.
+    """
+    _require_rank("pixelcnn", rank, 2)
+    return CausalPrior(
+        rank=2,
+        codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
+        width=width,
+        kernel_radii=compute_kernel_radii(first_kernel_size, kernel_size, num_layers),
+        dilations=(1,) * num_layers,
+        dropout=dropout,
+        cond=cond,
+        coordinates=coordinates,
+    )
+
+
+@PRIORS.register("masked3d")
+def masked3d(
+    *,
+    rank: int = 3,
+    codebook_size: int,
+    num_codebooks: int = 1,
+    width: int = 96,
+    num_layers: int = 8,
+    first_kernel_size: int = 5,
+    kernel_size: int = 3,
+    time_kernel_size: int = 2,
+    dropout: float = 0.1,
+    cond: CondSpec | Mapping[str, Any] | None = None,
+    coordinates: bool = False,
+) -> CausalPrior:
+    """Build a gated PixelCNN with a third stack for past frames.
+
+    A raster-masked 3D kernel would have a blind spot in the past; three stacks of cropped kernels
+    have none. With S the sum of kernel_size // 2 over L layers, the receptive field of a position
+    is 1 + L (time_kernel_size - 1) frames back, in each of them the rows and columns within S (and
+    one more row above), and in its own frame the receptive field of `pixelcnn`.
+
+    Args:
+        rank: 3; any other rank raises `ValueError`.
+        codebook_size: K.
+        num_codebooks: s, codes per position.
+        width: channels.
+        num_layers: L, number of layers.
+        first_kernel_size: spatial kernel size of the first layer; odd.
+        kernel_size: spatial kernel size of the other layers; odd.
+        time_kernel_size: number of frames in each layer's time kernel.
+        dropout: dropout rate in training.
+        cond: conditions that the prior accepts.
+        coordinates: whether to condition every position on its row and column; see `CausalPrior`.
+    """
+    _require_rank("masked3d", rank, 3)
+    return CausalPrior(
+        rank=3,
+        codebook_size=codebook_size,
+        num_codebooks=num_codebooks,
+        width=width,
+        kernel_radii=compute_kernel_radii(first_kernel_size, kernel_size, num_layers),
+        dilations=(1,) * num_layers,
+        time_kernel_size=time_kernel_size,
+        dropout=dropout,
+        cond=cond,
+        coordinates=coordinates,
+    )
 
 
 def compute_kernel_radii(first_kernel_size: int, kernel_size: int, num_layers: int) -> list[int]:
@@ -135,35 +246,10 @@ def compute_kernel_radii(first_kernel_size: int, kernel_size: int, num_layers: i
     return [first_kernel_size // 2] + [kernel_size // 2] * (num_layers - 1)
 
 
-class CausalPriorState(NetworkPriorState):
-    """Step-by-step evaluation of a `CausalPrior`; see `vqvideo.sampling.PriorState`."""
-
-    prior: CausalPrior
-    net: CausalState
-
-    def build_fused_sampler(self) -> FusedSampler:
-        """Return a sampler that runs the horizontal stack, the head and the choice of a code in
-        one compiled loop (`vqvideo.priors.fused`).
-
-        Raises:
-            ValueError: this state has no fused sampler; the message gives the reason.
-        """
-        if importlib.util.find_spec("numba") is None:
-            raise ValueError("numba is not installed: pip install 'vqvideo[fast]'")
-        if self.batch != 1:
-            raise ValueError(f"it requires a batch of 1, got {self.batch}")
-        if (
-            self.embedding_weight.device.type != "cpu"
-            or self.embedding_weight.dtype != torch.float32
-        ):
-            raise ValueError(
-                f"it requires float32 on the CPU, got {self.embedding_weight.dtype} on "
-                f"{self.embedding_weight.device}"
-            )
-        if torch.is_autocast_enabled("cpu"):
-            raise ValueError("it requires float32, but autocast is enabled")
-        try:
-            from vqvideo.priors.fused import NumbaSampler
-        except (ImportError, RuntimeError) as cause:  # RuntimeError: no writable compilation cache
-            raise ValueError(f"numba failed to import: {cause}") from cause
-        return NumbaSampler(self)
+def _require_rank(name: str, rank: int, required: int) -> None:
+    """Raise `ValueError` unless the rank is the one that this prior requires."""
+    if rank != required:
+        raise ValueError(
+            f"prior {name!r} requires code grids of rank {required}, got rank {rank}; "
+            f"for rank {rank} use {get_default_prior(rank)!r}"
+        )

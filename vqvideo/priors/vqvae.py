@@ -28,7 +28,7 @@ from vqvideo.nets import DECODERS, ENCODERS
 from vqvideo.priors.base import PRIORS, Prior, get_default_prior
 from vqvideo.priors.network import embed_codes
 from vqvideo.quantizers import QUANTIZERS, Quantized
-from vqvideo.sampling import FilterOptions, generate
+from vqvideo.sampling import FilterOptions, Order, generate
 
 COMMITMENT_WEIGHT = 0.25  # beta of eq. 3, the value that the paper uses in all experiments
 LATENT_SEED_OFFSET = 7_368_787  # latents and codes must not be sampled with the same noise
@@ -102,6 +102,9 @@ class VQVAEPrior(Prior):
     @property
     def code_prior(self) -> Prior:
         return self.bottom
+
+    def order(self, shape: tuple[int, ...], seed: int = 0) -> Order:
+        return self.bottom.order(shape, seed)
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         """Return the loss of eq. 3 per code, with the bottom prior as the decoder, plus the NLL of

@@ -14,6 +14,7 @@ from vqvideo.sampling.states import (
     FilterOptions,
     FusedSampler,
     GenerativePrior,
+    Order,
     PriorState,
 )
 from vqvideo.sampling.stream import stream, stream_chunks
@@ -24,6 +25,7 @@ __all__ = [
     "GenerateOptions",
     "GenerativePrior",
     "GumbelNoise",
+    "Order",
     "PriorState",
     "ProgressCallback",
     "SamplingMethod",

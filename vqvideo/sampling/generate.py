@@ -22,8 +22,10 @@ from vqvideo.sampling.loop import (
 )
 from vqvideo.sampling.states import (
     FilterOptions,
+    FusedSampler,
     GenerativePrior,
     GuidedPrior,
+    PriorState,
     UncachedPriorState,
     apply_guidance,
 )
@@ -69,8 +71,8 @@ def generate(
         cond: conditions; None samples unconditionally.
         known: codes in the shape of the result; the codes at positions in `mask` are kept.
         mask: bool `[*shape]` (or `[*shape, s]`), True where codes are known: at any positions, not
-            only in a prefix. Codes are sampled in raster order, each conditioned only on the codes
-            before it.
+            only in a prefix. Codes are sampled in the order of the prior (raster order, unless
+            `Prior.order` gives another), each conditioned only on the codes before it.
         temperature, top_k, top_p: see `SamplingParams`.
         guidance_scale: classifier-free guidance (Ho and Salimans 2022): logits are
             u + guidance_scale * (c - u), for conditional logits c and unconditional logits u. 1 or
@@ -85,72 +87,90 @@ def generate(
             fastest available of "fused", "cached" and "full"; see `select_method`.
         progress: callback, called with (number of codes done, total number of codes).
         log_prob: float64 `[batch]`; the log-probability of the sampled codes in nats is added to
-            it. Each code is scored given all codes before it, under the model without temperature,
-            top-k and top-p. If no codes are known, the sum is `prior.log_prob`. If `log_prob` is
-            given, "auto" excludes "fused".
+            it. Each code is scored given all codes before it in the prior's order, under the model
+            without temperature, top-k and top-p. If no codes are known, the sum is
+            `prior.log_prob`. If `log_prob` is given, "auto" excludes "fused".
     """
     if method not in get_args(SamplingMethod):
         raise ValueError(f"method must be {', '.join(get_args(SamplingMethod))}, got {method!r}")
-    prior, shape = eval_view(prior), tuple(shape)
-    if len(shape) != prior.rank or min(shape) < 1:
-        raise ValueError(
-            f"shape must have {prior.rank} sizes of at least 1, one for each axis of the grid; "
-            f"got {shape}"
-        )
-    check_count("batch", batch)
-    if prior.num_codebooks > 1:
-        if mask is not None and tuple(mask.shape) == shape:
-            mask = mask[..., None].expand(*shape, prior.num_codebooks)
-        grid, shape = shape, (*shape, prior.num_codebooks)
-    else:
-        grid = shape
-    _check_known(shape, batch, known, mask, prior.codebook_size)
+    prior, grid = eval_view(prior), tuple(shape)
+    codes, known_mask = _init_codes(prior, grid, batch, known, mask)
     sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling.check(prior.codebook_size)
-    if prior.code_prior is not prior:
+    if log_prob is not None:
+        _check_log_prob(log_prob, batch, method)
+    code_prior = prior.code_prior
+    if code_prior is not prior:
         _check_latent_prior_args(known, log_prob)
-        cond = prior.sample_latents(
-            batch,
-            grid,
-            cond,
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            guidance_scale=guidance_scale,
-        )
-        guidance_scale = None  # guidance was applied to the latents
-    guided = apply_guidance(prior.code_prior, guidance_scale, cond)
-    if log_prob is not None and (log_prob.shape != (batch,) or log_prob.dtype != torch.float64):
-        raise ValueError(
-            f"log_prob must be float64 of shape [{batch}], got {log_prob.dtype} "
-            f"{list(log_prob.shape)}"
-        )
-    if log_prob is not None and method == "fused":
-        raise ValueError("the fused sampler does not support log_prob; use method='auto'")
-    codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
-    if known is not None and mask is not None:
-        codes.copy_(torch.where(mask.to(known.device), known.long(), 0))
-    sampling_state = SamplingState(
-        sampling=sampling,
-        codes=codes,
-        known_mask=(torch.zeros(shape, dtype=torch.bool) if mask is None else mask.cpu()).flatten(),
-        noise=GumbelNoise(seed, batch, prior.codebook_size, codes.device),
-        progress=progress or (lambda num_done, total: None),
-        log_prob=log_prob,
-    )
+        options = FilterOptions(temperature=temperature, top_k=top_k, top_p=top_p)
+        options["guidance_scale"] = guidance_scale  # applied to the latents only
+        cond = prior.sample_latents(batch, grid, cond, seed=seed, **options)
+    elif guidance_scale is not None:
+        code_prior = apply_guidance(prior, guidance_scale, cond)
+    noise = GumbelNoise(seed, batch, prior.codebook_size, codes.device)
+    task = SamplingState(code_prior, sampling, codes, known_mask, noise, progress, log_prob)
     with torch.inference_mode():
         if method == "fixed_point":
-            return sample_fixed_point(sampling_state, lambda codes: guided.logits(codes, cond))
-        state = None if method == "full" else guided.init_state(batch, grid, cond)
-        if state is None and method in ("fused", "cached"):
-            raise ValueError(
-                f"{type(prior).__name__} has no step-by-step state; use method='full' or "
-                f"'fixed_point'"
-            )
-        sampler = fused_sampler(state, method, sampling) if state and log_prob is None else None
-        state = state or UncachedPriorState(guided, batch, shape, cond)
-        return sample_loop(sampling_state, state, sampler, prior.num_codebooks)
+            return sample_fixed_point(task, cond)
+        state, sampler = _init_state(task, method, cond)
+        return sample_loop(task, state, sampler)
+
+
+def _init_state(
+    task: SamplingState, method: SamplingMethod, cond: Cond | None
+) -> tuple[PriorState, FusedSampler | None]:
+    """Return the state that the method evaluates the prior with, and its fused sampler if used."""
+    prior, (batch, *shape) = task.prior, task.codes.shape
+    state = None if method == "full" else prior.init_state(batch, tuple(shape[: prior.rank]), cond)
+    if state is not None:
+        sampler = None if task.log_prob is not None else fused_sampler(state, method, task.sampling)
+        return state, sampler
+    if method in ("fused", "cached"):
+        raise ValueError(
+            f"{type(prior).__name__} has no step-by-step state; use method='full' or 'fixed_point'"
+        )
+    return UncachedPriorState(prior, batch, tuple(shape), cond), None
+
+
+def _init_codes(
+    prior: GenerativePrior,
+    grid: tuple[int, ...],
+    batch: int,
+    known: Tensor | None,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return codes `[batch, *grid(, s)]`, zero except for the known ones, and the flat mask `[n]`
+    of known codes.
+    """
+    check_count("batch", batch)
+    if len(grid) != prior.rank or min(grid) < 1:
+        raise ValueError(
+            f"shape must have {prior.rank} sizes of at least 1, one for each axis of the grid; "
+            f"got {grid}"
+        )
+    shape = (*grid, prior.num_codebooks) if prior.num_codebooks > 1 else grid
+    codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
+    if known is None and mask is None:
+        return codes, torch.zeros(codes[0].numel(), dtype=torch.bool)
+    if known is None or mask is None:
+        raise ValueError(
+            "known and mask must be given together: codes, and the positions where they are known"
+        )
+    check_tensor("known", known)
+    if tuple(mask.shape) == grid != shape:
+        mask = mask[..., None].expand(shape)
+    if tuple(known.shape) != (batch, *shape) or not is_integer(known):
+        raise ValueError(
+            f"known must be integers of shape {[batch, *shape]}, "
+            f"got {known.dtype} {list(known.shape)}"
+        )
+    if tuple(mask.shape) != shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be bool of shape {list(shape)}, got {mask.dtype} {list(mask.shape)}"
+        )
+    mask, known = mask.to(known.device), known.long()
+    check_codes("known codes", known[:, mask], prior.codebook_size)
+    return codes.copy_(torch.where(mask, known, 0)), mask.cpu().flatten()
 
 
 def _check_latent_prior_args(known: Tensor | None, log_prob: Tensor | None) -> None:
@@ -165,30 +185,14 @@ def _check_latent_prior_args(known: Tensor | None, log_prob: Tensor | None) -> N
         )
 
 
-def _check_known(
-    shape: tuple[int, ...],
-    batch: int,
-    known: Tensor | None,
-    mask: Tensor | None,
-    codebook_size: int,
-) -> None:
-    if (known is None) != (mask is None):
+def _check_log_prob(log_prob: Tensor, batch: int, method: SamplingMethod) -> None:
+    if log_prob.shape != (batch,) or log_prob.dtype != torch.float64:
         raise ValueError(
-            "known and mask must be given together: codes, and the positions where they are known"
+            f"log_prob must be float64 of shape [{batch}], got {log_prob.dtype} "
+            f"{list(log_prob.shape)}"
         )
-    if known is not None:
-        check_tensor("known", known)
-    if known is not None and (tuple(known.shape) != (batch, *shape) or not is_integer(known)):
-        raise ValueError(
-            f"known must be integers of shape {[batch, *shape]}, "
-            f"got {known.dtype} {list(known.shape)}"
-        )
-    if mask is not None and (tuple(mask.shape) != shape or mask.dtype != torch.bool):
-        raise ValueError(
-            f"mask must be bool of shape {list(shape)}, got {mask.dtype} {list(mask.shape)}"
-        )
-    if known is not None and mask is not None:
-        check_codes("known codes", known.long()[:, mask.to(known.device)], codebook_size)
+    if method == "fused":
+        raise ValueError("the fused sampler does not support log_prob; use method='auto'")
 
 
 def select_method(

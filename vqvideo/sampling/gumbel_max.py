@@ -134,6 +134,10 @@ class GumbelNoise:
         self.offset += 1
         return self.chunk[self.offset - 1]
 
+    def read(self, num_positions: int) -> Tensor:
+        """Return the noise `[b, n, K]` of the next n positions and advance by n."""
+        return torch.stack([self.next() for _ in range(num_positions)], dim=1)
+
     def skip(self, num_positions: int) -> None:
         """Advance by `num_positions` positions."""
         while num_positions:

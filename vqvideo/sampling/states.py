@@ -1,4 +1,4 @@
-"""Interfaces of priors for sampling, and classifier-free guidance."""
+"""Interfaces of priors for sampling, their order, and classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from torch import Tensor
 
 from vqvideo.cond import Cond
 from vqvideo.sampling.gumbel_max import SamplingParams
+
+Order = range | Sequence[Tensor]
+"""Groups of codes in the order in which a prior models them, as flat indices into the codes of an
+item `[*grid(, s)]`. The codes of a group are independent given all codes of earlier groups, so they
+are sampled at once. Every code is in one group. `range(n)` is raster order: groups of one code. In
+any other order the groups are int64 tensors. Groups depend on the shape of the codes and on a seed,
+never on values."""
 
 
 class FilterOptions(TypedDict, total=False):
@@ -40,7 +47,7 @@ class FusedSampler(Protocol):
 
 class PriorState(Protocol):
     """State for evaluating a prior code by code, in raster order; with several codebooks, the
-    codes of a position follow one another.
+    codes of a position follow one another. (`UncachedPriorState` takes the groups of any order.)
 
     The state is initialized for a grid, but it can continue beyond the grid's first axis if the
     prior is unbounded. `set_condition` then provides conditions that vary along that axis.
@@ -81,6 +88,8 @@ class AutoregressiveModel(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    def order(self, shape: tuple[int, ...]) -> Order: ...
+
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor: ...
 
     def init_state(
@@ -106,15 +115,13 @@ class GenerativePrior(AutoregressiveModel, Protocol):
 
 
 def apply_guidance(
-    prior: AutoregressiveModel, guidance_scale: float | None, cond: object | None
+    prior: AutoregressiveModel, guidance_scale: float, cond: object | None
 ) -> AutoregressiveModel:
-    """Return the prior with classifier-free guidance, or the prior itself if no guidance applies.
+    """Return the prior with classifier-free guidance, or the prior itself if the scale is 1.
 
     Raises:
         ValueError: the scale is not finite, or there is no `cond`.
     """
-    if guidance_scale is None:
-        return prior
     if cond is None or not math.isfinite(guidance_scale):
         suffix = "without a cond" if cond is None else "with a cond"
         raise ValueError(
@@ -133,6 +140,7 @@ class GuidedPrior:
         self.prior, self.guidance_scale = prior, guidance_scale
         self.codebook_size, self.num_codebooks = prior.codebook_size, prior.num_codebooks
         self.rank, self.device, self.is_unbounded = prior.rank, prior.device, prior.is_unbounded
+        self.order = prior.order
 
     def logits(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         uncond = self.prior.logits(codes, None)
@@ -140,11 +148,9 @@ class GuidedPrior:
 
     def init_state(self, batch: int, grid: tuple[int, ...], cond: Cond | None) -> PriorState | None:
         cond_state, uncond_state = (self.prior.init_state(batch, grid, c) for c in (cond, None))
-        return (
-            None
-            if cond_state is None or uncond_state is None
-            else _GuidedPriorState(cond_state, uncond_state, self.guidance_scale)
-        )
+        if cond_state is None or uncond_state is None:
+            return None
+        return _GuidedPriorState(cond_state, uncond_state, self.guidance_scale)
 
 
 class _GuidedPriorState:
@@ -155,11 +161,8 @@ class _GuidedPriorState:
     def __init__(
         self, cond_state: PriorState, uncond_state: PriorState, guidance_scale: float
     ) -> None:
-        self.cond_state, self.uncond_state, self.guidance_scale = (
-            cond_state,
-            uncond_state,
-            guidance_scale,
-        )
+        self.cond_state, self.uncond_state = cond_state, uncond_state
+        self.guidance_scale = guidance_scale
 
     def logits(self) -> Tensor:
         uncond = self.uncond_state.logits()
@@ -182,23 +185,26 @@ class _GuidedPriorState:
 
 
 class UncachedPriorState:
-    """State without a cache, which recomputes all logits for each code; see `PriorState`.
+    """State without a cache, which recomputes all logits for each group of the prior's order; see
+    `PriorState`.
 
-    It serves priors without a step-by-step state and as the reference for those with one. It cannot
-    continue beyond its grid.
+    In raster order `logits` returns `[b, K]` and `push` takes `[b]`; in any other order they are
+    `[b, m, K]` and `[b, m]` for a group of m codes. The state serves priors without a step-by-step
+    state and as the reference for those with one. It cannot continue beyond its grid.
     """
 
     def __init__(
         self, prior: AutoregressiveModel, batch: int, shape: tuple[int, ...], cond: Cond | None
     ) -> None:
-        self.prior, self.cond, self.index = prior, cond, 0
+        self.prior, self.cond, self.order, self.index = prior, cond, prior.order(shape), 0
         self.codes = torch.zeros(batch, *shape, dtype=torch.int64, device=prior.device)
 
     def logits(self) -> Tensor:
-        return self.prior.logits(self.codes, self.cond).flatten(2)[..., self.index]
+        logits = self.prior.logits(self.codes, self.cond).flatten(2)
+        return logits[..., self.order[self.index]].movedim(1, -1)
 
     def push(self, codes: Tensor) -> None:
-        self.codes.flatten(1)[:, self.index] = codes
+        self.codes.flatten(1)[:, self.order[self.index]] = codes
         self.index += 1
 
     def prefill(self, codes: Tensor, num_positions: int) -> None:

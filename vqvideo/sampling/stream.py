@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +82,103 @@ def stream_chunks(
     """
     if method not in ("auto", "fused", "cached"):
         raise ValueError(f"method must be auto, fused or cached for a stream, got {method!r}")
+    check_count("batch", batch)
+    if conds is None:
+        _check_constant(cond)
+    codebook_axis = (prior.num_codebooks,) if prior.num_codebooks > 1 else ()
+    step_shape = (batch, *inner_shape, *codebook_axis)
+    _check_prior(prior, tuple(inner_shape), step_shape)
+    if isinstance(temperature, Iterable):
+        temperatures, temperature = temperature, 1.0
+    else:
+        temperatures = itertools.repeat(temperature)
+    sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling.check(prior.codebook_size)
+    code_prior: AutoregressiveModel = eval_view(prior)
+    if guidance_scale is not None:
+        code_prior = apply_guidance(code_prior, guidance_scale, cond if conds is None else conds)
+    known = None if known is None else _check_known(known, step_shape, prior.codebook_size)
+    noise = GumbelNoise(seed, batch, prior.codebook_size, prior.device)
+    noise.skip(0 if known is None else known[0].numel())
+    chunks = _ChunkSampler(code_prior, step_shape, sampling, method, noise, known)
+    return chunks.sample(temperatures, cond, conds)
+
+
+class _ChunkSampler(NamedTuple):
+    """Sampler of chunks of steps along the first axis.
+
+    Attributes:
+        prior: prior, with guidance.
+        step_shape: shape of the codes of a step, `[b, *inner_shape(, s)]`.
+        sampling: sampling parameters, apart from the temperature.
+        method: "auto", "fused" or "cached".
+        noise: Gumbel noise of the steps that are not known.
+        known: codes of the known steps; None if there are none.
+    """
+
+    prior: AutoregressiveModel
+    step_shape: tuple[int, ...]
+    sampling: SamplingParams
+    method: SamplingMethod
+    noise: GumbelNoise
+    known: Tensor | None
+
+    def sample(
+        self, temperatures: Iterable[float], cond: Cond | None, conds: Iterable[Cond] | None
+    ) -> Iterator[Tensor]:
+        """Yield the chunks; `cond` holds for the known steps and, without `conds`, for all."""
+        state: PriorState | None = None
+        batch, *step_shape = self.step_shape
+        chunk_conds = itertools.repeat(cond) if conds is None else conds
+        for chunk_cond, temperature in zip(chunk_conds, temperatures, strict=False):
+            local = None if conds is None or chunk_cond is None else chunk_cond.local
+            num_steps = 1 if local is None else local.shape[2]
+            codes = torch.zeros(
+                batch, num_steps, *step_shape, dtype=torch.int64, device=self.prior.device
+            )
+            known_mask = torch.zeros(codes[0].numel(), dtype=torch.bool)
+            sampling = replace(self.sampling, temperature=temperature)
+            task = SamplingState(self.prior, sampling, codes, known_mask, self.noise)
+            with torch.inference_mode():
+                is_conditioned = conds is None or (state is None and self.known is None)
+                if state is None:
+                    state = self.init_state(num_steps, chunk_cond if self.known is None else cond)
+                    sampler = fused_sampler(state, self.method, self.sampling)
+                if not is_conditioned:
+                    state.set_condition(chunk_cond, num_steps)
+                sample_loop(task, state, sampler)
+            yield codes
+
+    def init_state(self, num_steps: int, cond: Cond | None) -> PriorState:
+        """Return a state after the known steps; without known steps, before the first `num_steps`.
+
+        `cond` holds for these steps.
+        """
+        prior, known = self.prior, self.known
+        grid = (num_steps if known is None else known.shape[1], *self.step_shape[1 : prior.rank])
+        state = prior.init_state(self.step_shape[0], grid, cond)
+        if state is None:
+            raise ValueError(
+                "this prior has no step-by-step state, so it does not support streaming; generate "
+                "a grid of fixed size"
+            )
+        if known is not None:
+            state.prefill(known.to(prior.device), math.prod(grid))
+        return state
+
+
+def _check_constant(cond: Cond | None) -> None:
+    if cond is not None and (cond.actions is not None or cond.local is not None):
+        raise ValueError(
+            "actions and local maps vary from step to step: pass the following steps as conds, one "
+            "Cond for each step; cond is for the known steps"
+        )
+
+
+def _check_prior(
+    prior: GenerativePrior, inner_shape: tuple[int, ...], step_shape: tuple[int, ...]
+) -> None:
+    """Raise `ValueError` unless the prior supports streaming of steps of this shape."""
     if prior.code_prior is not prior:
         raise ValueError(
             "this prior samples latents for a whole grid, so it does not support streaming; "
@@ -92,95 +189,27 @@ def stream_chunks(
             "this prior is conditioned on the rows of its grid (coordinates), so it does not "
             "support streaming; generate a grid of fixed size, or train a prior without coordinates"
         )
-    if conds is None and cond is not None and (cond.actions is not None or cond.local is not None):
-        raise ValueError(
-            "actions and local maps vary from step to step: pass the following steps as conds, one "
-            "Cond for each step; cond is for the known steps"
-        )
-    check_count("batch", batch)
-    if isinstance(temperature, Iterable):
-        sampling, temperatures = SamplingParams(top_k=top_k, top_p=top_p), temperature
-    else:
-        sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
-        temperatures = itertools.repeat(temperature)
-    sampling.check(prior.codebook_size)
-    guided = apply_guidance(eval_view(prior), guidance_scale, cond if conds is None else conds)
-    inner_shape = tuple(inner_shape)
     if len(inner_shape) != prior.rank - 1:
         raise ValueError(f"inner_shape must have {prior.rank - 1} axes, got {inner_shape}")
-    codebook_shape = (prior.num_codebooks,) if prior.num_codebooks > 1 else ()
-    if known is not None:
-        check_tensor("known", known)
-        known = known if known.shape[1:2] != (0,) else None
-    if known is not None:
-        _check_known(known, batch, inner_shape, codebook_shape, prior.codebook_size)
-        known = known.long()
-    noise = GumbelNoise(seed, batch, prior.codebook_size, prior.device)
-    noise.skip(0 if known is None else known[0].numel())
-
-    def iterate_chunks() -> Iterator[Tensor]:
-        state: PriorState | None = None
-        chunk_conds = itertools.repeat(cond) if conds is None else conds
-        for chunk_cond, chunk_temperature in zip(chunk_conds, temperatures, strict=False):
-            local = None if conds is None or chunk_cond is None else chunk_cond.local
-            num_steps = 1 if local is None else local.shape[2]
-            shape = (batch, num_steps, *inner_shape, *codebook_shape)
-            codes = torch.zeros(shape, dtype=torch.int64, device=prior.device)
-            known_mask = torch.zeros(math.prod(shape[1:]), dtype=torch.bool)
-            chunk_sampling = replace(sampling, temperature=chunk_temperature)
-            sampling_state = SamplingState(
-                chunk_sampling, codes, known_mask, noise, lambda num_done, total: None
-            )
-            with torch.inference_mode():
-                is_first = state is None
-                if state is None:
-                    init_cond = chunk_cond if known is None else cond
-                    state = _init_state(guided, batch, inner_shape, known, num_steps, init_cond)
-                    sampler = fused_sampler(state, method, sampling)
-                if conds is not None and not (is_first and known is None):
-                    state.set_condition(chunk_cond, num_steps)
-                sample_loop(sampling_state, state, sampler, prior.num_codebooks)
-            yield codes
-
-    return iterate_chunks()
-
-
-def _init_state(
-    prior: AutoregressiveModel,
-    batch: int,
-    inner_shape: tuple[int, ...],
-    known: Tensor | None,
-    num_steps: int,
-    cond: Cond | None,
-) -> PriorState:
-    """Return a state after the known steps; without known steps, before the first `num_steps`.
-
-    `cond` holds for these steps.
-    """
-    cond_steps = num_steps if known is None else known.shape[1]
-    state = prior.init_state(batch, (cond_steps, *inner_shape), cond)
-    if state is None:
+    if not isinstance(prior.order((1, *step_shape[1:])), range):
         raise ValueError(
-            "this prior has no step-by-step state, so it does not support streaming; generate a "
-            "grid of fixed size"
+            "this prior samples groups of codes all over its grid, so it does not support "
+            "streaming; generate a grid of fixed size"
         )
-    if known is not None:
-        state.prefill(known.to(prior.device), cond_steps * math.prod(inner_shape))
-    return state
 
 
-def _check_known(
-    known: Tensor,
-    batch: int,
-    inner_shape: tuple[int, ...],
-    codebook_shape: tuple[int, ...],
-    codebook_size: int,
-) -> None:
-    is_valid = known.ndim == 2 + len(inner_shape) + len(codebook_shape) and is_integer(known)
-    if not is_valid or (known.shape[0], *known.shape[2:]) != (batch, *inner_shape, *codebook_shape):
+def _check_known(known: Tensor, step_shape: tuple[int, ...], codebook_size: int) -> Tensor | None:
+    """Return known codes as int64, None for no steps; raise `ValueError` for invalid ones."""
+    check_tensor("known", known)
+    if known.shape[1:2] == (0,):
+        return None
+    batch, *shape = step_shape
+    is_valid = known.ndim == 1 + len(step_shape) and is_integer(known)
+    if not is_valid or (known.shape[0], *known.shape[2:]) != step_shape:
         raise ValueError(
-            f"known must be integers "
-            f"[{batch}, steps, {', '.join(map(str, (*inner_shape, *codebook_shape)))}], "
+            f"known must be integers [{batch}, steps, {', '.join(map(str, shape))}], "
             f"got {known.dtype} {list(known.shape)}"
         )
-    check_codes("known codes", known.long(), codebook_size)
+    known = known.long()
+    check_codes("known codes", known, codebook_size)
+    return known

@@ -27,6 +27,7 @@ from vqvideo.testing.prior_setup import (
     Build,
     build_noisy_prior,
     get_code_shape,
+    get_group_indices,
     iter_priors,
     make_cond,
     make_random_codes,
@@ -37,8 +38,9 @@ REFERENCE = "vqvideo.priors.Prior"
 
 
 def logits_are_strictly_causal(build: Build, rank: int) -> None:
-    """Changing the codes from a position on changes no logit up to and including that position,
-    bit for bit, also in training with the same dropout.
+    """Changing the codes of a group and of all later ones, in the order of the prior, changes no
+    logit up to and including that group, bit for bit, also in training with the same dropout. In
+    raster order each code is a group.
     """
     prior = build_noisy_prior(build, rank)
     for grid in (GRIDS[rank], *NARROW_GRIDS[rank]):
@@ -50,17 +52,19 @@ def logits_are_strictly_causal(build: Build, rank: int) -> None:
 def _assert_causal(prior: Prior, grid: tuple[int, ...], where: str) -> None:
     codes = make_random_codes(prior, 1, grid)
     num_codes = codes.numel()
-    # In item i all codes from i on are changed. Compared items have the same index in batches of
-    # the same size, since rounding may depend on both.
+    # In item i all codes of its group and of later ones are changed. Compared items have the same
+    # index in batches of the same size, since rounding may depend on both.
     same, changed = codes.expand(num_codes, *codes.shape[1:]), codes.repeat_interleave(num_codes, 0)
-    later = torch.ones(num_codes, num_codes, dtype=torch.bool).triu()
+    groups = get_group_indices(prior, grid)
+    later = groups >= groups[:, None]
     changed.flatten(1)[later] = (changed.flatten(1)[later] + 1) % 5
     logits, other = (run_seeded(prior.logits, each.contiguous()) for each in (same, changed))
     expected = (num_codes, 5, *codes.shape[1:])
     assert logits.shape == expected, (
         f"{where}: logits must be [b, K, *grid], here {list(expected)}, got {list(logits.shape)}"
     )
-    leaks = (other != logits).flatten(2).any(dim=1).tril().nonzero().tolist()
+    changes = (other != logits).flatten(2).any(dim=1)
+    leaks = (changes & (groups <= groups[:, None])).nonzero().tolist()
     assert not leaks, (
         f"{where}: the logits at position {leaks[0][1]} depend on the code at position "
         f"{leaks[0][0]} or later; they may only depend on earlier codes"
@@ -75,8 +79,10 @@ def logits_depend_on_the_whole_receptive_field(build: Build, rank: int) -> None:
     prior = build_noisy_prior(build, rank)
     for grid in (GRIDS[rank], *NARROW_GRIDS[rank], *LONG_GRIDS[rank]):
         positions = list(itertools.product(*map(range, get_code_shape(prior, grid))))
-        expected = torch.tensor(
-            [[_should_depend(prior, i, j) for j in positions] for i in positions]
+        groups = get_group_indices(prior, grid)
+        earlier = groups < groups[:, None]
+        expected = earlier & torch.tensor(
+            [[_is_in_receptive_field(prior, i, j) for j in positions] for i in positions]
         )
         actual = torch.zeros_like(expected)
         for trial in range(MAX_TRIALS):
@@ -89,16 +95,19 @@ def logits_depend_on_the_whole_receptive_field(build: Build, rank: int) -> None:
             raise AssertionError(
                 f"rank {rank}, grid {grid}: the logits at {here} "
                 f"{'depend' if actual[i, j] else 'do not depend'} on the code at {there}; "
-                + ("this contradicts receptive_field" if there < here else "they are not causal")
+                + (
+                    "they are not causal"
+                    if not earlier[i, j]
+                    else "this contradicts receptive_field"
+                )
             )
 
 
-def _should_depend(prior: Prior, here: tuple[int, ...], there: tuple[int, ...]) -> bool:
-    """Return whether the logits at one position should depend on the code at another."""
+def _is_in_receptive_field(prior: Prior, here: tuple[int, ...], there: tuple[int, ...]) -> bool:
+    """Return whether the logits at one position should depend on an earlier code at another."""
     offset = [a - b for a, b in zip(there, here, strict=True)][: prior.rank]
     field = prior.receptive_field
-    inside = field is None or not any(offset) or field.contains(offset)
-    return there < here and inside
+    return field is None or not any(offset) or field.contains(offset)
 
 
 def _compute_dependence(prior: Prior, codes: Tensor) -> Tensor:

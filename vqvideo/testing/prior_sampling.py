@@ -156,8 +156,8 @@ def filters_select_the_right_codes(build: Build, rank: int) -> None:
     prior = build_noisy_prior(build, rank)
     grid = TINY_GRIDS[rank]
     best = torch.zeros(2, *get_code_shape(prior, grid), dtype=torch.int64)
-    for i in range(best[0].numel()):
-        best.flatten(1)[:, i] = prior.logits(best).flatten(2)[..., i].argmax(dim=1)
+    for group in prior.order(tuple(best.shape[1:])):
+        best.flatten(1)[:, group] = prior.logits(best).flatten(2)[..., group].argmax(dim=1)
     plain = generate(prior, grid, batch=2, seed=2)
     for method in ("auto", "full", "fixed_point"):
         for options, expected in (

@@ -93,6 +93,17 @@ def get_code_shape(prior: Prior, grid: tuple[int, ...]) -> tuple[int, ...]:
     return (*grid, prior.num_codebooks) if prior.num_codebooks > 1 else grid
 
 
+def get_group_indices(prior: Prior, grid: tuple[int, ...]) -> Tensor:
+    """Return the index `[n]` of the group of each code, in the order of the prior."""
+    groups = prior.order(get_code_shape(prior, grid))
+    if isinstance(groups, range):
+        return torch.tensor(groups)
+    indices = torch.zeros(sum(map(len, groups)), dtype=torch.int64)
+    for index, group in enumerate(groups):
+        indices[group] = index
+    return indices
+
+
 def make_random_codes(prior: Prior, batch: int, grid: tuple[int, ...]) -> Tensor:
     """Return uniformly sampled codes `[b, *grid(, s)]`."""
     return torch.randint(prior.codebook_size, (batch, *get_code_shape(prior, grid)))

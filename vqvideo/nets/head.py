@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -48,38 +47,3 @@ class CodeHead(nn.Module):
     def logits(self, hidden: Tensor, index: int) -> Tensor:
         """Return the logits `[..., K]` of codebook `index`, given conditioned hidden features."""
         return self.out[index](hidden.relu())  # type: ignore[no-any-return]
-
-
-class IncrementalHead:
-    """Head for one position at a time, with the weights stored transposed for `addmm`."""
-
-    def __init__(self, head: CodeHead) -> None:
-        norm, _, linear = head.hidden
-        assert isinstance(norm, nn.LayerNorm)
-        assert isinstance(linear, nn.Linear)
-        self.norm = norm.normalized_shape, norm.weight.detach(), norm.bias.detach(), norm.eps
-        self.hidden_weight, self.hidden_bias = _transpose_weight(linear)
-        self.code_embeddings = [
-            embedding.weight.detach()
-            for embedding in head.code_embeddings
-            if isinstance(embedding, nn.Embedding)
-        ]
-        out_layers = [_transpose_weight(out) for out in head.out if isinstance(out, nn.Linear)]
-        self.out, self.out_bias = map(list, zip(*out_layers, strict=True))
-
-    def compute_hidden(self, features: Tensor) -> Tensor:
-        """Return the output of `CodeHead.hidden` for features `[b, width]`."""
-        normed = F.layer_norm(features, *self.norm)
-        return torch.addmm(self.hidden_bias, normed.relu_(), self.hidden_weight)
-
-    def add_code_embedding(self, hidden: Tensor, index: int, codes: Tensor) -> Tensor:
-        """Condition the hidden features on the codes of codebook `index`."""
-        return hidden + self.code_embeddings[index].index_select(0, codes)
-
-    def logits(self, hidden: Tensor, index: int) -> Tensor:
-        """Return the logits `[b, K]` of codebook `index`, given conditioned hidden features."""
-        return torch.addmm(self.out_bias[index], hidden.relu(), self.out[index])
-
-
-def _transpose_weight(linear: nn.Linear) -> tuple[Tensor, Tensor]:
-    return linear.weight.T.detach().contiguous(), linear.bias.detach()

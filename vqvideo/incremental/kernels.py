@@ -10,9 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from numba import njit
+from torch import Tensor
 
+from vqvideo.incremental.stacks import VerticalStack
+
+SAMPLER_NAME = f"fused (numba {numba.__version__})"
 NJIT_OPTIONS: dict[str, Any] = {
     # Without nnan and ninf: NaN must stay NaN.
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
@@ -21,15 +26,6 @@ NJIT_OPTIONS: dict[str, Any] = {
 }
 FLOAT32 = np.float32
 MIN_SCORE = FLOAT32(-1e30)  # lower than every score
-
-
-@njit(**NJIT_OPTIONS)
-def sum_array(weights):  # type: ignore[no-untyped-def]
-    """Return the sum of a flat array: about the fastest way to read all of it."""
-    total = FLOAT32(0)
-    for i in range(weights.shape[0]):
-        total += weights[i]
-    return total
 
 
 @njit(**NJIT_OPTIONS)
@@ -123,17 +119,7 @@ def _add_conv1d(total, x, stride, weight):  # type: ignore[no-untyped-def]
 
 
 @njit(**NJIT_OPTIONS)
-def step_vertical(  # type: ignore[no-untyped-def]
-    rows,
-    weight,
-    bias,
-    to_horizontal_weight,
-    to_horizontal,
-    is_first,
-    time_bias,
-    cond_biases,
-    stream,
-):
+def step_vertical(rows, weight, bias, out_weight, out, is_first, time_bias, cond_biases, stream):  # type: ignore[no-untyped-def]
     """Evaluate V of one layer on the row `stream` `[w, c]`; replace it by the layer's output."""
     height, padded, c = rows.shape
     width, radius = stream.shape[0], height - 1
@@ -147,8 +133,8 @@ def step_vertical(  # type: ignore[no-untyped-def]
             pre[i] += time_bias[i]
     for i in range(height):
         _add_conv1d(pre, rows[i].reshape(padded * c), c, weight[i])
-    to_horizontal[:] = 0
-    _add_conv1d(to_horizontal, pre.reshape(width * 2 * c), 2 * c, to_horizontal_weight)
+    out[:] = 0
+    _add_conv1d(out, pre.reshape(width * 2 * c), 2 * c, out_weight)
     for i in range(width):
         if cond_biases.shape[0]:
             pre[i] += cond_biases[i if cond_biases.shape[0] > 1 else 0]
@@ -194,29 +180,18 @@ def sample_codes(  # type: ignore[no-untyped-def]
 ):
     """Sample codes position by position and return the number of positions sampled.
 
-    See `vqvideo.priors.fused.NumbaSampler.sample`.
+    See `vqvideo.incremental.state.NumbaSampler.sample`.
     """
     code_embeddings, out_weight, out_bias, embedding_weight = head[5:]
     c, (num_codebooks, size) = history.shape[2], out_bias.shape
     residual_and_skip, pre_activation = np.empty(2 * c, FLOAT32), np.empty(2 * c, FLOAT32)
-    gate_output, normed, hidden, score = (
-        np.empty(c, FLOAT32),
-        np.empty(c, FLOAT32),
-        np.empty(c, FLOAT32),
-        np.empty(size, FLOAT32),
-    )
+    gate_output, normed = np.empty(c, FLOAT32), np.empty(c, FLOAT32)
+    hidden, score = np.empty(c, FLOAT32), np.empty(size, FLOAT32)
     for position in range(codes.shape[0] // num_codebooks):
         position_slot = slot + position
         position_biases = biases[column + position if biases.shape[0] > 1 else 0]
-        step_horizontal(
-            history,
-            position_slot,
-            position_biases,
-            weights,
-            residual_and_skip,
-            pre_activation,
-            gate_output,
-        )
+        buffers = residual_and_skip, pre_activation, gate_output
+        step_horizontal(history, position_slot, position_biases, weights, *buffers)
         _compute_hidden(residual_and_skip[c:], head, normed, hidden)
         history[0, position_slot] = 0
         for codebook in range(num_codebooks):
@@ -242,3 +217,30 @@ def sample_codes(  # type: ignore[no-untyped-def]
                 if codebook + 1 < num_codebooks:
                     hidden[j] += code_embeddings[codebook, code, j]
     return codes.shape[0] // num_codebooks
+
+
+class FusedVerticalStack(VerticalStack):
+    """`VerticalStack` that calls a compiled function per layer, on the buffers of another stack."""
+
+    def __init__(self, stack: VerticalStack) -> None:
+        vars(self).update(vars(stack))
+        self.kernel_args = []
+        for index, layer in enumerate(stack.layers):
+            weight = layer.vertical.weight[:, :, 0].permute(2, 3, 1, 0).flatten(1, 2)
+            bias, out_weight = layer.vertical.bias, layer.vertical_to_horizontal.weight.flatten(1).T
+            weights = to_numpy(weight), to_numpy(bias), to_numpy(out_weight)  # type: ignore[arg-type]
+            rows, above = stack.row_buffers[index][0], stack.to_horizontal[index, 0]
+            self.kernel_args.append((to_numpy(rows), *weights, to_numpy(above), layer.is_first))
+        self.empty = np.zeros((len(stack.layers), 0, self.to_horizontal.shape[-1]), FLOAT32)
+
+    def step(self, row: Tensor, time_bias: Tensor | None, cond_biases: Tensor | None) -> None:
+        stream = to_numpy(row[0]).copy()
+        time_arrays = self.empty if time_bias is None else to_numpy(time_bias[:, 0])
+        cond_arrays = self.empty if cond_biases is None else to_numpy(cond_biases[:, 0])
+        for args, *biases in zip(self.kernel_args, time_arrays, cond_arrays, strict=True):
+            step_vertical(*args, *biases, stream)
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as a NumPy array, sharing memory if it is contiguous."""
+    return tensor.detach().contiguous().numpy()

@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqvideo.incremental.stacks import HorizontalStack, TimeStack, VerticalStack
 from vqvideo.nets.causal import CausalNet
-from vqvideo.nets.horizontal_stack import HorizontalStack
-from vqvideo.nets.stacks import TimeStack, VerticalStack
 
 
 class CausalState:
@@ -53,10 +52,9 @@ class CausalState:
         self.horizontal = HorizontalStack(net, batch, self.width)
         self.vertical = VerticalStack(net, batch, self.width) if net.rank >= 2 else None
         self.time = TimeStack(net, batch, inner_shape) if net.rank == 3 else None
-        self.pending_rows: list[
-            Tensor
-        ] = []  # completed rows of this frame, or not yet processed by V
-        self.num_processed_rows = 0  # number of pending rows that V has processed
+        # Completed rows of this frame (rank 2: the last one), and how many V has processed.
+        self.pending_rows: list[Tensor] = []
+        self.num_processed_rows = 0
         self.pending_frame: Tensor | None = None  # completed frame, not yet processed by T
         self.num_computed = 0  # number of positions of this row that H has computed
         self.cond: Tensor | None = None
@@ -86,14 +84,11 @@ class CausalState:
 
     def compute_features(self) -> Tensor:
         """Return features `[b, c]` of the next position."""
-        self.catch_up()
-        for column in range(self.num_computed, self.column + 1):
-            self.horizontal.step(column)
-        self.num_computed = self.column + 1
+        self._run_horizontal(self.column + 1)
         return self.horizontal.skips
 
-    def catch_up(self) -> None:
-        """Process completed frames and rows with T and V, and set the biases of H for this row.
+    def _run_horizontal(self, end: int) -> None:
+        """Process completed frames and rows with T and V, and this row up to `end` with H.
 
         Raises:
             ValueError: the condition covers fewer steps.
@@ -108,6 +103,9 @@ class CausalState:
             self._process_rows()
             self._start_row()
             self.is_row_started = True
+        for column in range(self.num_computed, end):
+            self.horizontal.step(column)
+        self.num_computed = end
 
     def flush(self) -> int:
         """Process all positions before the next one with every stack.
@@ -116,10 +114,7 @@ class CausalState:
             Number of the next positions of this row that have contiguous slots in the history of
             H (and, at rank 1, a condition).
         """
-        self.catch_up()
-        for column in range(self.num_computed, self.column):
-            self.horizontal.step(column)
-        self.num_computed = self.column
+        self._run_horizontal(self.column)
         num_slots = self.horizontal.history.shape[1] - self.horizontal.get_slot(self.column)
         if self.rank > 1 or len(self.horizontal.row_biases) == 1:
             return num_slots
@@ -127,8 +122,11 @@ class CausalState:
 
     def advance(self, num_positions: int) -> None:
         """Advance by `num_positions` of this row, whose history the caller has filled in."""
+        self.num_computed = self.column + num_positions
+        self._advance(num_positions)
+
+    def _advance(self, num_positions: int) -> None:
         self.column += num_positions
-        self.num_computed = self.column
         if self.rank == 1:
             self.num_steps += num_positions
         elif self.column == self.width:
@@ -139,11 +137,7 @@ class CausalState:
         if self.rank == 1 and self.num_computed <= self.column:
             self.compute_features()  # positions to the right need every layer's input here
         self.horizontal.push(embedding, self.column)
-        self.column += 1
-        if self.rank == 1:
-            self.num_steps += 1
-        elif self.column == self.width:
-            self._end_row(self.horizontal.get_row())
+        self._advance(1)
 
     def prefill(self, embeddings: Tensor, num_positions: int) -> None:
         """Process the first `num_positions` of embeddings `[b, *grid, c]` in one pass.
