@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.commands.compress import ConditionedClip, build_coder, decompress
+from vqvideo.commands.compressed_codes import ConditionedClip, build_coder, decompress
 from vqvideo.commands.model import load_cached_model, load_model
 from vqvideo.commands.output_record import OutputRecord
 from vqvideo.commands.process_pool import Advance, build_progress_callback, run_tasks

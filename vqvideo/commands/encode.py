@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from vqvideo import media
 from vqvideo.atomic import remove_abandoned
 from vqvideo.commands import process_pool, ray_pool
-from vqvideo.commands.compress import build_coder
+from vqvideo.commands.compressed_codes import build_coder
 from vqvideo.commands.encode_plan import (
     EncodeOptions,
     build_plan,

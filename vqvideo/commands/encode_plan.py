@@ -20,10 +20,11 @@ from vqvideo.atomic import write_text
 from vqvideo.commands.encode_shard import Shard, Unit
 from vqvideo.data.clips import ClipDataset
 from vqvideo.data.codes import CODE_FILE_PATTERN
-from vqvideo.data.corrupt_files import CorruptFiles, wrap_read_errors
+from vqvideo.data.corrupt_files import CorruptFiles
 from vqvideo.data.items import select_split
 from vqvideo.data.metadata import Item, Split
 from vqvideo.generator import Generator
+from vqvideo.media.files import wrap_read_errors
 from vqvideo.media.formats import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 

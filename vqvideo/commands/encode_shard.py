@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.commands.compress import ConditionedClip, build_coder, compress
+from vqvideo.commands.compressed_codes import ConditionedClip, build_coder, compress
 from vqvideo.commands.model import load_cached_model
 from vqvideo.commands.process_pool import ignore_progress
 from vqvideo.data.actions import read_frame_actions
 from vqvideo.data.codes import CodeClip, CodeHeader, PackedClip, write_codes
-from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.metadata import Item
 from vqvideo.data.packing import pack_codes
 from vqvideo.data.readers import AudioReader, ImageReader, Reader, VideoReader
 from vqvideo.generator import Generator
+from vqvideo.media.files import wrap_read_errors
 from vqvideo.media.pixels import Fit
 
 BATCH_SIZE = 16  # windows encoded together

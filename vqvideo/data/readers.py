@@ -20,7 +20,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.data.corrupt_files import wrap_read_errors
+from vqvideo.media.files import wrap_read_errors
 from vqvideo.media.formats import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit, check_size
 
