@@ -19,7 +19,7 @@ from vqvideo.checkpoint import NOTICE_NAME, PHONES_NAME
 from vqvideo.cli import main
 from vqvideo.commands.decode import decode
 from vqvideo.commands.encode import encode
-from vqvideo.commands.encode_plan import EncodeOptions
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.initialize import prepare_run_folder
 from vqvideo.commands.output_record import OutputRecord
 from vqvideo.commands.train_vqvae import check_run_folder

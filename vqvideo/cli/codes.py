@@ -61,7 +61,7 @@ def add_encode_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_encode(options: argparse.Namespace) -> Any:
     from vqvideo.commands.encode import encode
-    from vqvideo.commands.encode_plan import EncodeOptions
+    from vqvideo.commands.encode_options import EncodeOptions
 
     files, metrics = encode(
         options.folder,

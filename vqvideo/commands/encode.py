@@ -20,8 +20,8 @@ from vqvideo import media
 from vqvideo.atomic import remove_abandoned
 from vqvideo.commands import process_pool, ray_pool
 from vqvideo.commands.compressed_codes import build_coder
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.encode_plan import (
-    EncodeOptions,
     build_plan,
     check_plan,
     iter_units,
@@ -149,10 +149,7 @@ def _plan_shards(
         units=tuple(units),
         model=model,
         size=size,
-        fit=options.fit,
-        fps=options.fps,
-        compress=options.compress,
-        device=options.device,
+        options=options,
         num_threads=num_threads if is_shared else None,
     )
     has_files = any(unit.length is None for unit in units)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vqvideo.commands.encode import encode
-from vqvideo.commands.encode_plan import EncodeOptions
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.finalize import finalize_run
 from vqvideo.commands.initialize import (
     describe_data,
