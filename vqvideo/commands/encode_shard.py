@@ -113,11 +113,8 @@ def encode_shard(shard: Shard, advance: Callable[[int], None]) -> BitCount:
     generator = load_cached_model(shard.model, shard.options.device)
     corrupt: dict[str, str] = {}
     # Compression takes most of the time, so only its progress is reported.
-    encoded = list(
-        _encode_units(
-            generator, shard, corrupt, ignore_progress if shard.options.compress else advance
-        )
-    )
+    report = ignore_progress if shard.options.compress else advance
+    encoded = list(_encode_units(generator, shard, corrupt, report))
     quantizer = generator.vqvae.quantizer
     header = CodeHeader(
         codebook_size=quantizer.codebook_size,
