@@ -41,6 +41,7 @@ from vqvideo import media
 from vqvideo.atomic import replace_files
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
+from vqvideo.commands.process_pool import build_progress_callback
 from vqvideo.data.items import evenly_spaced
 from vqvideo.data.metadata import Item
 from vqvideo.generator import Generator
@@ -207,14 +208,7 @@ def _evaluate_splits(
 ) -> tuple[dict[str, Any], list[EpisodeStrips]]:
     """Return the metrics of each folder, None if it is not given, and the strips to plot."""
     metrics, strips = dict[str, Any](data=None, other=None), list[EpisodeStrips]()
-    total, done = sum(map(len, episodes.values())), 0
-
-    def advance(num_episodes: int) -> None:
-        nonlocal done
-        done += num_episodes
-        if progress:
-            progress(done, total)
-
+    advance = build_progress_callback(progress, 0, sum(map(len, episodes.values())))
     for name, items in episodes.items():
         evaluator = MazeEvaluator(
             generator=generator,
