@@ -17,11 +17,11 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.commands import compress as compress_module
+from vqvideo.commands import compressed_codes
 from vqvideo.commands import encode as encode_module
 from vqvideo.commands.decode import decode
 from vqvideo.commands.encode import encode
-from vqvideo.commands.encode_plan import EncodeOptions
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.train_prior import train_prior
 from vqvideo.data.codes import CodeClip, CodeFile, CodeFileError, open_codes
 from vqvideo.data.metadata import Item, write_metadata
@@ -498,11 +498,11 @@ def test_compressed_codes_are_smaller_and_come_back_exactly(folder, models, tmp_
 def test_segments_of_any_length_come_apart_again(size):
     clip = CodeClip(source="a", start=0, length=8, grid=(3,), rate=1.0)
     parts = [b"x" * size, b"", b"yz" * size]
-    data = b"".join(compress_module._encode_varint(len(part)) + part for part in parts)
-    assert compress_module._parse_segments(data, clip, 1) == parts
+    data = b"".join(compressed_codes._encode_varint(len(part)) + part for part in parts)
+    assert compressed_codes._parse_segments(data, clip, 1) == parts
     for damaged in (data[:-1] if size else data + b"\0", data + b"\1", data + b"\0"):
         with pytest.raises(ValueError, match="the bytes of a do not match its segments"):
-            compress_module._parse_segments(damaged, clip, 1)
+            compressed_codes._parse_segments(damaged, clip, 1)
 
 
 @pytest.mark.slow
@@ -514,7 +514,7 @@ def test_forged_lengths_of_segments_take_no_time_and_no_memory(data, grid):
     clip = CodeClip(source="a", start=0, length=grid, grid=(grid,), rate=1.0)
     tracemalloc.start()
     with pytest.raises(ValueError, match="the bytes of a do not match its segments"):
-        compress_module.decompress(None, 1, [compress_module.ConditionedClip(clip, None)], [data])
+        compressed_codes.decompress(None, 1, [compressed_codes.ConditionedClip(clip, None)], [data])
     assert tracemalloc.get_traced_memory()[1] < 2e8
     tracemalloc.stop()
 

@@ -15,7 +15,7 @@ import torch
 from vqvideo import media
 from vqvideo.commands import encode as encode_module
 from vqvideo.commands.encode import encode
-from vqvideo.commands.encode_plan import EncodeOptions
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.ray_pool import compute_worker_resources, run_tasks
 
 pytestmark = [

@@ -17,8 +17,8 @@ import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
 from vqvideo.commands.evaluate import OUTPUT_FILES, evaluate
-from vqvideo.commands.evaluate_loop import score_items
 from vqvideo.commands.evaluate_metrics import compute_compression
+from vqvideo.commands.evaluate_rows import score_items
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset
 from vqvideo.generator import Generator

@@ -14,14 +14,14 @@ from benchmarks.runs import record_settings
 
 import vqvideo
 from vqvideo import media
+from vqvideo.atomic import replace_files
 from vqvideo.builtin_parts import COMPANION_FILES
 from vqvideo.checkpoint import NOTICE_NAME
 from vqvideo.cli import main
 from vqvideo.commands.decode import decode
 from vqvideo.commands.encode import encode
-from vqvideo.commands.encode_plan import EncodeOptions
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.initialize import prepare_run_folder
-from vqvideo.commands.output_folder import atomic_output_folder
 from vqvideo.commands.output_record import OutputRecord
 from vqvideo.commands.train_vqvae import check_run_folder
 from vqvideo.training.run_folder import RUN_FILES
@@ -294,12 +294,12 @@ def test_a_notice_and_a_companion_file_of_the_user_are_neither_replaced_nor_remo
 def test_files_that_appear_while_a_command_works_are_kept(tmp_path):
     with (
         pytest.raises(FileExistsError, match="--overwrite"),
-        atomic_output_folder(tmp_path, ["a.json", "b.png"], overwrite=False) as temporary,
+        replace_files(tmp_path, ["a.json", "b.png"], overwrite=False) as temporary,
     ):
         (temporary / "a.json").write_bytes(b"result")
         (tmp_path / "b.png").write_bytes(b"mine")
     assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
-    with atomic_output_folder(tmp_path, ["a.json", "b.png"], overwrite=True) as temporary:
+    with replace_files(tmp_path, ["a.json", "b.png"], overwrite=True) as temporary:
         (temporary / "a.json").write_bytes(b"result")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 

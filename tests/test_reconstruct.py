@@ -12,8 +12,7 @@ import torch
 import vqvideo
 from vqvideo import media
 from vqvideo.cli import main
-from vqvideo.commands.reconstruct import reconstruct
-from vqvideo.commands.x264_baseline import write_x264_baseline
+from vqvideo.commands.reconstruct import reconstruct, write_x264_baseline
 
 
 @pytest.fixture(scope="module")

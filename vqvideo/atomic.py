@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -76,6 +76,39 @@ def replace_file(path: _PathLike, *, sync: bool = True) -> Iterator[Path]:
         os.replace(temporary, target)
         if sync:
             fsync(target.parent)
+
+
+@contextmanager
+def replace_files(folder: _PathLike, names: Sequence[str], *, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary folder whose files move to `folder` when the block ends without an error.
+
+    All files of these names then come from one run: with `overwrite`, those of an earlier run are
+    removed, so that no page shows plots of another model.
+
+    Args:
+        folder: the output folder; created if it does not exist.
+        names: names of all files that may be written.
+        overwrite: replace existing files.
+
+    Raises:
+        FileExistsError: a file of these names appeared during the block, and `overwrite` is false.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(target) as temporary:
+        yield temporary
+        for name in names:
+            if (target / name).exists() and not overwrite:
+                raise FileExistsError(
+                    f"{target / name} exists; give another folder or overwrite=True"
+                )
+        for name in names:
+            if (temporary / name).is_file():
+                fsync(temporary / name)
+                os.replace(temporary / name, target / name)
+            else:
+                (target / name).unlink(missing_ok=True)
+        fsync(target)
 
 
 def write_text(path: _PathLike, text: str) -> None:

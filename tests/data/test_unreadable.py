@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from vqvideo import media
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.encode_shard import Shard, Unit, encode_shard
 from vqvideo.data import clips, decoded_cache
 from vqvideo.data.actions import load_actions
@@ -330,10 +331,7 @@ def test_encoding_skips_files_and_actions_that_cannot_be_read(
         units=tuple(units),
         model="video",
         size=(16, 24),
-        fit="crop",
-        fps=None,
-        compress=False,
-        device="cpu",
+        options=EncodeOptions(device="cpu"),
     )
     encode_shard(shard, lambda count: None)
     file = CodeFile(shard.path)

@@ -84,7 +84,7 @@ def test_a_plugin_named_like_a_built_in_quantizer_does_not_change_what_is_built(
         RuntimeWarning, match="quantizer 'ema' of rival 1.0 is shadowed: the built-in"
     ):
         generator = vqvideo.build("image", **tiny)
-    assert type(generator.vqvae.quantizer).__module__ == "vqvideo.quantizers.ema"
+    assert type(generator.vqvae.quantizer).__module__ == "vqvideo.quantizers.codebook"
 
 
 def test_looking_at_plugins_draws_no_warning_of_its_own(install):

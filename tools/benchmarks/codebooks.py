@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.runs import TrainingLog, is_complete, read_log, record_settings
 from vqvideo.atomic import replace_file
 from vqvideo.commands.train_vqvae import train_vqvae
+from vqvideo.report.codebook_plot import import_figure_class
 from vqvideo.training import TrainingConfig
 
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -95,11 +96,7 @@ def _sweep(
 
 
 def _plot_curves(runs: Mapping[str, Sequence[TrainingLog]], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = import_figure_class()(figsize=(9, 3.5), layout="constrained")
     for column, name in enumerate(REPORTED_METRICS):
         axes = figure.add_subplot(1, len(REPORTED_METRICS), column + 1)
         for index, (label, logs) in enumerate(runs.items()):

@@ -12,7 +12,7 @@ from vqvideo.cli.options import Command, create_progress_bar, flag, get_argument
 
 def _run_encode(options: argparse.Namespace) -> Any:
     from vqvideo.commands.encode import encode
-    from vqvideo.commands.encode_plan import EncodeOptions
+    from vqvideo.commands.encode_options import EncodeOptions
 
     files, metrics = encode(
         options.folder,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.commands.compress import ConditionedClip, build_coder, decompress
+from vqvideo.commands.compressed_codes import ConditionedClip, build_coder, decompress
 from vqvideo.commands.model import load_cached_model, load_model
 from vqvideo.commands.output_record import OutputRecord
 from vqvideo.commands.process_pool import Advance, build_progress_callback, run_tasks
@@ -103,19 +103,7 @@ def decode(
     suffix = suffix or SUFFIXES[rank][0]
     if suffix not in SUFFIXES[rank]:
         raise ValueError(f"suffix must be {' or '.join(SUFFIXES[rank])}, got {suffix!r}")
-    fingerprints = generator.vqvae.compatible_fingerprints()
-    for file in files:
-        file.check_fingerprint(*fingerprints)
-    if files[0].header.coder is not None:
-        build_coder(generator).check_fingerprint(files[0].header.coder)
-    unknown_speakers = {clip.speaker for file in files for clip in file.clips if clip.speaker}
-    unknown_speakers -= set(generator.vqvae.cond.speaker_names)
-    if unknown_speakers and generator.vqvae.cond.speaker_names:
-        names = ", ".join(sorted(unknown_speakers))
-        print(
-            f"decoded without a speaker condition, unknown to the decoder: {names}",
-            file=sys.stderr,
-        )
+    _check_code_files(files, generator)
     paths = _build_target_paths(Path(out), [clip for file in files for clip in file.clips], suffix)
     record = OutputRecord(Path(out), "decode")
     threads = max(1, (os.cpu_count() or 1) // num_processes) if num_processes > 1 else None
@@ -128,7 +116,9 @@ def decode(
         num_threads=threads,
     )
     vqvae = generator.vqvae
-    recipe = fingerprint(vqvae.decoder, vqvae.likelihood, context=(fingerprints[0], vqvae.cond))
+    recipe = fingerprint(
+        vqvae.decoder, vqvae.likelihood, context=(vqvae.compatible_fingerprints()[0], vqvae.cond)
+    )
     tasks = list(_plan_tasks(task, files, paths, recipe, record, overwrite))
     record.start()
     sizes = [len(task.targets) for task in tasks]
@@ -136,6 +126,24 @@ def decode(
     for _ in run_tasks(_decode_file, tasks, sizes, num_processes, report):
         pass
     return paths
+
+
+def _check_code_files(files: Sequence[CodeFile], generator: Generator) -> None:
+    """Raise `CodeFileError` for codes of another model; report speakers that it does not know."""
+    vqvae = generator.vqvae
+    fingerprints = vqvae.compatible_fingerprints()
+    for file in files:
+        file.check_fingerprint(*fingerprints)
+    if files[0].header.coder is not None:
+        build_coder(generator).check_fingerprint(files[0].header.coder)
+    speakers = {clip.speaker for file in files for clip in file.clips if clip.speaker}
+    unknown = speakers - set(vqvae.cond.speaker_names)
+    if unknown and vqvae.cond.speaker_names:
+        names = ", ".join(sorted(unknown))
+        print(
+            f"decoded without a speaker condition, unknown to the decoder: {names}",
+            file=sys.stderr,
+        )
 
 
 def _plan_tasks(

@@ -12,15 +12,16 @@ import os
 from collections import abc
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vqvideo import media
 from vqvideo.atomic import remove_abandoned
 from vqvideo.commands import process_pool, ray_pool
-from vqvideo.commands.compress import build_coder
+from vqvideo.commands.compressed_codes import build_coder
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.encode_plan import (
-    EncodeOptions,
     build_plan,
     check_plan,
     iter_units,
@@ -99,29 +100,20 @@ def encode(
     }
     check_plan(Path(out), build_plan(units, settings), options.overwrite)
     shards = _plan_shards(model, Path(out), units, size, options)
-
-    clips, total = 0, BitCount()
-
-    def count(result: ShardResult) -> None:
-        """Add the result of a shard to the totals; raise on too many corrupt files."""
-        nonlocal clips, total
-        clips, total = clips + result.num_clips, total.add(result.bits)
-        for source, reason in result.corrupt.items():
-            if corrupt.add(Path(folder) / source, media.MediaError(reason)):
-                warn(f"skipped: {reason}")
-
-    pending = []
+    done, pending = list[Shard](), list[Shard]()
     for shard in shards:
-        if shard.path.is_file():
-            count(_resume_shard(shard, tokenizer))
-        else:
-            pending.append(shard)
-    sizes = [len(shard.units) for shard in pending]
-    report = build_progress_callback(progress, len(units) - sum(sizes), len(units))
+        (done if shard.path.is_file() else pending).append(shard)
+    num_done = sum(len(shard.units) for shard in done)
+    report = build_progress_callback(progress, num_done, len(units))
+    clips, total = 0, BitCount()
     try:
-        with closing(_run_shards(pending, sizes, options, report)) as results:
-            for result in results:
-                count(result)
+        with closing(_run_shards(pending, options, report)) as new_results:
+            old_results = (_read_result(shard, tokenizer) for shard in done)
+            for result in chain(old_results, new_results):
+                clips, total = clips + result.num_clips, total.add(result.bits)
+                for source, reason in result.corrupt.items():
+                    if corrupt.add(Path(folder) / source, media.MediaError(reason)):
+                        warn(f"skipped: {reason}")
     finally:
         remove_abandoned(out)  # left by killed workers
     metrics = {"code_files": len(shards), "clips": clips, "corrupt": len(corrupt.to_list())}
@@ -129,10 +121,10 @@ def encode(
 
 
 def _run_shards(
-    pending: Sequence[Shard], sizes: Sequence[int], options: EncodeOptions, advance: Advance
+    pending: Sequence[Shard], options: EncodeOptions, advance: Advance
 ) -> abc.Generator[ShardResult, None, None]:
     """Yield the result of each shard when it is done."""
-    num_processes = options.num_processes
+    num_processes, sizes = options.num_processes, [len(shard.units) for shard in pending]
     if options.engine == "ray":
         use_gpus = options.device != "cpu"
         yield from ray_pool.run_tasks(
@@ -157,10 +149,7 @@ def _plan_shards(
         units=tuple(units),
         model=model,
         size=size,
-        fit=options.fit,
-        fps=options.fps,
-        compress=options.compress,
-        device=options.device,
+        options=options,
         num_threads=num_threads if is_shared else None,
     )
     has_files = any(unit.length is None for unit in units)
@@ -168,10 +157,13 @@ def _plan_shards(
 
 
 def _process_shard(shard: Shard, advance: Advance) -> ShardResult:
-    return _summarize_shard(shard, encode_shard(shard, advance))
+    """Encode a shard in a worker process."""
+    bits = encode_shard(shard, advance)
+    file = CodeFile(shard.path)
+    return ShardResult(len(file), file.corrupt, bits)
 
 
-def _resume_shard(shard: Shard, tokenizer: str) -> ShardResult:
+def _read_result(shard: Shard, tokenizer: str) -> ShardResult:
     """Return the result of a shard that an earlier run finished.
 
     Raises:
@@ -185,11 +177,6 @@ def _resume_shard(shard: Shard, tokenizer: str) -> ShardResult:
             f"--overwrite"
         )
     return ShardResult(len(file), file.corrupt, BitCount())
-
-
-def _summarize_shard(shard: Shard, bits: BitCount) -> ShardResult:
-    file = CodeFile(shard.path)
-    return ShardResult(len(file), file.corrupt, bits)
 
 
 def _check_options(generator: Generator, options: EncodeOptions) -> None:

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.commands.compress import ConditionedClip, build_coder, compress
+from vqvideo.commands.compressed_codes import ConditionedClip, build_coder, compress
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.model import load_cached_model
 from vqvideo.commands.process_pool import ignore_progress
 from vqvideo.data.actions import read_frame_actions
 from vqvideo.data.codes import CodeClip, CodeHeader, PackedClip, write_codes
-from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.metadata import Item
 from vqvideo.data.packing import pack_codes
 from vqvideo.data.readers import AudioReader, ImageReader, Reader, VideoReader
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
-from vqvideo.media.pixels import Fit
+from vqvideo.media.files import wrap_read_errors
 
 BATCH_SIZE = 16  # windows encoded together
 ZSTD_LEVEL = 19
@@ -54,10 +54,7 @@ class Shard:
         units: sources of its clips.
         model: see `load_model`.
         size: (height, width) to which frames are resized; None for audio.
-        fit: see `media.read_video`.
-        fps: frames per second of the clips; None keeps the rate of each file.
-        compress: whether codes are compressed under the model's prior.
-        device: see `load_model`.
+        options: options of the command.
         num_threads: number of torch threads in the worker process; None keeps the current number.
     """
 
@@ -65,10 +62,7 @@ class Shard:
     units: tuple[Unit, ...]
     model: str
     size: tuple[int, int] | None
-    fit: Fit
-    fps: float | None
-    compress: bool
-    device: str
+    options: EncodeOptions
     num_threads: int | None = None
 
     def build_reader(self, generator: Generator) -> Reader:
@@ -77,8 +71,8 @@ class Shard:
             return AudioReader(int(generator.config.rate))
         assert self.size is not None
         if generator.vqvae.rank == 2:
-            return ImageReader(self.size, self.fit)
-        return VideoReader(self.size, self.fit, self.fps)
+            return ImageReader(self.size, self.options.fit)
+        return VideoReader(self.size, self.options.fit, self.options.fps)
 
 
 class BitCount(NamedTuple):
@@ -102,23 +96,10 @@ class BitCount(NamedTuple):
 
 
 class EncodedClip(NamedTuple):
-    """A clip, its codes `[*grid(, s)]` and its actions."""
+    """A clip with its actions, and its codes `[*grid(, s)]`."""
 
-    clip: CodeClip
+    item: ConditionedClip
     codes: Tensor
-    actions: Tensor | None
-
-
-class Source(NamedTuple):
-    """The metadata, still without a grid, and the actions of a clip that is not encoded yet."""
-
-    clip: CodeClip
-    actions: Tensor | None
-
-    def add_codes(self, codes: Tensor, rank: int) -> EncodedClip:
-        """Return the clip with its codes `[*grid(, s)]`; `rank` is the number of grid axes."""
-        clip = replace(self.clip, grid=tuple(codes.shape[:rank]))
-        return EncodedClip(clip, codes, self.actions)
 
 
 def encode_shard(shard: Shard, advance: Callable[[int], None]) -> BitCount:
@@ -130,12 +111,11 @@ def encode_shard(shard: Shard, advance: Callable[[int], None]) -> BitCount:
     """
     if shard.num_threads:
         torch.set_num_threads(shard.num_threads)
-    generator = load_cached_model(shard.model, shard.device)
+    generator = load_cached_model(shard.model, shard.options.device)
     corrupt: dict[str, str] = {}
     # Compression takes most of the time, so only its progress is reported.
-    encoded = list(
-        _encode_units(generator, shard, corrupt, ignore_progress if shard.compress else advance)
-    )
+    report = ignore_progress if shard.options.compress else advance
+    encoded = list(_encode_units(generator, shard, corrupt, report))
     quantizer = generator.vqvae.quantizer
     header = CodeHeader(
         codebook_size=quantizer.codebook_size,
@@ -145,21 +125,21 @@ def encode_shard(shard: Shard, advance: Callable[[int], None]) -> BitCount:
     )
     packed = [pack_codes(clip.codes, header.bits) for clip in encoded]
     data, zstd = packed, 0
-    if shard.compress:
+    if shard.options.compress:
         header, data = _compress_clips(
             generator, header, encoded, _scale_progress(advance, len(shard.units))
         )
         zstd = 8 * len(_compress_zstd(b"".join(packed)))
     clips = [
-        PackedClip(clip.clip, content, clip.actions)
-        for clip, content in zip(encoded, data, strict=True)
+        PackedClip(each.item.clip, content, each.item.actions)
+        for each, content in zip(encoded, data, strict=True)
     ]
     write_codes(shard.path, header, clips, corrupt)
     return BitCount(
         stored=8 * sum(map(len, data)),
         packed=8 * sum(map(len, packed)),
         zstd=zstd,
-        seconds=sum(clip.clip.length / clip.clip.rate for clip in encoded if clip.clip.rate),
+        seconds=sum(each.clip.length / each.clip.rate for each, _ in encoded if each.clip.rate),
     )
 
 
@@ -169,7 +149,7 @@ def _encode_units(
     """Yield the encoded clips of a shard; windows, all of one shape, are encoded in batches."""
     vqvae, reader = generator.vqvae, shard.build_reader(generator)
     device = get_device(vqvae)
-    batch: list[tuple[Source, Tensor]] = []
+    batch: list[tuple[ConditionedClip, Tensor]] = []
     for unit in shard.units:
         try:
             if unit.length is None:
@@ -182,7 +162,7 @@ def _encode_units(
         if batch and (len(batch) == BATCH_SIZE or unit is shard.units[-1]):
             codes = vqvae.encode(torch.stack([x for _, x in batch]).to(device)).cpu()
             for (source, _), clip_codes in zip(batch, codes, strict=True):
-                yield source.add_codes(clip_codes, vqvae.rank)
+                yield _add_codes(source, clip_codes, vqvae.rank)
             batch.clear()
         advance(1)
 
@@ -197,7 +177,7 @@ def _encode_file(generator: Generator, unit: Unit, reader: Reader) -> EncodedCli
     device = get_device(vqvae)
     chunks = (chunk[None].to(device) for chunk in reader.iter_chunks(path, length))
     codes = torch.cat([codes.cpu() for codes in vqvae.encode_stream(chunks)], dim=1)[0]
-    return source.add_codes(codes, vqvae.rank)
+    return _add_codes(source, codes, vqvae.rank)
 
 
 def _read_window(unit: Unit, reader: Reader, length: int) -> Tensor:
@@ -227,8 +207,8 @@ def _probe(path: Path) -> media.VideoInfo:
         return media.probe(path)
 
 
-def _read_source(generator: Generator, unit: Unit, reader: Reader, length: int) -> Source:
-    """Read the metadata and actions of a clip of `length` data steps."""
+def _read_source(generator: Generator, unit: Unit, reader: Reader, length: int) -> ConditionedClip:
+    """Read metadata, still without a grid, and actions of a clip of `length` data steps."""
     rank, item = generator.vqvae.rank, unit.item
     rate = {1: generator.config.rate, 2: 0.0}.get(rank)
     if isinstance(reader, VideoReader):
@@ -247,7 +227,13 @@ def _read_source(generator: Generator, unit: Unit, reader: Reader, length: int) 
     actions_file = item.actions if rank != 2 else None  # actions lead from frame to frame
     with wrap_read_errors(item.path):
         actions = read_frame_actions(actions_file, unit.start, length) if actions_file else None
-    return Source(clip, actions)
+    return ConditionedClip(clip, actions)
+
+
+def _add_codes(source: ConditionedClip, codes: Tensor, rank: int) -> EncodedClip:
+    """Return a clip with its codes `[*grid(, s)]`; `rank` is the number of grid axes."""
+    clip = replace(source.clip, grid=tuple(codes.shape[:rank]))
+    return EncodedClip(ConditionedClip(clip, source.actions), codes)
 
 
 def _scale_progress(advance: Callable[[int], None], num_units: int) -> Callable[[int, int], None]:
@@ -271,8 +257,8 @@ def _compress_clips(
 ) -> tuple[CodeHeader, list[bytes]]:
     coder = build_coder(generator)
     segment = generator.vqvae.compute_grid_shape(generator.config.sample_shape)[0]
-    conditioned = [ConditionedClip(clip.clip, clip.actions) for clip in clips]
-    data = compress(coder, segment, conditioned, [clip.codes for clip in clips], progress)
+    items, codes = [clip.item for clip in clips], [clip.codes for clip in clips]
+    data = compress(coder, segment, items, codes, progress)
     return replace(header, coder=coder.fingerprint, segment=segment), data
 
 

@@ -13,18 +13,20 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from vqvideo.arguments import check_seed
-from vqvideo.commands.evaluate_loop import (
+from vqvideo.atomic import replace_files
+from vqvideo.commands.evaluate_metrics import compute_metrics
+from vqvideo.commands.evaluate_rows import (
     MetricsRow,
     compute_reconstruction_metrics,
     get_batch_cond,
     score_items,
 )
-from vqvideo.commands.evaluate_metrics import compute_metrics
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import apply_label_map, check_output_files, load_model
-from vqvideo.commands.output_folder import atomic_output_folder
+from vqvideo.commands.process_pool import build_progress_callback
 from vqvideo.commands.train_vqvae import build_clip_dataset
-from vqvideo.data.clips import Sample
+from vqvideo.data.clips import ClipDataset, Sample
+from vqvideo.data.items import evenly_spaced
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import build_ssim
@@ -97,15 +99,16 @@ def evaluate(
         build_ssim()  # fail before the pass if torchmetrics is missing
     clips = build_clip_dataset(data, generator.config, split, None, max_corrupt=max_corrupt)
     apply_label_map(generator, clips)
-    indices = _spread_indices(len(clips), max_items or len(clips))
+    indices = evenly_spaced(range(len(clips)), max_items, from_start=True)
     num_shown = min(len(indices), MAX_SHOWN_ITEMS[rank])
     sample_temperatures = temperatures if generator.prior else ()
-    advance = _make_advance(len(indices) + num_shown * len(sample_temperatures), progress)
+    num_samples = num_shown * len(sample_temperatures)
+    advance = build_progress_callback(progress, 0, len(indices) + num_samples)
 
     rows, readable_indices, codebook_report = score_items(
         generator, clips, indices, batch_size=batch_size, advance=advance
     )
-    shown = _spread_indices(len(rows), num_shown)
+    shown = evenly_spaced(range(len(rows)), num_shown, from_start=True)
     shown_items = default_collate([clips.read(readable_indices[row]) for row in shown])
     media_items = {
         "reconstructions": _reconstruct_items(generator, shown_items, [rows[row] for row in shown]),
@@ -115,11 +118,7 @@ def evaluate(
         "model": model,
         "data": data,
         "split": split,
-        "num_windows": len(clips),
-        "num_unreadable_windows": len(indices) - len(rows),
-        "unreadable_files": [
-            {"file": os.fspath(path), "reason": reason} for path, reason in clips.skipped
-        ],
+        **_count_windows(clips, len(indices) - len(rows)),
         "temperatures": list(sample_temperatures),
         "seed": seed,
         **compute_metrics(generator, rows, codebook_report),
@@ -127,16 +126,34 @@ def evaluate(
         "command": get_command_line(),
         "environment": collect_environment(),
     }
-    write_previews = write_audio_previews if rank == 1 else write_video_previews
-    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
-        for name, tensors in media_items.items():
-            if tensors:
-                write_previews(temporary, name, tensors, generator.config.rate)
+    with replace_files(folder, OUTPUT_FILES, overwrite=overwrite) as temporary:
+        _write_media(temporary, media_items, rank, generator.config.rate)
         codebook_report.write_plot(temporary / "codebook.png")
         table = json.dumps({**metrics, "items": rows}, indent=1, allow_nan=False)
         (temporary / METRICS_NAME).write_text(table + "\n", encoding="utf-8")
         write_evaluation_page(temporary)
     return [folder / name for name in OUTPUT_FILES if (folder / name).is_file()], metrics
+
+
+def _count_windows(clips: ClipDataset, num_unreadable: int) -> dict[str, Any]:
+    """Return the number of windows of the data, and what of it could not be read."""
+    return {
+        "num_windows": len(clips),
+        "num_unreadable_windows": num_unreadable,
+        "unreadable_files": [
+            {"file": os.fspath(path), "reason": reason} for path, reason in clips.skipped
+        ],
+    }
+
+
+def _write_media(
+    folder: Path, media_items: dict[str, list[Tensor]], rank: int, rate: float
+) -> None:
+    """Write the rows of items of each name as images, and as video or audio."""
+    write_previews = write_audio_previews if rank == 1 else write_video_previews
+    for name, tensors in media_items.items():
+        if tensors:
+            write_previews(folder, name, tensors, rate)
 
 
 def _check_options(
@@ -154,16 +171,6 @@ def _check_options(
     for name in OUTPUT_FILES:
         check_output_files(folder / name, 1, overwrite)
     import_figure_class()
-
-
-def _spread_indices(length: int, max_count: int) -> list[int]:
-    """Return at most `max_count` evenly spread indices below `length`.
-
-    >>> _spread_indices(10, 4)
-    [0, 2, 5, 7]
-    """
-    count = min(length, max_count)
-    return [i * length // count for i in range(count)]
 
 
 def _reconstruct_items(generator: Generator, items: Sample, rows: list[MetricsRow]) -> list[Tensor]:
@@ -199,16 +206,3 @@ def _sample_items(
         )
         advance(num_samples)
     return samples
-
-
-def _make_advance(total: int, progress: Callable[[int, int], None] | None) -> Callable[[int], None]:
-    """Return a callback for newly finished items that reports the running total to `progress`."""
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress(done, total)
-
-    return advance

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from vqvideo.commands.evaluate_loop import MetricsRow
+from vqvideo.commands.evaluate_rows import MetricsRow
 from vqvideo.generator import Generator
 from vqvideo.likelihoods import describe_density
 from vqvideo.metrics import (

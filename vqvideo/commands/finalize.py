@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 
 from vqvideo.checkpoint import MODEL_DIR, load
 from vqvideo.data.clips import ClipDataset
+from vqvideo.data.items import evenly_spaced
 from vqvideo.distributed import join_processes
 from vqvideo.model_card import write_card
 from vqvideo.report import codebook_report, write_run_page
@@ -45,8 +46,7 @@ def _write_run_files(run: Path, val: ClipDataset | None) -> None:
         return
     write_card(run)
     if val is not None:
-        num_windows = min(MAX_WINDOWS, len(val))
-        subset = Subset(val, [index * len(val) // num_windows for index in range(num_windows)])
+        subset = Subset(val, evenly_spaced(range(len(val)), MAX_WINDOWS))
         codebook_report(load(run), subset).write_plot(run / "codebook.png")
     write_run_page(run, get_command_line())
 

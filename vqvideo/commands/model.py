@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vqvideo.checkpoint import load, resolve_checkpoint
 from vqvideo.data.clips import ClipDataset
+from vqvideo.data.items import evenly_spaced
 from vqvideo.generator import Generator
 from vqvideo.hub import is_hub_name
 from vqvideo.model_card import find_run
@@ -147,6 +148,4 @@ def check_output_files(
 
 def subsample_frames(frames: Tensor, max_frames: int = 32) -> Tensor:
     """Return at most `max_frames` evenly spread frames of clips `[n, c, t, h, w]`."""
-    length = frames.shape[2]
-    count = min(length, max_frames)
-    return frames[:, :, [i * length // count for i in range(count)]]
+    return frames[:, :, evenly_spaced(range(frames.shape[2]), max_frames, from_start=True)]

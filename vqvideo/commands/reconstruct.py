@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,15 +15,17 @@ from torch import Tensor
 
 from vqvideo import media
 from vqvideo.commands.model import check_output_files, load_model
-from vqvideo.commands.x264_baseline import write_x264_baseline
+from vqvideo.data.items import evenly_spaced
 from vqvideo.data.packing import count_bits_per_code
 from vqvideo.device import get_device
+from vqvideo.generator import Generator
 from vqvideo.media.files import output_file
 from vqvideo.metrics import MAX_PSNR_DB, build_ssim, psnr_db
 from vqvideo.vqvae import VQVAE
 
 CHUNK_SIZE = 16  # frames read at a time
 MAX_SHOWN_FRAMES = 16  # on the contact sheet
+MAX_CRF = 51  # the coarsest constant rate factor of x264
 
 
 class FrameMetrics(NamedTuple):
@@ -64,64 +68,100 @@ def reconstruct(
             not end in .mp4; or the strides do not divide the size.
     """
     build_ssim()  # fail before any work if torchmetrics is missing
-    generator = load_model(model, device)
-    vqvae, target = generator.vqvae, Path(out)
-    if vqvae.rank != 3:
-        raise ValueError(f"reconstruct needs a video model; {model} has rank {vqvae.rank}")
-    if vqvae.likelihood.is_autoregressive:
-        raise ValueError(
-            f"reconstruct does not support {model}: its likelihood is autoregressive, one pass per "
-            f"value, which is too slow for long video; use `vqvideo encode` and `decode` on short "
-            f"clips"
-        )
+    generator, target = _load_video_model(model, device), Path(out)
     if target.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, got {out!r}")
     x264_file = target.with_name(f"{target.stem}_x264.mp4")
+    sheet, table = target.with_suffix(".png"), target.with_suffix(".json")
     check_output_files(target, 1, overwrite, ".png", ".json")
     check_output_files(x264_file, 1, overwrite)
     length, *frame_size = generator.sample_shape or ()
     height, width = size or frame_size
-    vqvae.compute_grid_shape((length, height, width))
+    generator.vqvae.compute_grid_shape((length, height, width))
     info = media.probe(file)
-
-    def originals() -> Iterator[Tensor]:
-        return media.read_video_chunks(
-            file, frames_per_chunk=CHUNK_SIZE, size=(height, width), fit=fit
-        )
-
+    read = partial(media.read_video_chunks, frames_per_chunk=CHUNK_SIZE, size=(height, width))
+    originals = partial(read, file, fit=fit)
     comparison = _Comparison(info.num_frames, progress)
     target.parent.mkdir(parents=True, exist_ok=True)
-    reconstruction = Reconstruction(vqvae, originals(), info.num_frames)
-    side_by_side = (
-        _concat_frames(x, y)
-        for x, y in comparison.compare_frames("reconstruction", originals(), reconstruction)
-    )
+    reconstruction = Reconstruction(generator.vqvae, originals(), info.num_frames)
+    pairs = comparison.compare_frames("reconstruction", originals(), reconstruction)
+    side_by_side = (_concat_frames(x, y) for x, y in pairs)
     media.write_video(target, side_by_side, info.fps, overwrite=overwrite)
     crf = write_x264_baseline(
         x264_file, originals, info.fps, num_bytes=reconstruction.bits / 8, overwrite=overwrite
     )
-    x264_chunks = media.read_video_chunks(
-        x264_file, frames_per_chunk=CHUNK_SIZE, size=(height, width)
-    )
-    for _ in comparison.compare_frames("x264", originals(), x264_chunks):
+    for _ in comparison.compare_frames("x264", originals(), read(x264_file)):
         pass
-    sheet, table = target.with_suffix(".png"), target.with_suffix(".json")
     media.write_contact_sheet(sheet, comparison.build_sheet(), overwrite=overwrite)
+    x264_bits = 8 * media.probe(x264_file).video_bytes
     metrics = {
         **comparison.compute_means(),
         "num_frames": info.num_frames,
         "codes": list(reconstruction.grid),
         "codes_used": len(reconstruction.used_codes),
         "bits_per_second": round(reconstruction.bits / info.duration, 1),
-        "x264_bits_per_second": round(8 * media.probe(x264_file).video_bytes / info.duration, 1),
+        "x264_bits_per_second": round(x264_bits / info.duration, 1),
         "x264_crf": crf,
-        "x264_fits": media.probe(x264_file).video_bytes * 8 <= reconstruction.bits,
+        "x264_fits": x264_bits <= reconstruction.bits,
     }
+    text = json.dumps({**metrics, "frames": comparison.build_table()}, indent=1)
     with output_file(table, suffixes=(".json",), overwrite=overwrite) as temporary:
-        temporary.write_text(
-            json.dumps({**metrics, "frames": comparison.build_table()}, indent=1) + "\n"
-        )
+        temporary.write_text(text + "\n")
     return [target, x264_file, sheet, table], metrics
+
+
+def _load_video_model(model: str, device: str) -> Generator:
+    """Load a model; raise `ValueError` unless it can reconstruct long video."""
+    generator = load_model(model, device)
+    if generator.vqvae.rank != 3:
+        raise ValueError(
+            f"reconstruct needs a video model; {model} has rank {generator.vqvae.rank}"
+        )
+    if generator.vqvae.likelihood.is_autoregressive:
+        raise ValueError(
+            f"reconstruct does not support {model}: its likelihood is autoregressive, one pass per "
+            f"value, which is too slow for long video; use `vqvideo encode` and `decode` on short "
+            f"clips"
+        )
+    return generator
+
+
+def write_x264_baseline(
+    target: Path,
+    frames: Callable[[], Iterator[Tensor]],
+    fps: float,
+    *,
+    num_bytes: float,
+    overwrite: bool = False,
+) -> int:
+    """Write the best H.264 file whose video stream takes at most `num_bytes`; return its CRF.
+
+    If not even the coarsest one fits, that one is written; see its
+    `media.probe(...).video_bytes`.
+
+    Args:
+        target: .mp4.
+        frames: returns the chunks `[3, n, h, w]` of the video; called once per trial.
+        fps: frames per second.
+        num_bytes: limit of the video stream; the container does not count.
+        overwrite: replace an existing file.
+    """
+
+    def measure_size(crf: int) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Path(folder) / "trial.mp4"
+            media.write_video(trial, frames(), fps, crf=crf, keyframe_interval=250)
+            return media.probe(trial).video_bytes
+
+    low, high = 0, MAX_CRF  # the lowest CRF that fits, if any, is in [low, high]
+    while low < high:
+        middle = (low + high) // 2
+        if measure_size(middle) <= num_bytes:
+            high = middle
+        else:
+            low = middle + 1
+    media.write_video(target, frames(), fps, crf=low, keyframe_interval=250, overwrite=overwrite)
+    return low
 
 
 class Reconstruction:
@@ -156,8 +196,7 @@ class _Comparison:
 
     def __init__(self, length: int, progress: Callable[[int, int], None] | None) -> None:
         self.length, self.progress = length, progress
-        num_shown = min(length, MAX_SHOWN_FRAMES)
-        self.shown_indices = {i * length // num_shown for i in range(num_shown)}
+        self.shown_indices = set(evenly_spaced(range(length), MAX_SHOWN_FRAMES, from_start=True))
         self.metrics: dict[str, list[FrameMetrics]] = {}
         self.shown_frames: dict[str, list[Tensor]] = {}
 

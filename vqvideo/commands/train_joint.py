@@ -10,13 +10,12 @@ import torch
 
 from vqvideo.commands.finalize import finalize_run
 from vqvideo.commands.initialize import (
-    build_for_training,
     describe_data,
     is_resuming,
     prepare_run_folder,
     resolve_config,
 )
-from vqvideo.commands.train_vqvae import build_clip_dataset, build_cond_options, check_run_folder
+from vqvideo.commands.train_vqvae import build_model_and_data, check_run_folder
 from vqvideo.training import TrainingConfig
 from vqvideo.training import train_joint as fit
 
@@ -61,14 +60,15 @@ def train_joint(
     rate = {} if fps is None else {"rate": fps}
     is_new = not is_resuming(out, resume)
     model_config = resolve_config(model, None, None).merge(**{**rate, **(overrides or {})})
-    train, test = (
-        build_clip_dataset(
-            data, model_config, split, clip_stride, fps=fps, cache_dir=cache_dir, progress=progress
-        )
-        for split in ("train", "test")
-    )
-    generator = build_for_training(
-        model_config.merge(cond=build_cond_options(train, condition_on)), is_new=is_new
+    generator, train, test = build_model_and_data(
+        model_config,
+        data,
+        condition_on,
+        is_new=is_new,
+        clip_stride=clip_stride,
+        fps=fps,
+        cache_dir=cache_dir,
+        progress=progress,
     )
     if is_new:
         prepare_run_folder(out, [], overwrite=overwrite)

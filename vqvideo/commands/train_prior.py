@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vqvideo.commands.encode import encode
-from vqvideo.commands.encode_plan import EncodeOptions
+from vqvideo.commands.encode_options import EncodeOptions
 from vqvideo.commands.finalize import finalize_run
 from vqvideo.commands.initialize import (
     describe_data,
@@ -24,7 +24,7 @@ from vqvideo.cond import CondSpec
 from vqvideo.config import build_generator
 from vqvideo.data.clips import cond_from_batch
 from vqvideo.data.code_dataset import CodeDataset
-from vqvideo.data.codes import open_codes
+from vqvideo.data.codes import CodeFile, open_codes
 from vqvideo.distributed import join_processes
 from vqvideo.generator import Generator
 from vqvideo.training import TrainingConfig
@@ -74,60 +74,28 @@ def train_prior(
     """
     check_run_folder(out, overwrite=overwrite, resume=resume)
     process_state = join_processes()
-    first_stage = load_model(vqvae)
-    model_config = first_stage.config.merge(**({} if prior is None else {"prior": prior}))
-    if num_frames is not None:
-        if model_config.rank == 2:
-            raise ValueError("num_frames is for video and audio; this model is for images")
-        model_config = model_config.merge(sample_shape=(num_frames, *model_config.sample_shape[1:]))
-    torch.manual_seed(config.seed)
-    generator = build_generator(model_config)
-    generator.vqvae = first_stage.vqvae
+    generator = _build_generator(load_model(vqvae), prior, num_frames, config.seed)
     is_new = not is_resuming(out, resume)
     if is_new and init_from is not None:
         init_prior(generator, init_from)
     files = open_codes(data) or open_codes(Path(data) / CODES_FOLDER)
-    if files and fps is not None:
-        raise ValueError(f"fps is for media files; {data} has codes")
     if files:
-        files[0].check_fingerprint(*generator.vqvae.compatible_fingerprints())
-        if files[0].header.coder is not None:
-            raise ValueError(
-                f"{files[0].path} is compressed; encode the data without --compress to train on it"
-            )
+        _check_code_files(files, generator, data, fps)
     else:
         _check_conditions(data, generator, clip_stride, fps)
-        window_stride = clip_stride or (
-            1 if model_config.rank == 2 else model_config.sample_shape[0]
-        )
-        encode_stride = window_stride if num_frames is None else None
+        shape = generator.config.sample_shape
+        window_stride = clip_stride or (1 if generator.config.rank == 2 else shape[0])
         with process_state.main_process_first():  # the others then find the codes complete
-            overwrite_codes = overwrite and process_state.is_main_process
             encode_options = EncodeOptions(
-                clip_stride=encode_stride, fps=fps, overwrite=overwrite_codes
+                clip_stride=window_stride if num_frames is None else None,
+                fps=fps,
+                overwrite=overwrite and process_state.is_main_process,
             )
-            codes_folder = str(Path(out) / CODES_FOLDER)
-            encode(
-                data,
-                codes_folder,
-                model=vqvae,
-                options=encode_options,
-                progress=progress,
-                warn=warn,
-            )
-        files = open_codes(Path(out) / CODES_FOLDER)
+            folder = str(Path(out) / CODES_FOLDER)
+            encode(data, folder, model=vqvae, options=encode_options, progress=progress, warn=warn)
+        files = open_codes(folder)
         clip_stride = None if num_frames is None else clip_stride
-    grid = generator.vqvae.compute_grid_shape(model_config.sample_shape)
-    if clip_stride is not None and model_config.rank == 2:
-        raise ValueError(
-            f"{data} has codes of single images, so clip_stride does not apply; leave it out, or "
-            f"give it when encoding"
-        )
-    code_stride = _to_code_stride(clip_stride, generator.vqvae.downsampling[0])
-    datasets = [
-        CodeDataset(files, grid, split=split, clip_stride=code_stride)
-        for split in ("train", "test")
-    ]
+    datasets = _build_datasets(files, generator, clip_stride, data)
     _set_label_names(generator, datasets[0].label_names)
     if is_new:
         prepare_run_folder(out, [vqvae, init_from], tokenizer=vqvae, overwrite=overwrite)
@@ -135,6 +103,57 @@ def train_prior(
     training_config = replace(config, metadata=metadata)
     with finalize_run(out):
         return fit(generator, datasets[0], datasets[1], out, training_config, resume=resume)
+
+
+def _build_generator(
+    first_stage: Generator, prior: Mapping[str, Any] | str | None, num_frames: int | None, seed: int
+) -> Generator:
+    """Build the model to train: the first stage as it is, and a prior with random weights."""
+    config = first_stage.config.merge(**({} if prior is None else {"prior": prior}))
+    if num_frames is not None:
+        if config.rank == 2:
+            raise ValueError("num_frames is for video and audio; this model is for images")
+        config = config.merge(sample_shape=(num_frames, *config.sample_shape[1:]))
+    torch.manual_seed(seed)
+    generator = build_generator(config)
+    generator.vqvae = first_stage.vqvae
+    return generator
+
+
+def _check_code_files(
+    files: Sequence[CodeFile], generator: Generator, data: str, fps: float | None
+) -> None:
+    """Raise `ValueError` unless a prior can be trained on code files that exist already."""
+    if fps is not None:
+        raise ValueError(f"fps is for media files; {data} has codes")
+    files[0].check_fingerprint(*generator.vqvae.compatible_fingerprints())
+    if files[0].header.coder is not None:
+        raise ValueError(
+            f"{files[0].path} is compressed; encode the data without --compress to train on it"
+        )
+
+
+def _build_datasets(
+    files: Sequence[CodeFile], generator: Generator, clip_stride: int | None, data: str
+) -> list[CodeDataset]:
+    """Return the windows of codes for training and for validation."""
+    config, stride = generator.config, generator.vqvae.downsampling[0]
+    if clip_stride is not None and config.rank == 2:
+        raise ValueError(
+            f"{data} has codes of single images, so clip_stride does not apply; leave it out, or "
+            f"give it when encoding"
+        )
+    if clip_stride is not None and clip_stride % stride:
+        raise ValueError(
+            f"clip_stride must be a multiple of {stride}, the data steps per code; got "
+            f"{clip_stride}"
+        )
+    code_stride = None if clip_stride is None else clip_stride // stride
+    grid = generator.vqvae.compute_grid_shape(config.sample_shape)
+    return [
+        CodeDataset(files, grid, split=split, clip_stride=code_stride)
+        for split in ("train", "test")
+    ]
 
 
 def _check_conditions(
@@ -146,16 +165,6 @@ def _check_conditions(
         build_clip_dataset(data, generator.config, "train", clip_stride, fps=fps)[0],
         generator.prior.cond.keys,
     )
-
-
-def _to_code_stride(clip_stride: int | None, stride: int) -> int | None:
-    """Convert a clip stride in data steps to one in codes."""
-    if clip_stride is not None and clip_stride % stride:
-        raise ValueError(
-            f"clip_stride must be a multiple of {stride}, the data steps per code; got "
-            f"{clip_stride}"
-        )
-    return None if clip_stride is None else clip_stride // stride
 
 
 def _set_label_names(generator: Generator, names: Mapping[str, list[str]]) -> None:

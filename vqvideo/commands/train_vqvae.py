@@ -25,6 +25,7 @@ from vqvideo.commands.initialize import (
 from vqvideo.commands.model import apply_label_map
 from vqvideo.config import GeneratorConfig
 from vqvideo.data.clips import ClipDataset
+from vqvideo.generator import Generator
 from vqvideo.training import TrainingConfig, train_decoder
 from vqvideo.training import train_vqvae as train_whole
 from vqvideo.training.run_folder import check_owned
@@ -82,21 +83,16 @@ def train_vqvae(
         )
     model_config = resolve_config(model, init_from or tokenizer, out if not is_new else None)
     model_config = model_config.merge(**{**rate, **(overrides or {})})
-    train, test = (
-        build_clip_dataset(
-            data,
-            model_config,
-            split,
-            clip_stride,
-            fps=fps,
-            cache_dir=cache_dir,
-            max_corrupt=max_corrupt,
-            progress=progress,
-        )
-        for split in ("train", "test")
-    )
-    generator = build_for_training(
-        model_config.merge(cond=build_cond_options(train, condition_on)), is_new=is_new
+    generator, train, test = build_model_and_data(
+        model_config,
+        data,
+        condition_on,
+        is_new=is_new,
+        clip_stride=clip_stride,
+        fps=fps,
+        cache_dir=cache_dir,
+        max_corrupt=max_corrupt,
+        progress=progress,
     )
     for clips in (train, test):
         apply_label_map(generator, clips)
@@ -112,6 +108,32 @@ def train_vqvae(
     fit = train_whole if tokenizer is None else train_decoder
     with finalize_run(out, test):
         return fit(generator, train, test, out, replace(config, metadata=metadata), resume=resume)
+
+
+def build_model_and_data(
+    config: GeneratorConfig,
+    data: str,
+    condition_on: Sequence[str],
+    *,
+    is_new: bool,
+    clip_stride: int | None,
+    **options: Any,
+) -> tuple[Generator, ClipDataset, ClipDataset]:
+    """Build a model for the labels of the data, and the data for training and validation.
+
+    Args:
+        config: config of the model.
+        data: a folder of media files.
+        condition_on: see `build_cond_options`.
+        is_new: see `build_for_training`.
+        clip_stride: see `build_clip_dataset`, which also takes all other options.
+    """
+    train, test = (
+        build_clip_dataset(data, config, split, clip_stride, **options)
+        for split in ("train", "test")
+    )
+    config = config.merge(cond=build_cond_options(train, condition_on))
+    return build_for_training(config, is_new=is_new), train, test
 
 
 def build_clip_dataset(

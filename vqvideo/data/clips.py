@@ -25,12 +25,13 @@ from torch.utils.data import Dataset
 from vqvideo import media
 from vqvideo.cond import Cond
 from vqvideo.data.actions import read_frame_actions
-from vqvideo.data.corrupt_files import CorruptFiles, TooManyCorruptError, wrap_read_errors
+from vqvideo.data.corrupt_files import CorruptFiles, TooManyCorruptError
 from vqvideo.data.decoded_cache import DecodedCache
 from vqvideo.data.items import collect_names, list_items, select_split, split_starts
 from vqvideo.data.length_cache import measure_lengths
 from vqvideo.data.metadata import Item
 from vqvideo.data.readers import build_reader
+from vqvideo.media.files import wrap_read_errors
 from vqvideo.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit
 

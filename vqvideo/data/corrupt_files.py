@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,23 +14,6 @@ _MAX_LISTED = 3  # files named in the error
 
 class TooManyCorruptError(MediaError):
     """Error raised when more files cannot be read than `max_corrupt` allows."""
-
-
-@contextmanager
-def wrap_read_errors(path: Path) -> Iterator[None]:
-    """Turn every exception in the block, which reads a file, into a `MediaError` that names it.
-
-    A file may be deleted, shortened or replaced after it was listed, its disk may fail, and
-    libraries raise many types for damaged files. None of them should end a long training.
-    """
-    try:
-        yield
-    except MediaError:
-        raise
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        names_file = os.fspath(path) in reason
-        raise MediaError(reason if names_file else f"{path} cannot be read: {reason}") from error
 
 
 class CorruptFiles:

@@ -30,10 +30,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.readers import Reader
 from vqvideo.media import MediaError, from_uint8, to_uint8
-from vqvideo.media.files import output_file
+from vqvideo.media.files import output_file, wrap_read_errors
 
 _FORMAT_VERSION = 1  # increase it when readers return other values
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

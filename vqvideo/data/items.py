@@ -56,7 +56,7 @@ def select_split(items: Sequence[Item], split: str) -> list[Item]:
     if len(items) == 1:
         return list(items)
     num_test = max(1, len(items) // 10)  # evenly spread, so that all subfolders are represented
-    test_indices = {(2 * i + 1) * len(items) // (2 * num_test) for i in range(num_test)}
+    test_indices = set(evenly_spaced(range(len(items)), num_test))
     return [item for i, item in enumerate(items) if (i in test_indices) == (split == "test")]
 
 
@@ -81,11 +81,19 @@ def collect_names(names: Sequence[str | None]) -> list[str]:
     return sorted({name for name in names if name}) if all(names) else []
 
 
-def subsample(items: Sequence[T], max_items: int | None) -> list[T]:
-    """Return at most `max_items` items, evenly spread; None returns all.
+def evenly_spaced(
+    items: Sequence[T], max_items: int | None, *, from_start: bool = False
+) -> list[T]:
+    """Return at most `max_items` items: the middle one of each of `max_items` equal parts.
 
-    >>> subsample(range(10), 3)
-    [1, 5, 8]
+    Args:
+        items: the items; to select indices, give `range(length)`.
+        max_items: the maximum number of items; None returns all.
+        from_start: return the first item of each part, so that item 0 is always included.
+
+    >>> evenly_spaced(range(10), 3), evenly_spaced(range(10), 3, from_start=True)
+    ([1, 5, 8], [0, 3, 6])
     """
     num_items = len(items) if max_items is None else min(max_items, len(items))
-    return [items[(2 * i + 1) * len(items) // (2 * num_items)] for i in range(num_items)]
+    offset = 0 if from_start else len(items)
+    return [items[(2 * i * len(items) + offset) // (2 * num_items)] for i in range(num_items)]

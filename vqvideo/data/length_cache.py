@@ -17,10 +17,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.readers import Extent, Reader
 from vqvideo.media import MediaError
-from vqvideo.media.files import output_file
+from vqvideo.media.files import output_file, wrap_read_errors
 
 _FORMAT_VERSION = 1  # increase it when `Reader.measure` returns something else
 

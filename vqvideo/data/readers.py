@@ -20,9 +20,10 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from vqvideo import media
-from vqvideo.data.corrupt_files import wrap_read_errors
+from vqvideo.media.files import wrap_read_errors
 from vqvideo.media.formats import VIDEO_SUFFIXES
 from vqvideo.media.pixels import Fit, check_size
+from vqvideo.media.timestamps import check_fps
 
 _TIMEOUT = 300.0  # seconds per read; a worker that waits longer is assumed to hang
 _CHUNK_SIZE = 64  # frames decoded at a time when a whole video is read
@@ -211,8 +212,8 @@ def build_reader(
     """
     if fps is not None and len(shape) != 3:
         raise ValueError(f"fps is for clips (frames, height, width), got the shape {list(shape)}")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
+    if fps is not None:
+        check_fps(fps)
     if len(shape) == 1:
         if sample_rate is None:
             raise ValueError("windows of audio need a sample_rate in Hz")

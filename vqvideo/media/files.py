@@ -134,6 +134,23 @@ def open_input(file: Path, source: BinaryIO | None = None) -> InputContainer:
 
 
 @contextmanager
+def wrap_read_errors(path: Path) -> Iterator[None]:
+    """Turn every exception in the block, which reads a file, into a `MediaError` that names it.
+
+    A file may be deleted, shortened or replaced after it was listed, its disk may fail, and
+    libraries raise many types for damaged files. None of them should end a long training.
+    """
+    try:
+        yield
+    except MediaError:
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        names_file = os.fspath(path) in reason
+        raise MediaError(reason if names_file else f"{path} cannot be read: {reason}") from error
+
+
+@contextmanager
 def wrap_ffmpeg_errors(file: Path) -> Iterator[None]:
     """Turn errors of FFmpeg and of the disk in the block into a `MediaError` naming the file."""
     from av.error import FFmpegError

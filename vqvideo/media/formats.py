@@ -24,74 +24,34 @@ class MediaFormat(NamedTuple):
     suffixes: tuple[str, ...]
 
 
-FORMATS = (
-    MediaFormat("video", "mov", (".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".ismv")),
-    MediaFormat("video", "matroska", (".mkv", ".webm")),
-    MediaFormat("video", "avi", (".avi",)),
-    MediaFormat("video", "gif", (".gif",)),
-    MediaFormat("video", "apng", (".apng",)),
-    MediaFormat("video", "mpeg", (".mpg", ".mpeg", ".vob")),
-    MediaFormat("video", "mpegts", (".ts", ".m2ts", ".mts", ".m2t")),
-    MediaFormat("video", "asf", (".wmv", ".asf")),
-    MediaFormat("video", "flv", (".flv",)),
-    MediaFormat("video", "ogg", (".ogv",)),
-    MediaFormat("video", "mxf", (".mxf",)),
-    MediaFormat("video", "gxf", (".gxf",)),
-    MediaFormat("video", "nut", (".nut",)),
-    MediaFormat("video", "wtv", (".wtv",)),
-    MediaFormat("video", "rm", (".rm", ".rmvb")),
-    MediaFormat("video", "roq", (".roq",)),
-    MediaFormat("video", "swf", (".swf",)),
-    MediaFormat("video", "dv", (".dv",)),
-    MediaFormat("video", "ivf", (".ivf",)),
-    MediaFormat("video", "yuv4mpegpipe", (".y4m",)),
-    MediaFormat("video", "mjpeg", (".mjpeg", ".mjpg")),
-    MediaFormat("video", "mpjpeg", ()),  # MJPEG as sent by network cameras
-    MediaFormat("video", "smjpeg", ()),
-    MediaFormat("video", "mpegvideo", (".m1v", ".m2v")),
-    MediaFormat("video", "m4v", ()),  # MPEG-4 without a container
-    MediaFormat("video", "h261", (".h261",)),
-    MediaFormat("video", "h263", (".h263",)),
-    MediaFormat("video", "h264", (".h264", ".264")),
-    MediaFormat("video", "hevc", (".hevc", ".h265", ".265")),
-    MediaFormat("video", "vvc", (".vvc", ".h266", ".266")),
-    MediaFormat("video", "obu", (".obu",)),
-    MediaFormat("video", "vc1", (".vc1",)),
-    MediaFormat("video", "vc1test", ()),
-    MediaFormat("video", "cavsvideo", ()),
-    MediaFormat("video", "dirac", ()),
-    MediaFormat("video", "dnxhd", ()),
-    MediaFormat("image", "png_pipe", (".png",)),
-    MediaFormat("image", "jpeg_pipe", (".jpg", ".jpeg", ".jfif")),
-    MediaFormat("image", "webp_pipe", (".webp",)),
-    MediaFormat("image", "bmp_pipe", (".bmp",)),
-    MediaFormat("image", "tiff_pipe", (".tif", ".tiff")),
-    MediaFormat("image", "j2k_pipe", (".jp2",)),
-    MediaFormat("image", "ppm_pipe", (".ppm",)),
-    MediaFormat("image", "pgm_pipe", (".pgm",)),
-    MediaFormat("image", "mov", (".avif",)),
-    MediaFormat("audio", "wav", (".wav", ".bwf", ".rf64")),
-    MediaFormat("audio", "w64", (".w64",)),
-    MediaFormat("audio", "aiff", (".aif", ".aiff", ".aifc")),
-    MediaFormat("audio", "au", (".au", ".snd")),
-    MediaFormat("audio", "caf", (".caf",)),
-    MediaFormat("audio", "flac", (".flac",)),
-    MediaFormat("audio", "mp3", (".mp3", ".mp2")),
-    MediaFormat("audio", "mov", (".m4a", ".m4b")),
-    MediaFormat("audio", "aac", (".aac",)),
-    MediaFormat("audio", "loas", (".latm",)),
-    MediaFormat("audio", "ogg", (".ogg", ".oga", ".opus", ".spx")),
-    MediaFormat("audio", "matroska", (".mka", ".weba")),
-    MediaFormat("audio", "asf", (".wma",)),
-    MediaFormat("audio", "wv", (".wv",)),
-    MediaFormat("audio", "tta", (".tta",)),
-    MediaFormat("audio", "ape", (".ape",)),
-    MediaFormat("audio", "amr", (".amr",)),
-    MediaFormat("audio", "ac3", (".ac3",)),
-    MediaFormat("audio", "eac3", (".eac3",)),
-    MediaFormat("audio", "nistsphere", (".sph",)),
-)
+# By medium: demuxers, each followed by its suffixes. "mpjpeg" is MJPEG as sent by network cameras,
+# "m4v" is MPEG-4 without a container.
+_TABLES: dict[Medium, str] = {
+    "video": """
+    mov .mp4 .m4v .mov .3gp .3g2 .f4v .ismv; matroska .mkv .webm; avi .avi; gif .gif;
+    apng .apng; mpeg .mpg .mpeg .vob; mpegts .ts .m2ts .mts .m2t; asf .wmv .asf; flv .flv;
+    ogg .ogv; mxf .mxf; gxf .gxf; nut .nut; wtv .wtv; rm .rm .rmvb; roq .roq; swf .swf; dv .dv;
+    ivf .ivf; yuv4mpegpipe .y4m; mjpeg .mjpeg .mjpg; mpjpeg; smjpeg; mpegvideo .m1v .m2v; m4v;
+    h261 .h261; h263 .h263; h264 .h264 .264; hevc .hevc .h265 .265; vvc .vvc .h266 .266;
+    obu .obu; vc1 .vc1; vc1test; cavsvideo; dirac; dnxhd
+    """,
+    "image": """
+    png_pipe .png; jpeg_pipe .jpg .jpeg .jfif; webp_pipe .webp; bmp_pipe .bmp;
+    tiff_pipe .tif .tiff; j2k_pipe .jp2; ppm_pipe .ppm; pgm_pipe .pgm; mov .avif
+    """,
+    "audio": """
+    wav .wav .bwf .rf64; w64 .w64; aiff .aif .aiff .aifc; au .au .snd; caf .caf; flac .flac;
+    mp3 .mp3 .mp2; mov .m4a .m4b; aac .aac; loas .latm; ogg .ogg .oga .opus .spx;
+    matroska .mka .weba; asf .wma; wv .wv; tta .tta; ape .ape; amr .amr; ac3 .ac3; eac3 .eac3;
+    nistsphere .sph
+    """,
+}
 
+FORMATS = tuple(
+    MediaFormat(medium, demuxer, tuple(suffixes))
+    for medium, table in _TABLES.items()
+    for demuxer, *suffixes in map(str.split, table.split(";"))
+)
 DEMUXERS = tuple(dict.fromkeys(form.demuxer for form in FORMATS))
 
 

@@ -36,8 +36,7 @@ def get_frame_indices(
         FileNotFoundError: the file does not exist.
         MediaError: the file cannot be read.
     """
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
+    check_fps(fps)
     if not (math.isfinite(start_seconds) and start_seconds >= 0):
         raise ValueError(f"start_seconds must be at least 0, got {start_seconds}")
     if num_frames is not None and num_frames < 1:
@@ -52,6 +51,12 @@ def get_frame_indices(
             f"{index.duration:.6g} s; request fewer frames, a higher fps or an earlier start"
         )
     return [_find_frame_at(index, start_seconds + k / fps) for k in range(num_frames or available)]
+
+
+def check_fps(fps: float, minimum: float = 0.0) -> None:
+    """Raise `ValueError` unless a rate is finite, positive and at least `minimum`."""
+    if not (math.isfinite(fps) and fps > 0 and fps >= minimum):
+        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
 
 
 def _find_frame_at(index: VideoIndex, seconds: float) -> int:

@@ -11,7 +11,6 @@ Not here: GIF and WebP (animation.py), images and contact sheets (image.py).
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -24,6 +23,7 @@ from torch import Tensor
 from vqvideo.media.audio import Audio, check_audio
 from vqvideo.media.files import PathLike, output_file
 from vqvideo.media.pixels import ImageSize, check_no_nan, to_uint8
+from vqvideo.media.timestamps import check_fps
 
 if TYPE_CHECKING:
     from av import Packet
@@ -153,8 +153,7 @@ def validate_frames(frames: Frames, fps: float) -> tuple[ImageSize, Iterator[Ten
     Raises:
         ValueError: wrong shape or dtype, no frames, NaN, or a rate out of range.
     """
-    if not (math.isfinite(fps) and fps >= 1 / _MAX_FPS_DENOMINATOR):
-        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
+    check_fps(fps, minimum=1 / _MAX_FPS_DENOMINATOR)
     chunks = iter([frames] if isinstance(frames, Tensor) else frames)
     first = next(chunks, None)
     if first is None:

@@ -86,40 +86,31 @@ def load_state(
     Raises:
         ResumeError: the file is missing, damaged or of a different model.
     """
-    run_state, tensors = read_state(path)
     with wrap_damage(path):
-        return _restore(path, run_state, tensors, model, optimizer)
-
-
-def _restore(
-    path: Path,
-    run_state: dict[str, Any],
-    tensors: dict[str, Tensor],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[dict[str, Any], dict[str, Tensor], list[dict[str, Tensor]]]:
-    weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as cause:
-        raise ResumeError(
-            f"{path} is the state of a different model; start over with overwrite=True"
-        ) from cause
-    optimizer_state: dict[int, dict[str, Any]] = {
-        int(index): dict(values) for index, values in run_state.pop("numbers").items()
-    }
-    model_ema: dict[str, Tensor] = {}
-    rng_states: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        group, _, rest = name.partition(".")
-        index, _, entry = rest.partition(".")
-        if group == "optimizer":
-            optimizer_state.setdefault(int(index), {})[entry] = value
-        elif group == "average":
-            model_ema[rest] = value
-        elif group == "random":
-            rng_states.setdefault(int(index), {})[entry] = value
-    optimizer.load_state_dict({"state": optimizer_state, "param_groups": run_state.pop("groups")})
+        run_state, tensors = _read(path, with_tensors=True)
+        weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as cause:
+            raise ResumeError(
+                f"{path} is the state of a different model; start over with overwrite=True"
+            ) from cause
+        optimizer_state: dict[int, dict[str, Any]] = {
+            int(index): dict(values) for index, values in run_state.pop("numbers").items()
+        }
+        model_ema: dict[str, Tensor] = {}
+        rng_states: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            index, _, entry = rest.partition(".")
+            if group == "optimizer":
+                optimizer_state.setdefault(int(index), {})[entry] = value
+            elif group == "average":
+                model_ema[rest] = value
+            elif group == "random":
+                rng_states.setdefault(int(index), {})[entry] = value
+        groups = run_state.pop("groups")
+        optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
     return run_state, model_ema, [rng_states[process] for process in sorted(rng_states)]
 
 
@@ -132,16 +123,8 @@ def read_header(path: Path) -> dict[str, Any]:
     return _read(path, with_tensors=False)[0]
 
 
-def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the header and the tensors of a state file.
-
-    Raises:
-        ResumeError: the file is missing, damaged or of another format version.
-    """
-    return _read(path, with_tensors=True)
-
-
 def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the tensors of a state file; no tensors unless `with_tensors`."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))

@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 from vqvideo.checkpoint import save
 from vqvideo.cond import Cond
 from vqvideo.data.clips import ClipDataset, Sample, cond_from_batch
+from vqvideo.data.items import evenly_spaced
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
 from vqvideo.metrics import code_histogram, codebook_usage, perplexity, psnr_db, psnr_db_from_mse
@@ -76,9 +77,7 @@ class VQVAETask:
             # By the rank of each kernel: a frame encoder of a video model has 2D kernels.
             if tensor.ndim - 2 in MEMORY_FORMATS:
                 tensor.data = tensor.to(memory_format=MEMORY_FORMATS[tensor.ndim - 2])
-        num_items = min(MAX_VAL_ITEMS, len(val_data))
-        # Evenly spaced over the validation data.
-        self.val_indices = [i * len(val_data) // num_items for i in range(num_items)]
+        self.val_indices = evenly_spaced(range(len(val_data)), MAX_VAL_ITEMS, from_start=True)
         self.val_samples: Sample = default_collate([val_data[index] for index in self.val_indices])
         self.val_x = self.val_samples["x"]
         self.histograms = torch.zeros(1, 1)  # code counts of the last evaluation, `[s, K]`

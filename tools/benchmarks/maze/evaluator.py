@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.maze.drift import compute_frame_statistics
 from benchmarks.maze.inverse_dynamics import InverseDynamicsModel
 from vqvideo.cond import Cond
-from vqvideo.data.items import subsample
+from vqvideo.data.items import evenly_spaced
 from vqvideo.data.metadata import Item
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
@@ -183,7 +183,7 @@ class MazeEvaluator:
         prior, shape = self.generator.prior, self.generator.sample_shape
         assert prior is not None and shape is not None
         length, nll = shape[0], dict[str, list[Tensor]]()
-        starts = subsample(range(0, codes.shape[1] - length + 1, length), MAX_WINDOWS)
+        starts = evenly_spaced(range(0, codes.shape[1] - length + 1, length), MAX_WINDOWS)
         for start in starts:
             window = slice(start, start + length)
             chunk = codes[:, window]

@@ -38,10 +38,11 @@ from benchmarks.maze.plots import (
     plot_rollouts,
 )
 from vqvideo import media
+from vqvideo.atomic import replace_files
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
-from vqvideo.commands.output_folder import atomic_output_folder
-from vqvideo.data.items import subsample
+from vqvideo.commands.process_pool import build_progress_callback
+from vqvideo.data.items import evenly_spaced
 from vqvideo.data.metadata import Item
 from vqvideo.device import get_device
 from vqvideo.generator import Generator
@@ -136,7 +137,7 @@ def benchmark_maze(
     build_ssim()
     generator = load_maze_model(config.model, config.device)
     episodes = _select_episodes(config, generator)
-    train_items = subsample(_list_episodes(config.data, "train", 2), MAX_TRAIN_EPISODES)
+    train_items = evenly_spaced(_list_episodes(config.data, "train", 2), MAX_TRAIN_EPISODES)
     inverse_model = _train_inverse_model(train_items, config.seed, generator, progress)
     metrics, strips = _evaluate_splits(config, generator, inverse_model, episodes, progress)
     _, *grid = generator.vqvae.compute_grid_shape(generator.sample_shape or ())
@@ -152,7 +153,7 @@ def benchmark_maze(
         "command": get_command_line(),
         "environment": collect_environment("torchmetrics"),
     }
-    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
+    with replace_files(folder, OUTPUT_FILES, overwrite=overwrite) as temporary:
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
         plot_rollouts(temporary / PLOT_FILE, strips)
@@ -170,7 +171,7 @@ def _select_episodes(config: MazeBenchmarkConfig, generator: Generator) -> dict[
     ):
         if folder is None:
             continue
-        items = subsample(_list_episodes(folder, split, min_frames), config.max_episodes)
+        items = evenly_spaced(_list_episodes(folder, split, min_frames), config.max_episodes)
         if len(items) < 2:
             raise ValueError(
                 f"{folder} has one episode to evaluate; at least two are needed, since each is "
@@ -208,14 +209,7 @@ def _evaluate_splits(
 ) -> tuple[dict[str, Any], list[EpisodeStrips]]:
     """Return the metrics of each folder, None if it is not given, and the strips to plot."""
     metrics, strips = dict[str, Any](data=None, other=None), list[EpisodeStrips]()
-    total, done = sum(map(len, episodes.values())), 0
-
-    def advance(num_episodes: int) -> None:
-        nonlocal done
-        done += num_episodes
-        if progress:
-            progress(done, total)
-
+    advance = build_progress_callback(progress, 0, sum(map(len, episodes.values())))
     for name, items in episodes.items():
         evaluator = MazeEvaluator(
             generator=generator,
@@ -232,7 +226,7 @@ def _evaluate_splits(
             **summarize_episodes(evaluator.episode_metrics, evaluator.code_counts),
             "num_frames": length,
         }
-        strips += [_build_strips(evaluator, item) for item in subsample(items, NUM_SHOWN[name])]
+        strips += [_build_strips(evaluator, item) for item in evenly_spaced(items, NUM_SHOWN[name])]
     return metrics, strips
 
 

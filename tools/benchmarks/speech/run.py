@@ -38,10 +38,10 @@ from benchmarks.speech.speaker_classifier import (
     SpeakerClassifier,
     compute_speaker_embedding,
 )
+from vqvideo.atomic import replace_files
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
-from vqvideo.commands.output_folder import atomic_output_folder
-from vqvideo.data.items import subsample
+from vqvideo.data.items import evenly_spaced
 from vqvideo.data.metadata import Item
 from vqvideo.generator import Generator
 from vqvideo.likelihoods import Likelihood
@@ -140,7 +140,7 @@ def benchmark_speech(
         seed=config.seed,
     )
     limit = _limit_utterances(generator.vqvae.likelihood, config.max_utterances)
-    test, unseen = subsample(recordings.test, limit), subsample(recordings.unseen, limit)
+    test, unseen = evenly_spaced(recordings.test, limit), evenly_spaced(recordings.unseen, limit)
     examples = _evaluate_utterances(evaluator, test, unseen, progress)
     results = {
         **{name: getattr(config, name) for name in ("model", "data", "unseen", "seed")},
@@ -160,7 +160,7 @@ def benchmark_speech(
         "command": get_command_line(),
         "environment": collect_environment("torchmetrics"),
     }
-    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
+    with replace_files(folder, OUTPUT_FILES, overwrite=overwrite) as temporary:
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
         plot_spectrograms(temporary / PLOT_FILE, examples, get_sample_rate(generator))
@@ -186,7 +186,7 @@ def _select_targets(generator: Generator, recordings: Recordings, num_targets: i
             f"num_targets is {num_targets}, but --data has {len(names)} speakers that the model "
             f"knows"
         )
-    return subsample(names, num_targets)
+    return evenly_spaced(names, num_targets)
 
 
 def _load_phone_map(generator: Generator, config: SpeechBenchmarkConfig) -> PhoneMap | None:

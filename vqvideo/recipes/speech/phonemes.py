@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from vqvideo.atomic import replace_files
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
-from vqvideo.commands.output_folder import atomic_output_folder
 from vqvideo.data.metadata import Item
 from vqvideo.generator import Generator
 from vqvideo.recipes.speech.model import (
@@ -114,7 +114,7 @@ def learn_phones(
         "command": get_command_line(),
         "environment": collect_environment(),
     }
-    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
+    with replace_files(folder, OUTPUT_FILES, overwrite=overwrite) as temporary:
         _build_phone_map(generator, all_counts, excluded).write(temporary / PHONES_NAME)
         table = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / METRICS_NAME).write_text(table + "\n", encoding="utf-8")

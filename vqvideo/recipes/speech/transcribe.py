@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vqvideo import media
+from vqvideo.atomic import replace_files
 from vqvideo.commands.finalize import get_command_line
 from vqvideo.commands.model import check_output_files
-from vqvideo.commands.output_folder import atomic_output_folder
 from vqvideo.data.metadata import Item, Segment
 from vqvideo.recipes.speech.model import (
     check_single_codebook,
@@ -90,7 +90,7 @@ def transcribe(
         "command": get_command_line(),
         "environment": collect_environment(),
     }
-    with atomic_output_folder(folder, OUTPUT_FILES, overwrite) as temporary:
+    with replace_files(folder, OUTPUT_FILES, overwrite=overwrite) as temporary:
         table = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / TRANSCRIPT).write_text(table + "\n", encoding="utf-8")
         write_transcript(temporary / PLOT, samples, rate, codes, phones, seconds_per_frame)

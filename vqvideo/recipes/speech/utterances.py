@@ -16,9 +16,9 @@ from torch import Tensor
 
 from vqvideo import media
 from vqvideo.data.clips import SUFFIXES_BY_RANK
-from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.items import list_items, select_split
 from vqvideo.data.metadata import Item, Segment
+from vqvideo.media.files import wrap_read_errors
 
 
 class Utterance(NamedTuple):

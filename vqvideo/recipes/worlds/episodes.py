@@ -13,9 +13,9 @@ from torch import Tensor
 from vqvideo import media
 from vqvideo.data.actions import read_frame_actions
 from vqvideo.data.clips import SUFFIXES_BY_RANK
-from vqvideo.data.corrupt_files import wrap_read_errors
 from vqvideo.data.items import list_items, select_split
 from vqvideo.data.metadata import Item
+from vqvideo.media.files import wrap_read_errors
 
 
 class Episode(NamedTuple):
