@@ -293,7 +293,7 @@ def test_a_notice_and_a_companion_file_of_the_user_are_neither_replaced_nor_remo
 
 def test_files_that_appear_while_a_command_works_are_kept(tmp_path):
     with (
-        pytest.raises(FileExistsError, match="--overwrite"),
+        pytest.raises(FileExistsError, match="overwrite=True"),
         replace_files(tmp_path, ["a.json", "b.png"], overwrite=False) as temporary,
     ):
         (temporary / "a.json").write_bytes(b"result")
