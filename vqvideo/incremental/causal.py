@@ -175,10 +175,8 @@ class CausalState:
             assert self.vertical is not None
             self.vertical.prefill(index, streams[1][:, frame, : row - 1])
             if index == 0:
-                self.pending_rows, self.num_processed_rows = (
-                    list(left[:, frame, :row].unbind(1)),
-                    row - 1,
-                )
+                self.pending_rows = list(left[:, frame, :row].unbind(1))
+                self.num_processed_rows = row - 1
         if self.rank == 3 and frame:
             assert self.time is not None
             self.time.prefill(index, streams[2][:, : frame - 1])

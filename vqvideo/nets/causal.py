@@ -96,9 +96,8 @@ class CausalLayer(nn.Module):
             self.vertical_to_horizontal = nn.Conv3d(2 * width, 2 * width, 1, bias=False)
         self.horizontal = nn.Conv3d(width, 2 * width, (1, 1, taps), dilation=(1, 1, dilation))
         self.out = nn.Conv3d(width, 2 * width, 1)  # residual and skip halves
-        self.cond_proj = (
-            nn.Conv3d(cond_width, 2 * width * rank, 1, bias=False) if cond_width else None
-        )
+        biases = 2 * width * rank
+        self.cond_proj = nn.Conv3d(cond_width, biases, 1, bias=False) if cond_width else None
         self.dropout = nn.Dropout(dropout)
 
     def project_cond(self, cond: Tensor | None) -> Sequence[Tensor | None]:
@@ -180,16 +179,14 @@ class CausalNet(nn.Module):
             CausalLayer(
                 rank=rank,
                 width=width,
-                kernel_radius=kernel_radius,
+                kernel_radius=r,
                 time_kernel_size=time_kernel_size,
                 dilation=dilation,
                 is_first=index == 0,
                 cond_width=cond_width,
                 dropout=dropout,
             )
-            for index, (kernel_radius, dilation) in enumerate(
-                zip(kernel_radii, dilations, strict=True)
-            )
+            for index, (r, dilation) in enumerate(zip(kernel_radii, dilations, strict=True))
         )
         left = sum(radius * step for radius, step in zip(kernel_radii, dilations, strict=True))
         self.receptive_field = ReceptiveField(

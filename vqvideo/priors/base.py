@@ -118,11 +118,9 @@ class Prior(nn.Module, ABC):
         if has_codebook_axis and is_valid:
             is_valid = codes.shape[-1] == self.num_codebooks
         if not is_valid or not is_integer(codes):
-            last_axis = (
-                f" and a last axis of {self.num_codebooks} codebooks" if has_codebook_axis else ""
-            )
+            axis = f" and a last axis of {self.num_codebooks} codebooks" * has_codebook_axis
             raise ValueError(
-                f"codes must be integers [batch, *grid] with {self.rank} grid axes{last_axis}, "
+                f"codes must be integers [batch, *grid] with {self.rank} grid axes{axis}, "
                 f"got {codes.dtype} {list(codes.shape)}"
             )
         codes = codes.long()

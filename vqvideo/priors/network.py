@@ -81,9 +81,8 @@ class NetworkPrior(Prior):
         codes = self._check_codes(codes)
         stacked = codes if self.num_codebooks > 1 else codes[..., None]  # [b, *grid, s]
         embedded_cond = self.embed_cond(cond, len(codes), tuple(stacked.shape[1:-1]))
-        logits = self.head(
-            self.forward_features(self.embed(stacked), embedded_cond), stacked
-        )  # [b, *grid, s, K]
+        features = self.forward_features(self.embed(stacked), embedded_cond)
+        logits = self.head(features, stacked)  # [b, *grid, s, K]
         return logits.movedim(-1, 1).reshape(len(codes), self.codebook_size, *codes.shape[1:])  # type: ignore[no-any-return]
 
     def embed(self, codes: Tensor) -> Tensor:

@@ -57,10 +57,8 @@ class VectorReservoir:
         Every process must call it.
         """
         num_vectors = min(num_vectors, self.size)
-        vectors, keys = (
-            all_gather_rows(self.vectors[:num_vectors]),
-            all_gather_rows(self.keys[:num_vectors]),
-        )
+        vectors = all_gather_rows(self.vectors[:num_vectors])
+        keys = all_gather_rows(self.keys[:num_vectors])
         return _take_first(vectors, keys, num_vectors)[0]
 
 

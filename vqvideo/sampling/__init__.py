@@ -1,6 +1,5 @@
 """Sampling codes from a prior."""
 
-from vqvideo.arguments import check_codes
 from vqvideo.sampling.generate import (
     GenerateOptions,
     StreamOptions,
@@ -31,7 +30,6 @@ __all__ = [
     "SamplingMethod",
     "SamplingParams",
     "StreamOptions",
-    "check_codes",
     "describe_auto_method",
     "generate",
     "select_method",
