@@ -9,7 +9,7 @@ The agent also deviates at random: it stands still, looks around, pauses and tur
 direction. Without that, the next frame would be predictable from the image alone, and a model
 would learn to ignore the actions.
 
-Not here: the game and the files (maze.py). Walls and positions are plain numbers.
+Not here: the game and the files (record_maze.py). Walls and positions are plain numbers.
 """
 
 import heapq
