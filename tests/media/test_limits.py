@@ -114,11 +114,10 @@ from vqvideo.media import read_image
 torch.set_num_threads(1)
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-for path in sys.argv[1:]:
-    for fit in ("crop", "pad"):
-        before = peak()
-        read_image(path, size=(64, 64), fit=fit)
-        print(peak() - before)
+path, fit = sys.argv[1:]
+before = peak()
+read_image(path, size=(64, 64), fit=fit)
+print(peak() - before)
 """
 
 
@@ -130,10 +129,10 @@ def test_the_largest_pictures_take_less_than_a_gigabyte(tmp_path: Path) -> None:
         forge_png(tmp_path / "long.png", 40_000_000, 1),
         forge_png(tmp_path / "upright.png", 1, 40_000_000, GRAY),
     ]
-    for path in paths:
-        command = [sys.executable, "-c", GROWTH, str(path)]
+    for path, fit in zip(paths, ("crop", "pad", "crop", "pad"), strict=True):
+        command = [sys.executable, "-c", GROWTH, str(path), fit]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert max(map(float, done.stdout.split())) < 900, (path.name, done.stdout)
+        assert float(done.stdout) < 900, (path.name, done.stdout)
 
 
 @pytest.mark.parametrize("color", [GRAY, RGB, PALETTE])
