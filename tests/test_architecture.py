@@ -1,6 +1,7 @@
 """Check that imports follow the layers of the package."""
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -114,6 +115,24 @@ def test_modules_import_only_allowed_packages():
         if target not in {get_package(path), *get_allowed_imports(get_package(path))}
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Also not inside functions or for type checkers. The `__init__` of a package only hands on
+    names; those of other packages are lower, as the table says.
+    """
+    modules = {
+        ".".join(("vqvideo", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in FILES
+        if path.name != "__init__.py"
+    }
+    imports: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                imports[name] |= {str(node.module), *names} & modules.keys()
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
 
 
 def test_the_architecture_page_shows_this_table():

@@ -18,6 +18,7 @@ from vqvideo.atomic import replace_file
 from vqvideo.media.declared_size import read_declared_size
 from vqvideo.media.formats import DEMUXERS
 
+MAX_PIXELS = 2**30 // 12  # per image or frame: a quarter gibibyte of RGB, Pillow's limit as well
 if TYPE_CHECKING:
     from av.container import InputContainer
 
@@ -113,8 +114,6 @@ def open_input(file: Path, source: BinaryIO | None = None) -> InputContainer:
     """
     import av
     from av.error import FFmpegError
-
-    from vqvideo.media.pixels import MAX_PIXELS  # which imports this module
 
     check_complete(file)
     options = {

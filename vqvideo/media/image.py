@@ -54,7 +54,7 @@ def read_image(path: PathLike, *, size: ImageSize | None = None, fit: Fit = "cro
     """Read a still image.
 
     Args:
-        path: PNG, JPEG or any other format that Pillow reads, of at most `pixels.MAX_PIXELS`
+        path: PNG, JPEG or any other format that Pillow reads, of at most `files.MAX_PIXELS`
             (89,478,485) pixels; of an animation, the first frame is read.
         size: (height, width) of the result; None keeps the size of the file.
         fit: `"crop"`, `"pad"` or `"refuse"`, as in `read_video`.

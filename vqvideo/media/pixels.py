@@ -20,12 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqvideo.media.files import MediaError
+from vqvideo.media.files import MAX_PIXELS, MediaError
 
 Fit = Literal["crop", "pad", "refuse"]
 ImageSize = tuple[int, int]
 
-MAX_PIXELS = 2**30 // 12  # per image or frame: a quarter gibibyte of RGB, Pillow's limit as well
 
 _MAX_ENLARGEMENT = 8  # pixels of the scaled image for each one of the result; 21:9 to 9:16 takes 4
 _MAX_SIDE = 2**16  # pixels; the weights of a resampling take memory in proportion to it

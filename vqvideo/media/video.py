@@ -78,7 +78,7 @@ def read_video(
     checksums of important files.
 
     Args:
-        path: a video file in any container FFmpeg reads, of at most `pixels.MAX_PIXELS`
+        path: a video file in any container FFmpeg reads, of at most `files.MAX_PIXELS`
             (89,478,485) pixels per frame.
         indices: frame indices from 0, in any order, repeats allowed; or a slice; None reads
             all frames, which must fit in memory; see `read_video_chunks`.

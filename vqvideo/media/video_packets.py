@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vqvideo.media.files import MediaError, open_container
-from vqvideo.media.pixels import MAX_PIXELS, check_num_pixels
+from vqvideo.media.files import MAX_PIXELS, MediaError, open_container
+from vqvideo.media.pixels import check_num_pixels
 
 if TYPE_CHECKING:
     from av import Packet

@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from socketserver import ThreadingTCPServer
+from typing import Any
 
-from vqvideo.recipes.worlds.play.session import BusyError, Session, TooManySessionsError
+from vqvideo.recipes.worlds.play.session import (
+    BusyError,
+    Session,
+    SessionStore,
+    TooManySessionsError,
+)
 from vqvideo.recipes.worlds.play.starts import Start
-
-if TYPE_CHECKING:
-    from vqvideo.recipes.worlds.play.server import Server
 
 MAX_UPLOAD_BYTES = 32 * 2**20
 MAX_JSON_BYTES = 1000
@@ -40,10 +43,28 @@ class RequestError(Exception):
         self.status = status
 
 
+class PlayServer(ThreadingTCPServer):
+    """What a handler needs of its server; server.py implements it."""
+
+    sessions: SessionStore
+    starts: list[Start]
+    page: bytes
+    is_closing: bool
+
+    @property
+    def address(self) -> str:
+        """URL of the page."""
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def describe_model(self) -> dict[str, Any]:
+        """Return the description of the model for the page."""
+        raise NotImplementedError
+
+
 class Handler(BaseHTTPRequestHandler):
     """Handler of one persistent browser connection."""
 
-    server: Server
+    server: PlayServer
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.0"  # for answers to what is not HTTP
     timeout = 60  # seconds until an idle connection is closed

@@ -13,19 +13,18 @@ import threading
 import webbrowser
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from socketserver import ThreadingTCPServer
 from typing import Any
 
 from vqvideo import media
 from vqvideo.commands.model import find_model_folder, load_model
 from vqvideo.generator import Generator
-from vqvideo.recipes.worlds.play.handler import MAX_UPLOAD_BYTES, Handler
+from vqvideo.recipes.worlds.play.handler import MAX_UPLOAD_BYTES, Handler, PlayServer
 from vqvideo.recipes.worlds.play.rollout import Rollout, get_action_labels
 from vqvideo.recipes.worlds.play.session import SessionStore, image_to_base64
 from vqvideo.recipes.worlds.play.starts import Start, read_start
 
 
-class Server(ThreadingTCPServer):
+class Server(PlayServer):
     """HTTP server that lets several visitors play with one model.
 
     Args:
@@ -67,11 +66,6 @@ class Server(ThreadingTCPServer):
             raise OSError(
                 f"port {port} {reason}; choose another with --port, 0 for any free one"
             ) from error
-
-    @property
-    def address(self) -> str:
-        """URL of the page."""
-        return f"http://127.0.0.1:{self.server_address[1]}/"
 
     def describe_model(self) -> dict[str, Any]:
         """Return the description of the model for the page."""
