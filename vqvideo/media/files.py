@@ -18,9 +18,10 @@ from vqvideo.atomic import replace_file
 from vqvideo.media.declared_size import read_declared_size
 from vqvideo.media.formats import DEMUXERS
 
-MAX_PIXELS = 2**30 // 12  # per image or frame: a quarter gibibyte of RGB, Pillow's limit as well
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+MAX_PIXELS = 2**30 // 12  # per image or frame: a quarter gibibyte of RGB, Pillow's limit as well
 
 PathLike = str | os.PathLike[str]
 
