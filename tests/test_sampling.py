@@ -552,3 +552,36 @@ def test_a_known_code_outside_the_codebook_is_refused(prior):
     mask[0, 0] = True
     with pytest.raises(ValueError, match=rf"known codes must lie in \[0, {K}\), got values"):
         generate(prior, (3, 4), known=known, mask=mask)
+
+
+# -- networks of other kinds --------------------------------------------------------------------
+
+
+class Wrapper(torch.nn.Module):
+    """What `torch.compile` makes of a network, without compiling it."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = net
+
+    def forward(self, *args: Tensor) -> Tensor:
+        return self._orig_mod(*args)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("wavenet", (5,)), ("transformer", (2, 3))])
+def test_a_compiled_network_is_sampled_step_by_step_too(name, shape):
+    torch.manual_seed(0)
+    prior = PRIORS.build(
+        name, {"width": 16, "num_layers": 2}, rank=len(shape), codebook_size=5
+    ).eval()
+    expected = generate(prior, shape, method="full", seed=1)
+    prior.net = Wrapper(prior.net)
+    for method in METHODS:
+        assert torch.equal(generate(prior, shape, method=method, seed=1), expected), method
+
+
+def test_a_network_without_a_state_is_named_with_what_to_override():
+    prior = PRIORS.build("wavenet", {"width": 8, "num_layers": 2}, rank=1, codebook_size=5)
+    prior.net = torch.nn.GRU(8, 8)
+    with pytest.raises(TypeError, match="override init_state: GRU has no step-by-step state"):
+        prior.init_state(1, (4,))

@@ -5,7 +5,7 @@ import torch
 
 from vqvideo.grid import compute_downsampling
 from vqvideo.nets.autoencoder import DECODERS, ENCODERS
-from vqvideo.streaming import CausalModule
+from vqvideo.streaming import CausalModule, StreamingState
 from vqvideo.testing import check_decoder, check_encoder
 
 AXES = {1: (24,), 2: (8, 12), 3: (4, 8, 12)}
@@ -192,3 +192,7 @@ def test_patchify_is_initialized_as_a_linear_map_that_keeps_its_directions_apart
     a = torch.randn(1, 2, *axes, dtype=torch.float64)
     out = usual(torch.cat([a, 2 * a]))
     assert not torch.allclose(out[1], 2 * out[0], rtol=1e-2)
+
+
+def test_a_new_state_is_not_the_absence_of_a_state():
+    assert StreamingState()

@@ -20,9 +20,11 @@ from vqvideo.cli.options import Command
 from vqvideo.isolation import format_message
 from vqvideo.version import __version__
 
-# Arguments in the messages of functions, as in "start over with overwrite=True".
+# Arguments in the messages of functions, as in "start over with overwrite=True". They are whole
+# words, unlike those in the path of a run that is named after its options.
 _ARGUMENT_PATTERN = re.compile(
-    r"\b(?P<name>condition_on|init_from|overwrite|resume)=(?P<value>[^\s,;)]+)"
+    r"(?<!\S)(?:(?P<flag>overwrite|resume)=True|"
+    r"(?P<name>condition_on|init_from)=(?P<value>[^\s,;]+))(?=[,;.)]?(?:\s|$))"
 )
 
 
@@ -125,13 +127,16 @@ def write_flags(message: str) -> str:
 
     >>> write_flags("train one with condition_on=speaker, or start over with overwrite=True")
     'train one with --condition-on speaker, or start over with --overwrite'
+    >>> write_flags("no checkpoint folder runs/overwrite=True/model")
+    'no checkpoint folder runs/overwrite=True/model'
     """
     return _ARGUMENT_PATTERN.sub(_format_flag, message)
 
 
 def _format_flag(argument: re.Match[str]) -> str:
-    flag = f"--{argument['name'].replace('_', '-')}"
-    return flag if argument["value"] == "True" else f"{flag} {argument['value']}"
+    if argument["flag"]:
+        return f"--{argument['flag']}"
+    return f"--{argument['name'].replace('_', '-')} {argument['value']}"
 
 
 def _format_error(error: Exception) -> str:

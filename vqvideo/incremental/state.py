@@ -38,9 +38,7 @@ class NetworkModel(Protocol):
     is_unbounded: bool
     embedding: nn.Embedding
     head: CodeHead
-
-    @property
-    def net(self) -> nn.Module: ...
+    net: nn.Module
 
     def embed(self, codes: Tensor) -> Tensor: ...
 
@@ -62,13 +60,15 @@ class NetworkState:
         if len(grid) != model.rank:
             raise ValueError(f"grid must have {model.rank} axes, got {grid}")
         self.model, self.batch, self.inner_shape = model, batch, tuple(grid[1:])
-        embedded_cond, net = model.embed_cond(cond, batch, grid), model.net
+        embedded_cond = model.embed_cond(cond, batch, grid)
+        net = getattr(model.net, "_orig_mod", model.net)  # the wrapper by `torch.compile`
         num_steps = _count_cond_steps(cond, grid[0]) if model.is_unbounded else grid[0]
         if isinstance(net, CausalNet):
             self.net = CausalState(net, batch, self.inner_shape, embedded_cond, num_steps)
-        else:
-            assert isinstance(net, AttentionNet)
+        elif isinstance(net, AttentionNet):
             self.net = AttentionState(net, batch, tuple(grid), embedded_cond, num_steps)
+        else:
+            raise TypeError(f"override init_state: {type(net).__name__} has no step-by-step state")
         self.head = IncrementalHead(model.head)
         self.embedding_weight = model.embedding.weight.detach()
         self.position_codes: list[Tensor] = []  # codes of the current position so far

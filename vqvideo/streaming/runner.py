@@ -28,6 +28,10 @@ class StreamingState(dict[nn.Module, Tensor]):
     first step is zero, as with zero padding.
     """
 
+    def __bool__(self) -> bool:
+        """Return True: a new state, which holds nothing yet, is not the absence of a state."""
+        return True
+
     def prepend(self, x: Tensor, num_steps: int, layer: nn.Module) -> Tensor:
         """Prepend the last `num_steps` steps of the input of `layer` to `x` and update them."""
         context = self.get(layer)
@@ -167,9 +171,7 @@ class ChunkedRunner:
             size = x.shape[axis + i] // self.in_steps[i]
             starts, tile = range(0, size, self.tile[i - 1]), self.tile[i - 1]
             tiles.append([Span.from_start(n, tile, size, self.contexts[i]) for n in starts])
-        parts: list[Tensor] = []
-        for spans in itertools.product(*tiles):
-            parts.append(self._run_tile(x, spans))
+        parts = [self._run_tile(x, spans) for spans in itertools.product(*tiles)]
         for i in reversed(range(1, len(tiles))):  # join along the last axis first
             n = len(tiles[i])
             if n > 1:
