@@ -1,4 +1,4 @@
-"""What recipes and parts that need another library add to the model core, by name only.
+"""Parts of recipes, and parts that need another library, listed by name only.
 
 Nothing below them imports them: a registry imports the modules of its kind at the first look-up of
 a name, as it imports plugins, and checkpoints treat all companion files alike.

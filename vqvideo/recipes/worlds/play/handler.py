@@ -44,7 +44,7 @@ class RequestError(Exception):
 
 
 class PlayServer(ThreadingTCPServer):
-    """What a handler needs of its server; server.py implements it."""
+    """Interface of the server that a handler answers for; server.py implements it."""
 
     sessions: SessionStore
     starts: list[Start]
