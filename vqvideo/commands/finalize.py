@@ -46,7 +46,8 @@ def _write_run_files(run: Path, val: ClipDataset | None) -> None:
         return
     write_card(run)
     if val is not None:
-        subset = Subset(val, evenly_spaced(range(len(val)), MAX_WINDOWS))
+        indices = evenly_spaced(range(len(val)), MAX_WINDOWS, from_start=True)
+        subset = Subset(val, indices)
         codebook_report(load(run), subset).write_plot(run / "codebook.png")
     write_run_page(run, get_command_line())
 
