@@ -1,4 +1,4 @@
-"""What encoding and decoding in chunks need: parts of a model, options, padding and cropping."""
+"""Interface of a model for chunked encoding and decoding; options, padding and cropping."""
 
 from __future__ import annotations
 

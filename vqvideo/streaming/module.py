@@ -1,4 +1,4 @@
-"""What a network declares about itself, so that a long input can be split into chunks and tiles."""
+"""Base class of networks on chunks and tiles, and the context that their convolutions need."""
 
 from __future__ import annotations
 
