@@ -38,7 +38,7 @@ def test_each_run_ends_with_its_budget_and_complete_runs_are_not_run_again(
         told = tmp_path / "runs" / f"{run['budget']:g}-s-seed-{run['seed']}" / "training.json"
         config = json.loads(told.read_text())
         assert config["steps"] == last["step"] >= 1
-        assert config["optimizer"]["name"] == "nmuon"
+        assert config["optimizer"]["name"] == "muon"
         assert 0 < last["step_seconds"] < last["seconds"] + 0.1
     assert found["unit_ms"] > 0 and found["peak_mib"] > 100
     assert all(row["ms"] > 0 and row["first_s"] > 0 for row in found["steps"])

@@ -132,8 +132,8 @@ def test_compiled_networks_learn_what_they_learn_as_they_are(
     assert one.keys() == other.keys()
 
 
-def test_an_optimizer_of_timm_trains_both_stages(small_changes, clips, tmp_path):
-    muon = OptimizerConfig(name="nmuon", learning_rate=3e-3, warmup_steps=1)
+def test_muon_trains_both_stages(small_changes, clips, tmp_path):
+    muon = OptimizerConfig(name="muon", learning_rate=3e-3, warmup_steps=1)
     generator, figures = train_first_stage(
         small_changes, clips, tmp_path / "one", optimizer=muon, precision="fp32", steps=8
     )
@@ -147,19 +147,19 @@ def test_an_optimizer_of_timm_trains_both_stages(small_changes, clips, tmp_path)
     assert train_prior(generator, codes, codes, tmp_path / "two", config)["nats_per_code"] > 0
 
 
-def test_tables_of_vectors_do_not_decay_and_are_left_to_the_fallback():
+def test_tables_of_vectors_do_not_decay_and_are_updated_by_adamw():
     generator = vqvideo.build(
         "image",
         quantizer={"name": "vector", "codebook_size": 8},
         prior={"name": "transformer", "width": 16, "num_layers": 1, "num_heads": 2},
     )
-    optimizer = build_optimizer(generator, OptimizerConfig(name="nmuon"))
+    optimizer = build_optimizer(generator, OptimizerConfig(name="muon"))
     matrices, tables = optimizer.param_groups
     names = {id(value): name for name, value in generator.named_parameters()}
     found = {names[id(value)] for value in tables["params"]}
     assert "vqvae.quantizer.codebook" in found
     assert all("quantizer" in name or "embed" in name for name in found)
-    assert (tables["weight_decay"], tables["use_fallback"]) == (0.0, True)
+    assert (tables["weight_decay"], tables["use_adamw"]) == (0.0, True)
     assert matrices["weight_decay"] == 0.01
     assert len(matrices["params"]) + len(found) == len(names)
 
@@ -181,7 +181,7 @@ def test_an_optimizer_that_a_run_cannot_keep_is_refused_before_any_work(name):
         build_optimizer(generator, OptimizerConfig(name=name))
 
 
-@pytest.mark.parametrize("name", ["adamw", "nmuon", "adamp", "adabelief", "lion", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "adamp", "adabelief", "lion", "adafactor"])
 def test_what_an_optimizer_remembers_comes_back_bit_for_bit(name, tmp_path):
     def model():
         torch.manual_seed(0)

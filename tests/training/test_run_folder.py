@@ -81,7 +81,7 @@ def test_the_page_of_a_run_shows_metrics_images_command_config_and_versions(run)
         "6 of 6",
         f"{last['val_psnr_db']:.4g}",
         '"codebook_size": 16',
-        "nmuon",
+        "muon",
         f"torch\n{torch.__version__}",
     ):
         assert said in text, said

@@ -192,7 +192,7 @@ def _train_and_evaluate(
     model = build_baseline(config, run_spec.method, run_spec.trial)
     start_time = time.monotonic()
     optimizer_config = OptimizerConfig(
-        name="nmuon", learning_rate=run_spec.trial.learning_rate, warmup_steps=50
+        name="muon", learning_rate=run_spec.trial.learning_rate, warmup_steps=50
     )
     optimizer = build_optimizer(model, optimizer_config)
     batches = _iterate_batches(run_spec.train, config.batch_size, run_spec.seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 from vqvideo.cli.options import AddOption, option
 
-VQVAE_OPTIMIZER: dict[str, Any] = {"name": "nmuon", "learning_rate": 3e-3, "warmup_steps": 20}
+VQVAE_OPTIMIZER: dict[str, Any] = {"name": "muon", "learning_rate": 3e-3, "warmup_steps": 20}
 PRIOR_OPTIMIZER: dict[str, Any] = {"name": "adamw", "learning_rate": 1e-3, "warmup_steps": 100}
 DEFAULT_LEARNING_RATE = 1e-3  # for AdamW and similar optimizers
 OPTIMIZER_FIELDS = ("schedule", "warmup_steps", "weight_decay", "model_ema_decay")
@@ -26,7 +26,7 @@ def optimizer_options(name: str, learning_rate: float, warmup_steps: int) -> lis
     return [
         option(
             "--optimizer NAME",
-            f"optimizer: adamw, nmuon or any other of timm (default: {name})",
+            f"optimizer: adamw, muon or any other of timm (default: {name})",
             default=name,
         ),
         option(

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from vqvideo.quantizers import Quantizer
+from vqvideo.training.muon import Muon
+from vqvideo.training.precision import has_bf16
 from vqvideo.training.schedule import get_lr_factor
 from vqvideo.training.task import OptimizerConfig
 
@@ -17,7 +19,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     """Build the optimizer for all parameters of a model.
 
     Parameters of quantizers and embeddings have no weight decay, because unused entries would
-    shrink. An optimizer for matrices (Muon) updates them with its AdamW fallback.
+    shrink. Muon, which is for matrices that map vectors to vectors, updates them by AdamW.
 
     Raises:
         ValueError: the optimizer is not supported.
@@ -32,7 +34,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     groups: list[dict[str, Any]] = [{"params": decay_params}]
     if no_decay:
         no_decay_params = [parameter for parameter in model.parameters() if parameter in no_decay]
-        groups.append({"params": no_decay_params, "weight_decay": 0.0, "use_fallback": True})
+        groups.append({"params": no_decay_params, "weight_decay": 0.0, "use_adamw": True})
     return _create_optimizer(config, groups)
 
 
@@ -42,6 +44,9 @@ def _create_optimizer(
     rate, decay = config.learning_rate, config.weight_decay
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+    if config.name == "muon":
+        dtype = torch.bfloat16 if has_bf16() else torch.float32
+        return Muon(groups, rate, weight_decay=decay, dtype=dtype)
     from timm.optim import create_optimizer_v2  # slow import (about 1 s)
 
     _check_is_serializable(config.name)

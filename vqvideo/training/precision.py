@@ -22,9 +22,10 @@ def has_bf16() -> bool:
     """Return whether the GPU, or the CPU if there is no GPU, has bf16 instructions."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # A torch without `get_capabilities` falls back to fp32.
+    # A torch without `get_capabilities` falls back to fp32; so does one told to use AVX2 only.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    has_instructions = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return bool(has_instructions) and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def build_grad_scaler(device: str, dtype: torch.dtype) -> torch.amp.GradScaler:

@@ -14,7 +14,7 @@ from vqvideo.arguments import check_seed
 from vqvideo.data.clips import Sample
 from vqvideo.training.schedule import check_schedule
 
-COMMON_OPTIMIZERS = ("adamw", "nmuon")  # accepted without importing timm
+OWN_OPTIMIZERS = ("adamw", "muon")  # not looked up in timm
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -23,8 +23,8 @@ class OptimizerConfig:
     """Options of the optimizer, its schedule and the EMA of the weights.
 
     Attributes:
-        name: "adamw", or the name of a timm optimizer, such as "nmuon" (Muon), which applies
-            orthogonalized updates to matrices and kernels and makes more progress per step.
+        name: "adamw"; "muon", which applies orthogonalized updates to matrices and kernels and
+            makes more progress per step; or the name of a timm optimizer.
         learning_rate: the peak learning rate, after the warm-up.
         schedule: decay of the learning rate: "linear" decays to 1/20 of the peak; "cosine" and the
             other names in `training.schedule` are timm's.
@@ -43,12 +43,12 @@ class OptimizerConfig:
     model_ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in COMMON_OPTIMIZERS:
+        if self.name not in OWN_OPTIMIZERS:
             from timm.optim import list_optimizers  # slow import (about 1 s)
 
             if self.name not in list_optimizers():
                 raise ValueError(
-                    f"unknown optimizer {self.name!r}; expected adamw or a name listed by "
+                    f"unknown optimizer {self.name!r}; expected adamw, muon or a name listed by "
                     f"timm.optim.list_optimizers()"
                 )
         check_schedule(self.schedule)
